@@ -1,0 +1,95 @@
+//! The command line, and the settings it leads to.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use browserfleet_common::{
+    config::{Problems, Reader},
+    telemetry::LogConfig,
+};
+use browserfleet_mcp_frontend as frontend;
+use browserfleet_pool_daemon as daemon;
+use clap::{Parser, Subcommand};
+
+/// Browsers for AI agents: an MCP server whose sessions are isolated Chromium processes.
+///
+/// Every setting is also an environment variable, `BROWSERFLEET_SECTION__KEY`, and a line of a TOML file.
+#[derive(Debug, Parser)]
+#[command(name = "browserfleet", version)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve MCP over HTTP
+    Serve {
+        /// Address to serve MCP on [default: 127.0.0.1:8931]
+        #[arg(long, value_name = "ADDR")]
+        listen: Option<SocketAddr>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Serve one MCP client over standard input and output
+    Stdio {
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Common {
+    /// Most browsers at a time [default: 5]
+    #[arg(long, value_name = "N")]
+    max_browsers: Option<usize>,
+    /// Chromium's executable [default: chromium-headless-shell, where packages put it]
+    #[arg(long, value_name = "FILE")]
+    chromium: Option<PathBuf>,
+    /// Settings as TOML
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// How clients reach the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Http,
+    Stdio,
+}
+
+/// Everything the program needs to know.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) transport: Transport,
+    pub(crate) frontend: frontend::Config,
+    pub(crate) daemon: daemon::config::Config,
+    pub(crate) log: LogConfig,
+}
+
+impl Command {
+    /// Merges flags, environment and file; everything wrong is reported together.
+    pub(crate) fn settings(&self) -> Result<Settings, Problems> {
+        let (transport, listen, common) = match self {
+            Self::Serve { listen, common } => (Transport::Http, *listen, common),
+            Self::Stdio { common } => (Transport::Stdio, None, common),
+        };
+        let flags = [
+            ("http.listen", listen.as_ref().map(|value| value as _)),
+            ("pool.max_browsers", common.max_browsers.as_ref().map(|value| value as _)),
+            ("browser.chromium", common.chromium.as_ref().map(|value| value as _)),
+        ];
+        let mut reader = Reader::new(common.config.as_deref(), &flags);
+        // Over HTTP the first call should find a browser ready; an editor starts stdio servers it may never call.
+        let min_warm = usize::from(transport == Transport::Http);
+        let mut settings = Settings {
+            transport,
+            frontend: frontend::Config::read(&mut reader),
+            daemon: daemon::config::Config::read(&mut reader, min_warm),
+            log: LogConfig::read(&mut reader),
+        };
+        reader.finish(&["frontend"])?;
+        // The front end has returned every lease before the daemon drains: nothing is worth waiting for.
+        settings.daemon.daemon.drain_grace = Duration::ZERO;
+        Ok(settings)
+    }
+}

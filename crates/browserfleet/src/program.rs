@@ -1,0 +1,68 @@
+//! The program from its settings to its end: nothing it started is left when it returns.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use browserfleet_common::{
+    clock::SystemClock,
+    lifecycle::{Shutdown, Tasks},
+};
+use browserfleet_mcp_frontend::App as Frontend;
+use browserfleet_pool_daemon::{
+    app::{App as Daemon, End},
+    chromium, memory,
+};
+use tokio::net::TcpListener;
+
+use crate::args::{Settings, Transport};
+
+/// Time for the last tasks once everything has ended.
+const LAST_TASKS: Duration = Duration::from_secs(5);
+
+/// Runs until a signal or, over stdio, the end of the input.
+pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let result = runtime.block_on(serve(settings));
+    // Standard input may be held by a read that never ends.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
+    chromium::become_subreaper().context("becoming the reaper of browser processes")?;
+    shutdown.on_signals(&tasks).context("installing signal handlers")?;
+    // Bound before anything is started: a port in use costs no browser.
+    let listener = match settings.transport {
+        Transport::Http => {
+            let address = settings.frontend.http.listen;
+            let listener = TcpListener::bind(address).await;
+            Some(listener.with_context(|| format!("listening on {address} (another one running? try --listen)"))?)
+        }
+        Transport::Stdio => None,
+    };
+    let daemon = Arc::new(Daemon::build(settings.daemon, &tasks, &shutdown)?);
+    let (channel, connections) = memory::pipe();
+    let (grpc, stop) = (Arc::clone(&daemon), shutdown.hard().clone());
+    tasks.spawn("grpc", async move { grpc.serve(connections, stop.cancelled_owned()).await });
+
+    let clock = Arc::new(SystemClock);
+    let frontend = Frontend::build(settings.frontend, channel, tasks.clone(), shutdown.clone(), clock);
+    let served = match listener {
+        Some(listener) => {
+            let address = listener.local_addr()?;
+            eprintln!("browserfleet is ready: http://{address}/mcp");
+            frontend.serve_http(listener).await.context("serving HTTP")
+        }
+        None => frontend.serve_stdio().await.context("serving stdio"),
+    };
+    let end = daemon.end().await;
+    shutdown.force();
+    let left = tasks.join(LAST_TASKS).await;
+    if left > 0 {
+        tracing::warn!(left, "tasks did not end in time");
+    }
+    served?;
+    anyhow::ensure!(end == End::Clean, "browsers could not be ended in time");
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! What front end and pool daemon both use; nothing that only one of them needs.
+//!
+//! In suggested reading order: the words ([`ids`], [`error_code`]), the wire ([`pb`]), then what a program is made of
+//! ([`config`], [`telemetry`], [`lifecycle`], [`clock`]).
+
+pub mod ids;
+
+pub mod error_code;
+
+pub mod pb;
+
+pub mod config;
+
+pub mod telemetry;
+
+pub mod lifecycle;
+
+pub mod clock;

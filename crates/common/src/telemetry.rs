@@ -1,0 +1,46 @@
+//! Logs: one line an event on standard error, human or JSON. Standard output belongs to the stdio transport.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use crate::config::Reader;
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Human,
+    Json,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    pub format: LogFormat,
+    /// A filter in `tracing`'s syntax: `info`, `browserfleet_pool_daemon=debug`.
+    pub level: String,
+}
+
+impl LogConfig {
+    pub fn read(reader: &mut Reader) -> Self {
+        let format =
+            reader.choice("log.format", LogFormat::Human, &[("human", LogFormat::Human), ("json", LogFormat::Json)]);
+        let level = reader.text("log.level", "info");
+        if let Err(error) = level.parse::<EnvFilter>() {
+            reader.problem(format!("log.level = {level:?}: {error}; such as info, debug, warn"));
+        }
+        Self { format, level }
+    }
+
+    /// Installs the log output for this process. A second call is ignored: the first one's output stays.
+    pub fn install(&self) {
+        // rmcp logs session ids at INFO; handles are secrets while nobody is authenticated.
+        let filter = EnvFilter::new(format!("{},rmcp=warn", self.level));
+        let registry = tracing_subscriber::registry().with(filter);
+        let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+        let _already_installed = match self.format {
+            LogFormat::Human => registry.with(lines.with_target(false)).try_init(),
+            LogFormat::Json => registry.with(lines.json()).try_init(),
+        };
+    }
+}

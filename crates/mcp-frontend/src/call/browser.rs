@@ -1,0 +1,261 @@
+//! Tools that run in the browser of a session.
+
+use std::{sync::Arc, time::Duration};
+
+use browserfleet_common::{error_code::ErrorCode, pb::CallToolRequest};
+use browserfleet_tools::{Arguments as _, SESSION_ID, SessionUse, Tool};
+use serde_json::Value;
+use tokio::time::{Instant, interval_at};
+
+use super::{
+    Call,
+    collect::{Ran, collect},
+    lease,
+    progress::Progress,
+    reply::Reply,
+};
+use crate::{
+    app::Core,
+    failure::{DaemonError, Failure},
+    session::{
+        Key, LeaseRef, Loss, LossReason, Record,
+        resolve::{self, Opened},
+    },
+};
+
+/// How often a call may be tried, as long as it has not started: the second time with a new browser.
+const ATTEMPTS: usize = 2;
+/// A call that took longer counts as activity when it ends, too.
+const LONG_CALL: Duration = Duration::from_secs(1);
+
+/// Runs a call.
+pub(super) async fn run(core: &Arc<Core>, mut call: Call) -> Result<Reply, Failure> {
+    let choice = resolve::choose(&call.caller, &mut call.arguments)?;
+    let Opened { record, minted } = resolve::open(core, &call.caller, choice, call.tool.session).await?;
+    let orphan = minted.then(|| Orphan::new(core, &record));
+    let mut run = Run::new(core, &call, record);
+    let result = run.with_retries().await;
+    let mut reply = match result {
+        Ok(reply) => reply,
+        // Without a browser a new session is of no use: it ends, and its handle is never told.
+        Err(failure) if minted && run.record.lease.lease.is_none() => return Err(failure),
+        Err(failure) => failure.into(),
+    };
+    reply.session = Some(run.record.name.digest());
+    run.tell(&mut reply, minted || call.tool.name == browserfleet_tools::Open::TOOL);
+    if let Some(orphan) = orphan {
+        orphan.adopted();
+    }
+    Ok(reply)
+}
+
+/// One call on its way.
+struct Run<'a> {
+    core: &'a Arc<Core>,
+    tool: &'static Tool,
+    progress: &'a Progress,
+    request: CallToolRequest,
+    deadline: Instant,
+    record: Record,
+    /// A browser was lost before this call, and it goes on with a new one.
+    replaced: Option<Loss>,
+}
+
+impl<'a> Run<'a> {
+    fn new(core: &'a Arc<Core>, call: &'a Call, record: Record) -> Self {
+        let request = CallToolRequest {
+            lease_id: String::new(),
+            token: String::new(),
+            tool: call.tool.name.to_owned(),
+            arguments: serde_json::to_vec(&call.arguments).unwrap_or_default(),
+            request_id: call.id.to_string(),
+        };
+        let (tool, progress, deadline) = (call.tool, &call.progress, call.deadline);
+        Self { core, tool, progress, request, deadline, record, replaced: None }
+    }
+
+    /// Tools that open pages go on with a new browser; others would show an empty page as if nothing had happened.
+    fn goes_on(&self) -> bool {
+        self.tool.session == SessionUse::Creates
+    }
+
+    async fn with_retries(&mut self) -> Result<Reply, Failure> {
+        for _ in 0..ATTEMPTS {
+            let lease = self.leased().await?;
+            match self.attempt(&lease).await {
+                Ran::Ended(reply) => return self.ended(&lease, reply).await,
+                Ran::Refused(failure, reply) => {
+                    return self.ended(&lease, Reply { failure: Some(failure), ..reply }).await;
+                }
+                Ran::Broken(reply) => {
+                    self.unreachable(&lease).await?;
+                    return Ok(Reply { failure: Some(broken()), ..reply });
+                }
+                Ran::NotStarted(DaemonError::Refused(failure)) if failure.code == ErrorCode::LeaseLost => {
+                    self.lease_ended(&lease, failure.message).await?;
+                }
+                Ran::NotStarted(DaemonError::Refused(failure)) => return Err(failure),
+                // Whether the browser is still there, the next acquisition tells.
+                Ran::NotStarted(DaemonError::Unreachable) => {
+                    self.unreachable(&lease).await?;
+                }
+            }
+        }
+        Err(Failure::unreachable())
+    }
+
+    async fn unreachable(&mut self, lease: &LeaseRef) -> Result<(), Failure> {
+        let loss = Loss::new(lease, LossReason::Unreachable);
+        lease::forget(self.core, &mut self.record, lease, Some(loss)).await
+    }
+
+    /// The session's lease, once the agent knows of what was lost before.
+    async fn leased(&mut self) -> Result<LeaseRef, Failure> {
+        let untold = self.record.lease.lost.clone().filter(|_| self.record.lease.lease.is_none());
+        if let Some(loss) = untold.as_ref().filter(|loss| !loss.reason.is_uncertain() && !self.goes_on()) {
+            lease::told(self.core, &self.record).await?;
+            return Err(lost(loss));
+        }
+        let lease = lease::ensure(self.core, &mut self.record, self.progress, self.deadline).await?;
+        self.record.lease.lost = None;
+        match untold {
+            // The daemon still has it: nothing was lost.
+            Some(loss) if loss.lease_id == lease.lease_id => {}
+            Some(loss) if self.goes_on() => self.replaced = Some(loss),
+            Some(loss) => return Err(lost(&loss)),
+            None => {}
+        }
+        Ok(lease)
+    }
+
+    async fn attempt(&mut self, lease: &LeaseRef) -> Ran {
+        let request =
+            CallToolRequest { lease_id: lease.lease_id.clone(), token: lease.token.clone(), ..self.request.clone() };
+        let started = Instant::now();
+        let work = async {
+            match self.core.pool.call_tool(request, self.deadline).await {
+                Ok(events) => collect(events, self.progress).await,
+                Err(error) => Ran::NotStarted(error),
+            }
+        };
+        let key = self.record.key();
+        let ran = while_alive(self.core, &key, self.record.idle_ttl, work).await;
+        if started.elapsed() > LONG_CALL {
+            touch(self.core, &key).await;
+        }
+        ran
+    }
+
+    /// The run is over; a browser that ended with it is remembered as lost.
+    async fn ended(&mut self, lease: &LeaseRef, reply: Reply) -> Result<Reply, Failure> {
+        let reason = reply.failure.as_ref().and_then(|failure| match failure.code {
+            ErrorCode::BrowserGone => Some(LossReason::BrowserGone),
+            ErrorCode::LeaseLost => Some(LossReason::LeaseEnded),
+            _ => None,
+        });
+        if let Some(reason) = reason
+            && let Err(failure) =
+                lease::forget(self.core, &mut self.record, lease, Some(Loss::new(lease, reason))).await
+        {
+            tracing::warn!(%failure, "a lost lease stays in its session until the next call");
+        }
+        Ok(reply)
+    }
+
+    /// The daemon had ended the lease before the call: tell it now, or go on and tell it then.
+    async fn lease_ended(&mut self, lease: &LeaseRef, why: String) -> Result<(), Failure> {
+        let loss = Loss { detail: Some(why), ..Loss::new(lease, LossReason::LeaseEnded) };
+        let tell_later = self.goes_on().then(|| loss.clone());
+        lease::forget(self.core, &mut self.record, lease, tell_later).await?;
+        let replaced_meanwhile = self.record.lease.lease.is_some();
+        if self.goes_on() || replaced_meanwhile { Ok(()) } else { Err(lost(&loss)) }
+    }
+
+    /// Adds what the agent must know about its session.
+    fn tell(&self, reply: &mut Reply, handle: bool) {
+        let mut lines = Vec::new();
+        if let Some(loss) = &self.replaced {
+            lines.push(format!(
+                "- The previous browser was lost with its pages, cookies and storage ({}); this is a new one",
+                loss.why()
+            ));
+        }
+        if handle {
+            lines.push(format!("- session_id: {}", self.record.name.as_str()));
+            lines.push("- Pass this session_id to later calls to use the same browser".to_owned());
+            reply.tell(SESSION_ID, Value::String(self.record.name.as_str().to_owned()));
+        }
+        if !lines.is_empty() {
+            reply.push_text("Session", lines.join("\n"));
+        }
+    }
+}
+
+fn lost(loss: &Loss) -> Failure {
+    Failure::new(
+        ErrorCode::LeaseLost,
+        format!(
+            "The browser of this session was lost with its pages, cookies and storage ({}). Use browser_navigate to go \
+             on with a new browser.",
+            loss.why()
+        ),
+    )
+}
+
+fn broken() -> Failure {
+    Failure::new(
+        ErrorCode::BrowserGone,
+        "The connection to the browser broke while the tool was running. It may or may not have taken effect: look at \
+         the page before you repeat it.",
+    )
+}
+
+/// Runs `work`, during which the session counts as used.
+async fn while_alive<T>(core: &Arc<Core>, key: &Key, idle_ttl: Duration, work: impl Future<Output = T>) -> T {
+    let period = (idle_ttl / 3).max(Duration::from_millis(1));
+    let mut ticks = interval_at(Instant::now() + period, period);
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            _ = ticks.tick() => touch(core, key).await,
+        }
+    }
+}
+
+async fn touch(core: &Arc<Core>, key: &Key) {
+    if let Err(error) = core.sessions.touch(key).await {
+        tracing::warn!(%error, "a session in use could not be prolonged");
+    }
+}
+
+/// A session that nobody can name unless its call answers. When the call goes away instead, so does the session.
+struct Orphan(Option<Nameless>);
+
+struct Nameless {
+    core: Arc<Core>,
+    key: Key,
+    birth: String,
+}
+
+impl Orphan {
+    fn new(core: &Arc<Core>, record: &Record) -> Self {
+        Self(Some(Nameless { core: Arc::clone(core), key: record.key(), birth: record.birth.clone() }))
+    }
+
+    fn adopted(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        let Some(Nameless { core, key, birth }) = self.0.take() else { return };
+        core.tasks.clone().spawn("end orphaned session", async move {
+            if let Err(failure) = core.end_session(&key, Some(&birth)).await {
+                tracing::warn!(%failure, "a session nobody can name stays until it expires");
+            }
+        });
+    }
+}

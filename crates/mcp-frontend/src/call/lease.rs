@@ -1,0 +1,108 @@
+//! Making sure that a session has a browser, and remembering when it has lost it.
+
+use std::{sync::Arc, time::Duration};
+
+use browserfleet_common::error_code::ErrorCode;
+use tokio::time::Instant;
+
+use super::progress::Progress;
+use crate::{
+    app::Core,
+    failure::{DaemonError, Failure},
+    session::{LeaseRef, LeaseState, Loss, Record, Swapped},
+};
+
+/// Least time a lease is asked for, however close the session's end is.
+const TTL_MIN: Duration = Duration::from_secs(10);
+/// How often a lease that is lost before it was bound is asked for again.
+const ATTEMPTS: usize = 2;
+
+/// The lease the session holds, or a new one, bound to the session and confirmed to its daemon. `record` follows.
+pub(super) async fn ensure(
+    core: &Arc<Core>,
+    record: &mut Record,
+    progress: &Progress,
+    deadline: Instant,
+) -> Result<LeaseRef, Failure> {
+    if let Some(lease) = &record.lease.lease {
+        return Ok(lease.clone());
+    }
+    for _ in 0..ATTEMPTS {
+        let ttl = ttl(core, record);
+        let wait = core.config.call.queue_wait.min(deadline.saturating_duration_since(Instant::now()));
+        let acquired = core.pool.acquire(record, ttl, wait, &mut progress.clone()).await;
+        let lease = acquired.map_err(DaemonError::into_failure)?;
+        let lease = bind(core, record, lease).await?;
+        match core.pool.renew(&lease, ttl).await {
+            Ok(()) => return Ok(lease),
+            // It was lost between grant and binding: there is nothing in it to mourn.
+            Err(DaemonError::Refused(failure)) if failure.code == ErrorCode::LeaseLost => {
+                forget(core, record, &lease, None).await?;
+            }
+            Err(error) => return Err(error.into_failure()),
+        }
+    }
+    Err(Failure::unreachable())
+}
+
+/// Writes a grant into the session. Two calls that race end with one lease: the loser returns its grant at once, unless
+/// it is the winner's.
+async fn bind(core: &Arc<Core>, record: &mut Record, granted: LeaseRef) -> Result<LeaseRef, Failure> {
+    let next = LeaseState::held(granted.clone());
+    match core.sessions.swap_lease(&record.key(), &record.birth, None, next).await? {
+        Swapped::Done => {
+            record.lease.lease = Some(granted.clone());
+            Ok(granted)
+        }
+        Swapped::Conflict(LeaseState { lease: Some(held), .. }) => {
+            if held.lease_id != granted.lease_id {
+                release(core, &granted).await;
+            }
+            record.lease.lease = Some(held.clone());
+            Ok(held)
+        }
+        Swapped::Conflict(_) | Swapped::Gone => {
+            release(core, &granted).await;
+            Err(Failure::no_such_session())
+        }
+    }
+}
+
+/// Takes a lease out of the session, unless another one has taken its place meanwhile, and remembers what to tell.
+/// `record` follows: it holds whatever the session holds now.
+pub(super) async fn forget(
+    core: &Arc<Core>,
+    record: &mut Record,
+    lease: &LeaseRef,
+    tell: Option<Loss>,
+) -> Result<(), Failure> {
+    let next = LeaseState { lease: None, lost: tell };
+    let expected = Some(lease.lease_id.as_str());
+    match core.sessions.swap_lease(&record.key(), &record.birth, expected, next.clone()).await? {
+        Swapped::Done => record.lease = next,
+        Swapped::Conflict(held) => record.lease = held,
+        Swapped::Gone => return Err(Failure::no_such_session()),
+    }
+    Ok(())
+}
+
+/// Marks a loss as told.
+pub(super) async fn told(core: &Arc<Core>, record: &Record) -> Result<(), Failure> {
+    // A conflict means that somebody else has got a browser for the session: just as well.
+    let _swapped = core.sessions.swap_lease(&record.key(), &record.birth, None, LeaseState::default()).await?;
+    Ok(())
+}
+
+/// Returns a lease, as well as possible: what cannot be returned now lapses at the daemon.
+pub(super) async fn release(core: &Arc<Core>, lease: &LeaseRef) {
+    if let Err(error) = core.pool.release(lease).await {
+        tracing::warn!(lease = lease.lease_id, ?error, "a lease could not be returned; it will lapse");
+    }
+}
+
+/// The lease lives as long as the session would without another call.
+fn ttl(core: &Arc<Core>, record: &Record) -> Duration {
+    let age = core.clock.now().saturating_sub(record.created);
+    let rest = core.config.session.max_lifetime.saturating_sub(age);
+    record.idle_ttl.min(rest).max(TTL_MIN)
+}

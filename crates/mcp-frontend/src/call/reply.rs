@@ -1,0 +1,60 @@
+//! What a call answers, before it is rendered.
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::failure::Failure;
+
+/// The answer of a call: what succeeded, and why the rest did not.
+#[derive(Debug, Default)]
+pub(crate) struct Reply {
+    /// First in the text: agents must not overlook it.
+    pub(crate) failure: Option<Failure>,
+    pub(crate) texts: Vec<Text>,
+    pub(crate) images: Vec<Image>,
+    pub(crate) structured: Option<Value>,
+    /// Digest of the session, for the log.
+    pub(crate) session: Option<String>,
+}
+
+/// A text under a heading.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Text {
+    pub(crate) title: String,
+    pub(crate) body: String,
+}
+
+/// A picture.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub(crate) mime_type: String,
+    pub(crate) data: Bytes,
+}
+
+impl Reply {
+    /// A reply of one section.
+    pub(crate) fn text(title: &str, body: impl Into<String>) -> Self {
+        Self { texts: vec![Text { title: title.to_owned(), body: body.into() }], ..Self::default() }
+    }
+
+    pub(crate) fn with_structured(self, value: Value) -> Self {
+        Self { structured: Some(value), ..self }
+    }
+
+    /// Adds a member to the structured form, unless that is no object.
+    pub(crate) fn tell(&mut self, key: &str, value: Value) {
+        if let Value::Object(members) = self.structured.get_or_insert_with(|| Value::Object(serde_json::Map::new())) {
+            members.insert(key.to_owned(), value);
+        }
+    }
+
+    pub(crate) fn push_text(&mut self, title: &str, body: impl Into<String>) {
+        self.texts.push(Text { title: title.to_owned(), body: body.into() });
+    }
+}
+
+impl From<Failure> for Reply {
+    fn from(failure: Failure) -> Self {
+        Self { failure: Some(failure), ..Self::default() }
+    }
+}

@@ -1,0 +1,77 @@
+//! Who makes a request, and what it came with.
+
+use std::sync::Arc;
+
+use browserfleet_common::ids::Principal;
+use http::{HeaderMap, header::USER_AGENT};
+
+use crate::{connection, session::Client};
+
+/// The header that names a session, for clients that cannot add an argument.
+pub(crate) const SESSION_HEADER: &str = "x-session-id";
+/// Most characters kept of what a client says about itself.
+const WORDS_MAX: usize = 128;
+
+/// Who makes a request.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) principal: Principal,
+    /// The legacy or stdio connection it came over. Modern requests have none.
+    pub(crate) connection: Option<Arc<connection::Record>>,
+    /// The session named by header, unchecked.
+    pub(crate) session_header: Option<String>,
+    pub(crate) client: Client,
+}
+
+impl Caller {
+    /// The caller of a request over HTTP.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let session_header =
+            headers.get(SESSION_HEADER).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let client = Client { user_agent: user_agent(headers), ..Client::default() };
+        Self { principal: principal(headers), connection: None, session_header, client }
+    }
+
+    /// The same caller, over a connection.
+    pub(crate) fn over(self, connection: Arc<connection::Record>) -> Self {
+        let user_agent = self.client.user_agent.or_else(|| connection.client.user_agent.clone());
+        let client = Client { user_agent, ..connection.client.clone() };
+        Self { connection: Some(connection), client, ..self }
+    }
+
+    /// The same caller, as it calls itself.
+    pub(crate) fn calling_itself(mut self, name: &str, version: &str) -> Self {
+        self.client.name = Some(words(name));
+        self.client.version = Some(words(version));
+        self
+    }
+}
+
+/// The principal of a request over HTTP. There is no authentication yet: everybody is the same one.
+pub(crate) fn principal(_headers: &HeaderMap) -> Principal {
+    Principal::anonymous()
+}
+
+fn user_agent(headers: &HeaderMap) -> Option<String> {
+    headers.get(USER_AGENT).map(|value| words(&String::from_utf8_lossy(value.as_bytes())))
+}
+
+/// A client's words about itself, fit to be kept and shown: short, one line, nothing that steers a terminal.
+pub(crate) fn words(text: &str) -> String {
+    let steers = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    text.chars().filter(|&c| !steers(c)).take(WORDS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_short_and_harmless() {
+        assert_eq!(words("curl/8\u{1b}[31m\r\n\u{202e}evil"), "curl/8[31mevil");
+        assert_eq!(words(&"é".repeat(1000)).chars().count(), WORDS_MAX);
+    }
+}

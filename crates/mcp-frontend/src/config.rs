@@ -1,0 +1,219 @@
+//! The settings of a front end: one table, with defaults and allowed ranges.
+
+use std::{net::SocketAddr, time::Duration};
+
+use browserfleet_common::config::Reader;
+
+/// The settings of a front end.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub http: Http,
+    pub session: Session,
+    pub call: Call,
+}
+
+/// `[http]`: what may come in, and for how long.
+#[derive(Clone, Debug)]
+pub struct Http {
+    pub listen: SocketAddr,
+    /// Values of `Host` that are answered: a name, or a name and a port. Guards against DNS rebinding.
+    pub allowed_hosts: Vec<String>,
+    /// Browser origins besides our own: scheme, name, port.
+    pub allowed_origins: Vec<String>,
+    /// Most bytes of a request's body.
+    pub max_body: usize,
+    /// From the first byte of a request to the last of its headers.
+    pub header_timeout: Duration,
+    /// For the whole body.
+    pub body_timeout: Duration,
+    /// Between two requests of a connection, and for a client that does not read what we write.
+    pub idle_timeout: Duration,
+    /// TCP connections at a time; one more is told to come back.
+    pub max_connections: usize,
+    /// Comments on a silent event stream, so that proxies keep it open.
+    pub keep_alive: Duration,
+    /// How long running calls may go on after the stop signal.
+    pub drain_timeout: Duration,
+}
+
+/// `[session]`: how long sessions live, and how many there may be.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// A session ends after this time without a call.
+    pub idle_ttl: Duration,
+    /// A session ends after this time, used or not.
+    pub max_lifetime: Duration,
+    pub per_principal: usize,
+    /// Of all principals together.
+    pub max_total: usize,
+    /// How long a legacy MCP connection is remembered after its last request. Clients do not recover when it is not.
+    pub connection_ttl: Duration,
+    /// Legacy MCP connections remembered at a time.
+    pub max_connections: usize,
+}
+
+/// `[call]`: how long a tool call may take.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The whole call, the wait for a browser included.
+    pub timeout: Duration,
+    /// In the queue for a browser.
+    pub queue_wait: Duration,
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+
+impl Default for Config {
+    /// The table's defaults.
+    fn default() -> Self {
+        Self {
+            http: Http {
+                listen: SocketAddr::from(([127, 0, 0, 1], 8931)),
+                allowed_hosts: LOOPBACK_HOSTS.iter().map(|&host| host.to_owned()).collect(),
+                allowed_origins: Vec::new(),
+                max_body: 1 << 20,
+                header_timeout: 10 * SECOND,
+                body_timeout: 30 * SECOND,
+                idle_timeout: MINUTE,
+                max_connections: 1024,
+                keep_alive: 15 * SECOND,
+                drain_timeout: 25 * SECOND,
+            },
+            session: Session {
+                idle_ttl: 10 * MINUTE,
+                max_lifetime: 8 * HOUR,
+                per_principal: 10,
+                max_total: 1000,
+                connection_ttl: 24 * HOUR,
+                max_connections: 10_000,
+            },
+            call: Call { timeout: 2 * MINUTE, queue_wait: 30 * SECOND },
+        }
+    }
+}
+
+/// Hosts that are answered when nothing else is configured.
+const LOOPBACK_HOSTS: &[&str] = &["localhost", "127.0.0.1", "[::1]"];
+
+impl Config {
+    /// Reads the table; what is wrong with it is collected in `reader`.
+    pub fn read(reader: &mut Reader) -> Self {
+        let config = Self { http: Http::read(reader), session: Session::read(reader), call: Call::read(reader) };
+        if config.session.idle_ttl > config.session.max_lifetime {
+            reader.problem("session.idle_ttl is longer than session.max_lifetime");
+        }
+        if config.call.queue_wait >= config.call.timeout {
+            reader.problem("call.queue_wait leaves no time for the call: it must be shorter than call.timeout");
+        }
+        config
+    }
+}
+
+impl Http {
+    fn read(reader: &mut Reader) -> Self {
+        let default = Config::default().http;
+        let listen = reader.address("http.listen", default.listen);
+        let hosts = reader.list("http.allowed_hosts", &[]);
+        let insecure = reader.flag("unsafe.insecure", false);
+        if !listen.ip().is_loopback() && !insecure {
+            reader.problem(format!(
+                "http.listen = {listen}: there is no authentication yet, so only loopback addresses are served; \
+                 unsafe.insecure = true serves everybody who can reach it"
+            ));
+        }
+        if !listen.ip().is_loopback() && hosts.is_empty() {
+            reader.problem(
+                "http.allowed_hosts is needed when http.listen is not a loopback address: the names clients use",
+            );
+        }
+        let origins = reader.list("http.allowed_origins", &[]);
+        for origin in origins.iter().filter(|origin| !is_origin(origin)) {
+            reader.problem(format!("http.allowed_origins: {origin:?} is no origin such as https://app.example.com"));
+        }
+        Self {
+            listen,
+            allowed_hosts: if hosts.is_empty() { default.allowed_hosts } else { hosts },
+            allowed_origins: origins,
+            max_body: reader.count("http.max_body", default.max_body, 1024..=16 << 20),
+            header_timeout: reader.duration("http.header_timeout", default.header_timeout, SECOND..=MINUTE),
+            body_timeout: reader.duration("http.body_timeout", default.body_timeout, SECOND..=10 * MINUTE),
+            idle_timeout: reader.duration("http.idle_timeout", default.idle_timeout, SECOND..=HOUR),
+            max_connections: reader.count("http.max_connections", default.max_connections, 1..=100_000),
+            keep_alive: reader.duration("http.keep_alive", default.keep_alive, SECOND..=5 * MINUTE),
+            drain_timeout: reader.duration("http.drain_timeout", default.drain_timeout, Duration::ZERO..=HOUR),
+        }
+    }
+}
+
+impl Session {
+    fn read(reader: &mut Reader) -> Self {
+        let default = Config::default().session;
+        Self {
+            idle_ttl: reader.duration("session.idle_ttl", default.idle_ttl, MINUTE..=24 * HOUR),
+            max_lifetime: reader.duration("session.max_lifetime", default.max_lifetime, MINUTE..=7 * 24 * HOUR),
+            per_principal: reader.count("session.per_principal", default.per_principal, 1..=10_000),
+            max_total: reader.count("session.max_total", default.max_total, 1..=1_000_000),
+            connection_ttl: reader.duration("session.connection_ttl", default.connection_ttl, HOUR..=30 * 24 * HOUR),
+            max_connections: reader.count("session.max_connections", default.max_connections, 1..=1_000_000),
+        }
+    }
+}
+
+impl Call {
+    fn read(reader: &mut Reader) -> Self {
+        let default = Config::default().call;
+        Self {
+            timeout: reader.duration("call.timeout", default.timeout, SECOND..=10 * MINUTE),
+            queue_wait: reader.duration("call.queue_wait", default.queue_wait, Duration::ZERO..=10 * MINUTE),
+        }
+    }
+}
+
+/// Whether a text is a scheme, a host and perhaps a port, as browsers write it.
+fn is_origin(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|rest| rest.parse::<http::uri::Authority>().is_ok_and(|host| !host.as_str().contains('@')))
+        && !text.chars().any(|c| c.is_ascii_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use browserfleet_common::config::Problems;
+
+    use super::*;
+
+    fn problems(toml: &str) -> Vec<String> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(toml.as_bytes()).unwrap();
+        let mut reader = Reader::new(Some(file.path()), &[]);
+        Config::read(&mut reader);
+        reader.finish(&[]).err().map(|Problems(lines)| lines).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_defaults_are_allowed() {
+        assert_eq!(problems(""), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_open_address_needs_a_loud_word_and_the_names_of_hosts() {
+        let open = "[http]\nlisten = \"0.0.0.0:8931\"\n";
+        let both = problems(open);
+        assert!(
+            both.len() == 2 && both[0].contains("unsafe.insecure") && both[1].contains("allowed_hosts"),
+            "{both:?}"
+        );
+        assert_eq!(problems(&format!("{open}allowed_hosts = \"fleet.example\"\n[unsafe]\ninsecure = true\n")).len(), 0);
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused() {
+        assert_eq!(problems("[call]\ntimeout = \"20s\"\n").len(), 1);
+        assert_eq!(problems("[session]\nmax_lifetime = \"5m\"\n").len(), 1);
+        assert_eq!(problems("[http]\nallowed_origins = \"example.com\"\n").len(), 1);
+    }
+}

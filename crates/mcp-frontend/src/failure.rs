@@ -1,0 +1,149 @@
+//! What a call ends with when it does not succeed: a code to act upon, a text that says what to do.
+
+use std::{fmt, time::Duration};
+
+use browserfleet_common::{error_code::ErrorCode, pb::ToolFailure};
+use tonic::{Code, Status};
+
+/// Most characters of a failure's text.
+const TEXT_MAX: usize = 1000;
+
+/// A store or the bus cannot answer. The cause is for the log only.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} cannot be reached")]
+pub struct Unavailable {
+    pub what: &'static str,
+    #[source]
+    pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// A failed call, for the agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) code: ErrorCode,
+    pub(crate) message: String,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Failure {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if let Some((cut, _)) = message.char_indices().nth(TEXT_MAX) {
+            message.truncate(cut);
+            message.push('…');
+        }
+        Self { code, message, retry_after: None }
+    }
+
+    pub(crate) fn retry(self, after: Duration) -> Self {
+        Self { retry_after: Some(after), ..self }
+    }
+
+    /// The same text whether a handle is unknown, expired or somebody else's.
+    pub(crate) fn no_such_session() -> Self {
+        Self::new(
+            ErrorCode::HandleUnknownOrExpired,
+            "This session is unknown or has expired. Call browser_open to get a new one, and pass its session_id.",
+        )
+    }
+
+    /// The daemon does not answer, and nothing has happened yet.
+    pub(crate) fn unreachable() -> Self {
+        Self::new(ErrorCode::BrowserGone, "The browsers cannot be reached right now. Try again in a moment.")
+            .retry(Duration::from_secs(1))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<Unavailable> for Failure {
+    fn from(error: Unavailable) -> Self {
+        tracing::error!(what = error.what, cause = error.cause.as_deref().map(tracing::field::display), "unavailable");
+        Self::new(ErrorCode::StoreUnavailable, "Sessions cannot be looked up right now. Try again in a moment.")
+            .retry(Duration::from_secs(1))
+    }
+}
+
+/// A tool's own failure, as it comes in band.
+impl From<ToolFailure> for Failure {
+    fn from(failure: ToolFailure) -> Self {
+        Self::new(ErrorCode::from_name(&failure.code).unwrap_or(ErrorCode::Internal), failure.message)
+    }
+}
+
+/// Why a daemon did not do what it was asked to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum DaemonError {
+    /// It says no.
+    Refused(Failure),
+    /// It does not answer: the connection could not be made, or broke.
+    Unreachable,
+}
+
+/// The one place where statuses are read.
+impl From<Status> for DaemonError {
+    fn from(status: Status) -> Self {
+        let code = ErrorCode::of(&status);
+        if !status.details().is_empty() {
+            let failure =
+                Failure { retry_after: ErrorCode::retry_after(&status), ..Failure::new(code, status.message()) };
+            return Self::Refused(failure);
+        }
+        // Without details it is the transport that speaks; its text is for the log.
+        tracing::debug!(status = %status, "the daemon's transport failed");
+        match status.code() {
+            // The channel's own timer reports a deadline as a cancellation: we never cancel and then look.
+            Code::DeadlineExceeded | Code::Cancelled => {
+                Self::Refused(Failure::new(ErrorCode::CallTimeout, "The call did not end within its time."))
+            }
+            Code::Unavailable | Code::Unknown => Self::Unreachable,
+            Code::Internal if std::error::Error::source(&status).is_some() => Self::Unreachable,
+            _ => Self::Refused(Failure::new(code, format!("The browser's daemon refused the call ({code})."))),
+        }
+    }
+}
+
+impl DaemonError {
+    /// What to tell when nothing else can be tried.
+    pub(crate) fn into_failure(self) -> Failure {
+        match self {
+            Self::Refused(failure) => failure,
+            Self::Unreachable => Failure::unreachable(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_of_ours_keep_code_text_and_delay() {
+        let status = ErrorCode::PoolFull.status_retry("full", Duration::from_secs(2));
+        let DaemonError::Refused(failure) = status.into() else { panic!("refused") };
+        assert_eq!((failure.code, failure.message.as_str()), (ErrorCode::PoolFull, "full"));
+        assert_eq!(failure.retry_after, Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn the_transports_texts_stay_inside() {
+        for code in [Code::Unavailable, Code::Unknown] {
+            assert_eq!(DaemonError::from(Status::new(code, "10.0.0.7:50051 refused")), DaemonError::Unreachable);
+        }
+        let DaemonError::Refused(failure) = Status::cancelled("Timeout expired").into() else { panic!("refused") };
+        assert_eq!(failure.code, ErrorCode::CallTimeout);
+        let DaemonError::Refused(failure) = Status::permission_denied("user root@10.0.0.7").into() else {
+            panic!("refused")
+        };
+        assert!(failure.code == ErrorCode::Forbidden && !failure.message.contains("10.0.0.7"));
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(Failure::new(ErrorCode::Internal, "é".repeat(5000)).message.chars().count(), TEXT_MAX + 1);
+    }
+}

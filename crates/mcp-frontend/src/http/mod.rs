@@ -1,0 +1,18 @@
+//! HTTP: the accept loop and what guards it, routing, and what operators look at.
+//!
+//! A connection is accepted in [`server`] and watched by [`watch`]; a request passes [`guard`] and goes where [`router`]
+//! says; [`body`] reads its body.
+
+pub(crate) mod server;
+
+mod watch;
+
+pub(crate) mod router;
+
+mod guard;
+
+pub(crate) mod body;
+
+mod health;
+
+mod sessions;

@@ -1,0 +1,33 @@
+//! What is served where.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    middleware::from_fn_with_state,
+    routing::{any, get},
+};
+
+use super::{
+    guard::{self, Guard},
+    health, sessions,
+};
+use crate::{
+    app::Core,
+    mcp::endpoint::{self, Endpoint},
+};
+
+/// All routes, behind the guard.
+pub(crate) fn router(core: &Arc<Core>) -> Router {
+    let guard = Arc::new(Guard::new(&core.config.http));
+    let operators = Router::new()
+        .route("/health", get(health::health))
+        .route("/ready", get(health::ready))
+        .route("/sessions", get(sessions::sessions))
+        .with_state(Arc::clone(core));
+    Router::new()
+        .route("/mcp", any(endpoint::serve))
+        .with_state(Endpoint::new(core))
+        .merge(operators)
+        .layer(from_fn_with_state(guard, guard::check))
+}

@@ -1,0 +1,61 @@
+//! `/sessions`: what is open, for operators. Hashes, never handles: nobody is authenticated.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
+use browserfleet_common::ids::digest;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::{
+    app::Core,
+    session::{Record, Scope},
+};
+
+/// Most sessions listed one by one.
+const LISTED_MAX: usize = 1000;
+
+/// All sessions of all front ends, oldest first.
+pub(super) async fn sessions(State(core): State<Arc<Core>>) -> Response {
+    match core.sessions.list(Scope::All).await {
+        Ok(records) => Json(overview(&records, core.clock.now())).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the sessions cannot be listed");
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": "store_unavailable" }))).into_response()
+        }
+    }
+}
+
+fn overview(records: &[Record], now: Duration) -> Value {
+    let age = |record: &Record| now.saturating_sub(record.created).as_secs_f64();
+    let ages = || records.iter().map(age);
+    let average = (!records.is_empty()).then(|| ages().sum::<f64>() / ages().map(|_| 1.0).sum::<f64>());
+    let listed: Vec<Value> = records.iter().take(LISTED_MAX).map(|record| item(record, now)).collect();
+    json!({
+        "total": records.len(),
+        "with_browser": records.iter().filter(|record| record.lease.lease.is_some()).count(),
+        "oldest_age_seconds": ages().reduce(f64::max),
+        "newest_age_seconds": ages().reduce(f64::min),
+        "average_age_seconds": average,
+        "truncated": records.len() > LISTED_MAX,
+        "sessions": listed,
+    })
+}
+
+fn item(record: &Record, now: Duration) -> Value {
+    json!({
+        "session": record.name.digest(),
+        "principal": record.principal.digest(),
+        "connection": record.connection.as_deref().map(digest),
+        "age_seconds": now.saturating_sub(record.created).as_secs_f64(),
+        "idle_seconds": now.saturating_sub(record.last_used).as_secs_f64(),
+        "expires_in_seconds": record.idle_ttl.saturating_sub(now.saturating_sub(record.last_used)).as_secs_f64(),
+        "client": { "name": record.client.name, "version": record.client.version },
+        "user_agent": record.client.user_agent,
+        "lease": record.lease.lease.as_ref().map(|lease| &lease.lease_id),
+    })
+}

@@ -1,0 +1,277 @@
+//! A connection with a sense of time. hyper's own header timer also runs while a connection is idle; here each phase has
+//! its own limit: between two requests, from the first byte of a request to the last of its headers, and for a client
+//! that does not read. The time of a body is measured where it is read.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep_until},
+};
+
+/// How long each phase may last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) header: Duration,
+    pub(super) idle: Duration,
+}
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing of a request has come yet.
+    Idle,
+    /// A request has begun.
+    Header,
+    /// A request is being served; it has limits of its own.
+    Serving,
+}
+
+/// What the service tells the connection.
+#[derive(Clone, Debug)]
+pub(super) struct Phases(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    since: Instant,
+    /// Who waits for bytes without a limit. A new phase brings one.
+    waiting: Option<Waker>,
+}
+
+impl Phases {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(State { phase: Phase::Idle, since: Instant::now(), waiting: None })))
+    }
+
+    /// A request is complete but for its body. The guard ends with the answer's body.
+    pub(super) fn serving(&self) -> Serving {
+        self.enter(Phase::Serving);
+        Serving(self.clone())
+    }
+
+    fn enter(&self, phase: Phase) {
+        let mut state = self.state();
+        state.phase = phase;
+        state.since = Instant::now();
+        if let Some(waiting) = state.waiting.take() {
+            waiting.wake();
+        }
+    }
+
+    /// Until when bytes must come. Without a limit, `cx` is woken when there is one.
+    fn deadline(&self, limits: Limits, cx: &Context<'_>) -> Option<Instant> {
+        let mut state = self.state();
+        match state.phase {
+            Phase::Idle => Some(state.since + limits.idle),
+            Phase::Header => Some(state.since + limits.header),
+            Phase::Serving => {
+                state.waiting = Some(cx.waker().clone());
+                None
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bytes_came(&self) {
+        let idle = self.state().phase == Phase::Idle;
+        if idle {
+            self.enter(Phase::Header);
+        }
+    }
+}
+
+/// A request that is being served.
+#[derive(Debug)]
+pub(super) struct Serving(Phases);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.enter(Phase::Idle);
+    }
+}
+
+impl Serving {
+    /// The body after which the request is over.
+    pub(super) fn until_sent(self, body: Body) -> Body {
+        Body::new(Sent { body, _serving: self })
+    }
+}
+
+struct Sent {
+    body: Body,
+    _serving: Serving,
+}
+
+impl hyper::body::Body for Sent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        hyper::body::Body::poll_frame(Pin::new(&mut self.body), cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        hyper::body::Body::is_end_stream(&self.body)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        hyper::body::Body::size_hint(&self.body)
+    }
+}
+
+/// A connection whose phases have limits. One that is broken ends with [`io::ErrorKind::TimedOut`].
+#[derive(Debug)]
+pub(super) struct Watched<IO> {
+    io: IO,
+    phases: Phases,
+    limits: Limits,
+    reading: Timer,
+    writing: Timer,
+    /// Since when the client has taken nothing of what we want to write.
+    stalled: Option<Instant>,
+}
+
+impl<IO> Watched<IO> {
+    pub(super) fn new(io: IO, phases: Phases, limits: Limits) -> Self {
+        Self { io, phases, limits, reading: Timer::default(), writing: Timer::default(), stalled: None }
+    }
+}
+
+/// A timer that is set anew only when its deadline moves.
+#[derive(Debug, Default)]
+struct Timer(Option<Pin<Box<Sleep>>>);
+
+impl Timer {
+    fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if sleep.deadline() != deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        sleep.as_mut().poll(cx).map(|()| io::ErrorKind::TimedOut.into())
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        match Pin::new(&mut self.io).poll_read(cx, buf) {
+            Poll::Ready(result) => {
+                if buf.filled().len() > before {
+                    self.phases.bytes_came();
+                }
+                Poll::Ready(result)
+            }
+            Poll::Pending => match self.phases.deadline(self.limits, cx) {
+                Some(deadline) => self.reading.poll(deadline, cx).map(Err),
+                None => Poll::Pending,
+            },
+        }
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> Watched<IO> {
+    fn written(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if result.is_ready() {
+            self.stalled = None;
+            return result;
+        }
+        let deadline = *self.stalled.get_or_insert_with(Instant::now) + self.limits.idle;
+        self.writing.poll(deadline, cx).map(Err)
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.written(cx, result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.written(cx, result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { header: Duration::from_secs(10), idle: Duration::from_mins(1) };
+
+    async fn lasts(read: impl Future<Output = io::Result<usize>>) -> u64 {
+        let started = Instant::now();
+        assert_eq!(read.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        started.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_phase_has_its_own_limit() {
+        let (io, mut client) = duplex(1024);
+        let phases = Phases::new();
+        let mut watched = Watched::new(io, phases.clone(), LIMITS);
+        let mut buf = [0; 64];
+        assert_eq!(lasts(watched.read(&mut buf)).await, 60);
+
+        let serving = phases.serving();
+        drop(serving);
+        client.write_all(b"POST /").await.unwrap();
+        assert_eq!(watched.read(&mut buf).await.unwrap(), 6);
+        // A byte now and then does not help.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        client.write_all(b"m").await.unwrap();
+        assert_eq!(watched.read(&mut buf).await.unwrap(), 1);
+        assert_eq!(lasts(watched.read(&mut buf)).await, 4);
+
+        let serving = phases.serving();
+        let served = async {
+            tokio::time::sleep(Duration::from_hours(1)).await;
+            drop(serving);
+        };
+        // A request that is served has limits of its own; after it, even the read that waits all the while has one.
+        let (lasted, ()) = tokio::join!(lasts(watched.read(&mut buf)), served);
+        assert_eq!(lasted, 3660);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_is_let_go() {
+        let (io, mut client) = duplex(4);
+        let mut watched = Watched::new(io, Phases::new(), LIMITS);
+        watched.write_all(b"full").await.unwrap();
+        assert_eq!(lasts(watched.write(b"more")).await, 60);
+        let mut buf = [0; 4];
+        client.read_exact(&mut buf).await.unwrap();
+        watched.write_all(b"full").await.unwrap();
+        assert_eq!(lasts(watched.write(b"more")).await, 60, "progress starts the time anew");
+    }
+}

@@ -1,0 +1,148 @@
+//! `/mcp`: takes a request apart and hands it to its era.
+
+use std::sync::Arc;
+
+use axum::{body::Body, extract::State, response::Response};
+use http::{
+    HeaderMap, Method, Request, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE},
+};
+
+use super::{
+    answer,
+    envelope::{self, Era, Message},
+    legacy,
+    modern::Modern,
+    strict,
+};
+use crate::{
+    app::Core,
+    http::body::{self, BodyError},
+};
+
+/// What the endpoint needs.
+#[derive(Clone)]
+pub(crate) struct Endpoint {
+    core: Arc<Core>,
+    modern: Arc<Modern>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(core: &Arc<Core>) -> Self {
+        Self { core: Arc::clone(core), modern: Arc::new(Modern::new(core)) }
+    }
+}
+
+/// Answers every method of `/mcp`.
+pub(crate) async fn serve(State(endpoint): State<Endpoint>, request: Request<Body>) -> Response {
+    let method = request.method().clone();
+    if method == Method::POST {
+        return post(&endpoint, request).await;
+    }
+    let headers = request.headers();
+    // The modern era has one method.
+    if envelope::era_of(headers) == Era::Modern {
+        return answer::method_not_allowed("POST");
+    }
+    if method == Method::GET {
+        if !accepts(headers, "text/event-stream") {
+            return answer::refused(StatusCode::NOT_ACCEPTABLE, "Accept must allow text/event-stream");
+        }
+        legacy::get(&endpoint.core, headers).await
+    } else if method == Method::DELETE {
+        legacy::delete(&endpoint.core, headers).await
+    } else {
+        answer::method_not_allowed("POST, GET, DELETE")
+    }
+}
+
+async fn post(endpoint: &Endpoint, request: Request<Body>) -> Response {
+    let headers = request.headers();
+    if !(accepts(headers, "application/json") && accepts(headers, "text/event-stream")) {
+        let why = "Accept must allow both application/json and text/event-stream";
+        return answer::refused(StatusCode::NOT_ACCEPTABLE, why);
+    }
+    if !is_json(headers) {
+        return answer::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json");
+    }
+    let (parts, body) = request.into_parts();
+    let settings = &endpoint.core.config.http;
+    let body = match body::read(body, &parts.headers, settings.max_body, settings.body_timeout).await {
+        Ok(body) => body,
+        Err(error) => return not_read(&error),
+    };
+    let message = match strict::parse(&body) {
+        Ok(message) => message,
+        Err(error) => {
+            let why = format!("Parse error: line {}, column {}", error.line(), error.column());
+            return answer::error(StatusCode::BAD_REQUEST, &serde_json::Value::Null, -32700, &why);
+        }
+    };
+    let kind = match envelope::check(&message) {
+        Ok(kind) => kind,
+        Err(malformed) => return answer::malformed(&malformed),
+    };
+    match envelope::era(&message, &parts.headers) {
+        Era::Modern if kind == Message::Response => {
+            answer::refused(StatusCode::BAD_REQUEST, "Invalid Request: nobody asked for a response")
+        }
+        Era::Modern => endpoint.modern.serve(parts, body).await,
+        Era::Legacy => legacy::post(&endpoint.core, &parts, kind, message).await,
+    }
+}
+
+fn not_read(error: &BodyError) -> Response {
+    let (status, why) = match error {
+        BodyError::TooLarge { limit } => {
+            (StatusCode::PAYLOAD_TOO_LARGE, format!("The body has more than {limit} bytes"))
+        }
+        BodyError::TooSlow => (StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time".to_owned()),
+        BodyError::Broken => (StatusCode::BAD_REQUEST, "The body broke off".to_owned()),
+    };
+    body::closing(answer::refused(status, &why))
+}
+
+/// Whether a media type is acceptable. A client that does not say takes anything; wildcards count.
+fn accepts(headers: &HeaderMap, wanted: &str) -> bool {
+    let mut values = headers.get_all(ACCEPT).iter().peekable();
+    if values.peek().is_none() {
+        return true;
+    }
+    let family = wanted.split('/').next().unwrap_or_default();
+    let matches = |range: &str| {
+        let mut parts = range.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let refused = parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
+        !refused && (kind == wanted || kind == "*/*" || kind.strip_suffix("/*") == Some(family))
+    };
+    values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(matches)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    value
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accept_is_read_as_http_means_it() {
+        let both = |value: &str| {
+            let headers = HeaderMap::from_iter([(ACCEPT, value.parse().unwrap())]);
+            accepts(&headers, "application/json") && accepts(&headers, "text/event-stream")
+        };
+        for fine in
+            ["application/json, text/event-stream", "*/*", "application/*;q=0.5,text/*", "Application/JSON,*/*;q=0.1"]
+        {
+            assert!(both(fine), "{fine}");
+        }
+        for wrong in ["application/json", "text/event-stream", "text/html", "application/json, text/event-stream;q=0"] {
+            assert!(!both(wrong), "{wrong}");
+        }
+        assert!(accepts(&HeaderMap::new(), "application/json"));
+    }
+}

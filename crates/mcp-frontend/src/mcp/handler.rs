@@ -1,0 +1,176 @@
+//! What the server does, whichever era and transport a request came by.
+
+use std::{borrow::Cow, sync::Arc};
+
+use browserfleet_tools::{CATALOGUE, Effect, find};
+use rmcp::{
+    ErrorData, RoleServer, ServerHandler,
+    model::{
+        CacheScope, CallToolRequestParams, CallToolResponse, CompleteRequestMethod, CompleteRequestParams,
+        CompleteResult, Implementation, ListPromptsRequestMethod, ListPromptsResult,
+        ListResourceTemplatesRequestMethod, ListResourceTemplatesResult, ListResourcesRequestMethod,
+        ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion, ServerCapabilities,
+        ServerConfig, Tool, ToolAnnotations,
+    },
+    service::RequestContext,
+};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::render::render;
+use crate::{
+    app::Core,
+    call::{self, Call, progress::Progress},
+    caller::Caller,
+    connection,
+};
+
+/// For agents, beside the tool list.
+const INSTRUCTIONS: &str = "Real browsers, one isolated session each. browser_navigate opens a page and answers with a \
+     snapshot whose refs (e1, e2, …) are the targets of other tools. If a reply shows a session_id, pass it to later \
+     calls. browser_close frees the browser; session_close ends the session.";
+/// How long a client may use the tool list without asking again: it changes with the version only.
+const TOOLS_TTL_MS: u64 = 300_000;
+
+/// The server's side of MCP. Cheap to clone: one is made per request.
+#[derive(Clone, Debug)]
+pub(crate) struct Handler {
+    core: Arc<Core>,
+    /// On stdio: the one connection there is.
+    stdio: Option<connection::Key>,
+}
+
+/// The catalogue, as MCP shows it: fixed order, made once.
+#[derive(Debug)]
+pub(crate) struct Tools(Vec<Tool>);
+
+impl Tools {
+    pub(crate) fn new() -> Self {
+        let shown = CATALOGUE.iter().map(|tool| {
+            let reads = tool.effect == Effect::Reads;
+            let annotations =
+                ToolAnnotations::with_title(tool.title).read_only(reads).destructive(!reads).open_world(true);
+            Tool::new(tool.name, tool.description, Arc::new(tool.input_schema()))
+                .with_title(tool.title)
+                .with_annotations(annotations)
+        });
+        Self(shown.collect())
+    }
+}
+
+impl Handler {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core, stdio: None }
+    }
+
+    /// The handler of the stdio transport, whose calls belong to this connection.
+    pub(crate) fn stdio(core: Arc<Core>, connection: connection::Key) -> Self {
+        Self { core, stdio: Some(connection) }
+    }
+
+    /// Who calls: the legacy layer says it itself, the modern service hands on the HTTP request.
+    async fn caller(&self, context: &RequestContext<RoleServer>) -> Result<Caller, ErrorData> {
+        let caller = if let Some(key) = &self.stdio {
+            self.core.stdio_caller(key).await.map_err(|error| {
+                tracing::error!(%error, "the stdio connection cannot be looked up");
+                ErrorData::internal_error("the connection cannot be looked up right now", None)
+            })?
+        } else if let Some(caller) = context.extensions.get::<Caller>() {
+            caller.clone()
+        } else {
+            let parts = context.extensions.get::<http::request::Parts>();
+            let caller = parts.and_then(|parts| parts.extensions.get::<Caller>());
+            caller.cloned().ok_or_else(|| ErrorData::internal_error("the request came by no known way", None))?
+        };
+        Ok(match context.client_info() {
+            Some(info) => caller.calling_itself(&info.name, &info.version),
+            None => caller,
+        })
+    }
+}
+
+impl ServerHandler for Handler {
+    fn get_info(&self) -> ServerConfig {
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+            .with_server_info(Implementation::new("browserfleet", env!("CARGO_PKG_VERSION")))
+            .with_instructions(INSTRUCTIONS)
+    }
+
+    fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
+        Cow::Borrowed(ProtocolVersion::KNOWN_VERSIONS)
+    }
+
+    async fn list_tools(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        // There is one page, so no cursor is one of ours.
+        if request.is_some_and(|request| request.cursor.is_some()) {
+            return Err(ErrorData::invalid_params("unknown cursor: the list has one page", None));
+        }
+        let list = ListToolsResult::with_all_items(self.core.tools.0.clone());
+        let modern = context.protocol_version().is_some_and(|version| !version.has_initialize());
+        Ok(if modern { list.with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Private) } else { list })
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        self.core.tools.0.iter().find(|tool| tool.name == name).cloned()
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let Some(tool) = find(&request.name) else {
+            let name: String = request.name.chars().take(64).collect();
+            return Err(ErrorData::invalid_params(format!("Tool \"{name}\" not found"), None));
+        };
+        let call = Call {
+            id: Uuid::new_v4(),
+            tool,
+            caller: self.caller(&context).await?,
+            arguments: request.arguments.unwrap_or_default(),
+            progress: Progress::of(&context),
+            deadline: Instant::now() + self.core.config.call.timeout,
+        };
+        Ok(render(call::run(&self.core, call, context.ct.clone()).await).into())
+    }
+
+    // rmcp answers these with empty lists; we do not declare them, so they are unknown methods.
+
+    async fn complete(
+        &self,
+        _request: CompleteRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        Err(ErrorData::method_not_found::<CompleteRequestMethod>())
+    }
+
+    async fn list_prompts(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        Err(ErrorData::method_not_found::<ListPromptsRequestMethod>())
+    }
+
+    async fn list_resources(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        Err(ErrorData::method_not_found::<ListResourcesRequestMethod>())
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        Err(ErrorData::method_not_found::<ListResourceTemplatesRequestMethod>())
+    }
+
+    async fn on_initialized(&self, _context: rmcp::service::NotificationContext<RoleServer>) {}
+}

@@ -1,0 +1,161 @@
+//! The front end's side of the wire to a pool daemon.
+
+use std::{fmt, time::Duration};
+
+use browserfleet_common::pb::{
+    self, AcquireRequest, CallToolRequest, CallToolResponse, GetPoolRequest, GetPoolResponse, ReleaseRequest,
+    RenewRequest, acquire_response, browser_service_client::BrowserServiceClient,
+    pool_service_client::PoolServiceClient,
+};
+use tokio::time::{Instant, sleep, timeout};
+use tonic::{Request, Streaming, transport::Channel};
+
+use crate::{
+    failure::DaemonError,
+    session::{LeaseRef, Record},
+};
+
+/// How long a daemon may take for an answer that needs no browser.
+const SHORT: Duration = Duration::from_secs(5);
+/// Before the one repetition of an idempotent request whose connection broke.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Beyond the time a request was given, so that the daemon's own answer about it arrives first.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// A daemon, over one pooled connection. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct PoolClient {
+    /// What [`LeaseRef::daemon`] says for leases of this daemon.
+    name: String,
+    pool: PoolServiceClient<Channel>,
+    browsers: BrowserServiceClient<Channel>,
+}
+
+impl fmt::Debug for PoolClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolClient").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Told about a place in the queue.
+pub(crate) trait QueueWatch {
+    fn queued(&mut self, position: u32, depth: u32) -> impl Future<Output = ()> + Send;
+}
+
+impl PoolClient {
+    pub(crate) fn new(name: String, channel: Channel) -> Self {
+        let pool = PoolServiceClient::new(channel.clone());
+        let browsers = BrowserServiceClient::new(channel)
+            .max_decoding_message_size(pb::MESSAGE_BYTES)
+            .max_encoding_message_size(pb::MESSAGE_BYTES);
+        Self { name, pool, browsers }
+    }
+
+    /// Gets a browser for a session, waiting at most `wait` in the queue. Idempotent; dropping it leaves the queue.
+    pub(crate) async fn acquire(
+        &self,
+        session: &Record,
+        ttl: Duration,
+        wait: Duration,
+        watch: &mut (impl QueueWatch + Send),
+    ) -> Result<LeaseRef, DaemonError> {
+        let deadline = Instant::now() + wait;
+        match self.acquire_once(session, ttl, wait, watch).await {
+            Err(DaemonError::Unreachable) => {
+                sleep(PAUSE).await;
+                let rest = deadline.saturating_duration_since(Instant::now());
+                self.acquire_once(session, ttl, rest, watch).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn acquire_once(
+        &self,
+        session: &Record,
+        ttl: Duration,
+        wait: Duration,
+        watch: &mut (impl QueueWatch + Send),
+    ) -> Result<LeaseRef, DaemonError> {
+        let mut request = Request::new(AcquireRequest {
+            principal: session.principal.as_str().to_owned(),
+            session: session.name.as_str().to_owned(),
+            birth: session.birth.clone(),
+            ttl: Some(pb::to_wire(ttl)),
+            wait: Some(pb::to_wire(wait)),
+        });
+        // A browser may have to be launched after the wait.
+        request.set_timeout(wait + SHORT + SLACK);
+        let mut events = self.pool.clone().acquire(request).await?.into_inner();
+        while let Some(response) = events.message().await? {
+            match response.event {
+                Some(acquire_response::Event::Queued(queued)) => watch.queued(queued.position, queued.depth).await,
+                Some(acquire_response::Event::Granted(granted)) => {
+                    let lease_id = granted.lease.map(|lease| lease.lease_id).unwrap_or_default();
+                    // To its end: a stream that is dropped looks like a caller that has gone away.
+                    let _late = timeout(SLACK, events.message()).await;
+                    return Ok(LeaseRef { lease_id, token: granted.token, daemon: self.name.clone() });
+                }
+                None => {}
+            }
+        }
+        // The stream ended without a word: the daemon went away.
+        Err(DaemonError::Unreachable)
+    }
+
+    /// Confirms a lease to the daemon and prolongs it.
+    pub(crate) async fn renew(&self, lease: &LeaseRef, ttl: Duration) -> Result<(), DaemonError> {
+        let request = || {
+            let (lease_id, token) = (lease.lease_id.clone(), lease.token.clone());
+            short(RenewRequest { lease_id, token, ttl: Some(pb::to_wire(ttl)) })
+        };
+        let mut pool = self.pool.clone();
+        match pool.renew(request()).await.map_err(DaemonError::from) {
+            Err(DaemonError::Unreachable) => {
+                sleep(PAUSE).await;
+                pool.renew(request()).await?;
+            }
+            answer => drop(answer?),
+        }
+        Ok(())
+    }
+
+    /// Returns a lease. One that is not there any more counts as returned.
+    pub(crate) async fn release(&self, lease: &LeaseRef) -> Result<(), DaemonError> {
+        let request = || {
+            let (lease_id, token) = (lease.lease_id.clone(), lease.token.clone());
+            short(ReleaseRequest { lease_id, token })
+        };
+        let mut pool = self.pool.clone();
+        match pool.release(request()).await.map_err(DaemonError::from) {
+            Err(DaemonError::Unreachable) => {
+                sleep(PAUSE).await;
+                pool.release(request()).await?;
+            }
+            answer => drop(answer?),
+        }
+        Ok(())
+    }
+
+    /// Runs a tool. Never repeated: whether anything has happened, only the stream tells.
+    pub(crate) async fn call_tool(
+        &self,
+        request: CallToolRequest,
+        deadline: Instant,
+    ) -> Result<Streaming<CallToolResponse>, DaemonError> {
+        let mut request = Request::new(request);
+        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+        Ok(self.browsers.clone().call_tool(request).await?.into_inner())
+    }
+
+    /// Capacity and use; also: whether the daemon answers.
+    pub(crate) async fn status(&self) -> Result<GetPoolResponse, DaemonError> {
+        Ok(self.pool.clone().get_pool(short(GetPoolRequest {})).await?.into_inner())
+    }
+}
+
+fn short<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(SHORT);
+    request
+}

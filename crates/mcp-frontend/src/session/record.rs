@@ -1,0 +1,127 @@
+//! What is kept of a session.
+
+use std::time::Duration;
+
+use browserfleet_common::ids::{Principal, SessionName, digest};
+use serde::{Deserialize, Serialize};
+
+/// What names a session: nobody but its principal can say it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    pub principal: Principal,
+    pub name: SessionName,
+}
+
+/// A session, as every front end sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    pub principal: Principal,
+    pub name: SessionName,
+    /// Drawn when the session was created: one created again under the same name is another session, and nothing of the
+    /// old one may reach it.
+    pub birth: String,
+    /// Wall time, for people.
+    pub created: Duration,
+    /// Wall time of the last call.
+    pub last_used: Duration,
+    /// The session ends this long after its last call.
+    pub idle_ttl: Duration,
+    /// The connection that made it without being asked to; the session ends with it.
+    pub connection: Option<String>,
+    pub client: Client,
+    pub lease: LeaseState,
+}
+
+impl Record {
+    pub fn key(&self) -> Key {
+        Key { principal: self.principal.clone(), name: self.name.clone() }
+    }
+}
+
+/// Who opened a session, as it calls itself. For people only: nobody checks it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    pub name: Option<String>,
+    pub version: Option<String>,
+    pub user_agent: Option<String>,
+}
+
+/// The session's browser, or why it has none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseState {
+    pub lease: Option<LeaseRef>,
+    /// A browser that went away and of which the agent has not been told yet.
+    pub lost: Option<Loss>,
+}
+
+impl LeaseState {
+    pub fn held(lease: LeaseRef) -> Self {
+        Self { lease: Some(lease), lost: None }
+    }
+
+    pub fn lost(loss: Loss) -> Self {
+        Self { lease: None, lost: Some(loss) }
+    }
+}
+
+/// Where a session's browser is.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseRef {
+    pub lease_id: String,
+    /// The fencing token, minted and checked by the daemon.
+    pub token: String,
+    /// Address of the daemon.
+    pub daemon: String,
+}
+
+/// Whoever has the token can use the browser: `Debug` shows its digest only.
+impl std::fmt::Debug for LeaseRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { lease_id, token, daemon } = self;
+        write!(f, "LeaseRef({lease_id} at {daemon}, token #{})", digest(token))
+    }
+}
+
+/// A browser that went away under a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// The lease that held it: if the daemon still grants this one, nothing was lost.
+    pub lease_id: String,
+    pub reason: LossReason,
+    /// Why, in the daemon's words, if it said so.
+    pub detail: Option<String>,
+}
+
+impl Loss {
+    pub fn new(lease: &LeaseRef, reason: LossReason) -> Self {
+        Self { lease_id: lease.lease_id.clone(), reason, detail: None }
+    }
+
+    /// Why, for the agent.
+    pub fn why(&self) -> &str {
+        self.detail.as_deref().unwrap_or(match self.reason {
+            LossReason::BrowserGone => "its process ended",
+            LossReason::LeaseEnded => "its lease ended",
+            LossReason::Unreachable => "the machine it ran on could not be reached",
+        })
+    }
+}
+
+/// Why a browser is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossReason {
+    /// Its process ended during a call.
+    BrowserGone,
+    /// The daemon had ended the lease.
+    LeaseEnded,
+    /// The daemon could not be reached. It may come back with the browser alive.
+    Unreachable,
+}
+
+impl LossReason {
+    /// Whether the browser may still be there.
+    pub fn is_uncertain(self) -> bool {
+        matches!(self, Self::Unreachable)
+    }
+}

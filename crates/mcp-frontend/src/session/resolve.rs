@@ -1,0 +1,212 @@
+//! Which session a call belongs to, and making it exist.
+//!
+//! First match wins: the `session_id` argument, the `X-Session-ID` header, the default session of the connection (stdio
+//! has one too). A modern call with none of them gets a new session from tools that may create one.
+
+use std::sync::Arc;
+
+use browserfleet_common::{error_code::ErrorCode, ids::SessionName};
+use browserfleet_tools::{SESSION_ID, SessionUse};
+use serde_json::{Map, Value};
+
+use super::{Created, Full, Key, Limits, NewSession, Record};
+use crate::{app::Core, caller::Caller, failure::Failure};
+
+/// What a call says about its session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// Named by argument or header.
+    Named(SessionName),
+    /// The connection's own.
+    Default(SessionName),
+    /// Nothing at all.
+    Unnamed,
+}
+
+/// The session of a call.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) record: Record,
+    /// Minted for this very call: unless its handle reaches the caller, nobody can ever use it.
+    pub(crate) minted: bool,
+}
+
+/// Reads a call's choice, and takes the argument out: the tools do not know it.
+pub(crate) fn choose(caller: &Caller, arguments: &mut Map<String, Value>) -> Result<Choice, Failure> {
+    let argument = match arguments.remove(SESSION_ID) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(name)) => Some(name),
+        Some(_) => return Err(malformed(SESSION_ID, "it must be a text")),
+    };
+    let named = argument.map(|name| (SESSION_ID, name));
+    let named = named.or_else(|| caller.session_header.clone().map(|name| ("The X-Session-ID header", name)));
+    if let Some((origin, name)) = named {
+        let name = SessionName::parse(&name).map_err(|error| malformed(origin, &error.to_string()))?;
+        return Ok(Choice::Named(name));
+    }
+    Ok(caller.connection.as_ref().map_or(Choice::Unnamed, |own| Choice::Default(own.default_session.clone())))
+}
+
+fn malformed(origin: &str, why: &str) -> Failure {
+    Failure::new(ErrorCode::InvalidArgument, format!("{origin} is not valid: {why}."))
+}
+
+/// Finds the session of a call, creating it where that is allowed.
+pub(crate) async fn open(
+    core: &Arc<Core>,
+    caller: &Caller,
+    choice: Choice,
+    session: SessionUse,
+) -> Result<Opened, Failure> {
+    match choice {
+        Choice::Named(name) => {
+            let may_create = !name.is_handle();
+            let record = open_named(core, caller, name, may_create, None).await?;
+            remember(core, caller, &record).await?;
+            Ok(Opened { record, minted: false })
+        }
+        Choice::Default(name) => {
+            let connection = caller.connection.as_ref().map(|connection| connection.key.id.clone());
+            let record = open_named(core, caller, name, true, connection).await?;
+            Ok(Opened { record, minted: false })
+        }
+        Choice::Unnamed if session == SessionUse::Creates => {
+            let record = create(core, caller, SessionName::mint(), None).await?;
+            Ok(Opened { record, minted: true })
+        }
+        Choice::Unnamed => Err(Failure::new(
+            ErrorCode::InvalidArgument,
+            "This call names no session. Call browser_open or browser_navigate first, then pass the session_id of its \
+             reply.",
+        )),
+    }
+}
+
+/// Finds the session of a call without creating one. `None`: there is none, and that is nobody's mistake.
+pub(crate) async fn find(core: &Arc<Core>, caller: &Caller, choice: Choice) -> Result<Option<Record>, Failure> {
+    let (Choice::Named(name) | Choice::Default(name)) = choice else {
+        return Err(Failure::new(
+            ErrorCode::InvalidArgument,
+            "This call names no session. Pass the session_id of the session it is about.",
+        ));
+    };
+    let named_handle = name.is_handle() && caller.connection.as_ref().is_none_or(|own| own.default_session != name);
+    let record = core.sessions.touch(&Key { principal: caller.principal.clone(), name }).await?;
+    if record.is_none() && named_handle { Err(Failure::no_such_session()) } else { Ok(record) }
+}
+
+async fn open_named(
+    core: &Arc<Core>,
+    caller: &Caller,
+    name: SessionName,
+    may_create: bool,
+    connection: Option<String>,
+) -> Result<Record, Failure> {
+    let key = Key { principal: caller.principal.clone(), name };
+    if let Some(record) = core.sessions.touch(&key).await? {
+        return Ok(record);
+    }
+    // A connection may say its own default session's handle before, or after, the session exists.
+    let own = caller.connection.as_ref().filter(|own| own.default_session == key.name);
+    if !may_create && own.is_none() {
+        return Err(Failure::no_such_session());
+    }
+    let connection = connection.or_else(|| own.map(|own| own.key.id.clone()));
+    create(core, caller, key.name, connection).await
+}
+
+async fn create(
+    core: &Arc<Core>,
+    caller: &Caller,
+    name: SessionName,
+    connection: Option<String>,
+) -> Result<Record, Failure> {
+    let settings = &core.config.session;
+    let new = NewSession {
+        key: Key { principal: caller.principal.clone(), name },
+        connection,
+        client: caller.client.clone(),
+        idle_ttl: settings.idle_ttl,
+        max_lifetime: settings.max_lifetime,
+    };
+    let limits = Limits { per_principal: settings.per_principal, total: settings.max_total };
+    match core.sessions.create(new, limits).await? {
+        Created::Fresh(record) | Created::Existing(record) => Ok(record),
+        Created::Full(Full::Principal) => Err(Failure::new(
+            ErrorCode::QuotaExceeded,
+            format!(
+                "You have {} open sessions, the most allowed. End one with session_close, or use one you have.",
+                limits.per_principal
+            ),
+        )),
+        Created::Full(Full::Total) => Err(Failure::new(
+            ErrorCode::QuotaExceeded,
+            "This server has as many open sessions as it allows. Try again later, or end a session with session_close.",
+        )),
+    }
+}
+
+/// A connection's list shows what its calls have named.
+async fn remember(core: &Arc<Core>, caller: &Caller, record: &Record) -> Result<(), Failure> {
+    match &caller.connection {
+        Some(connection) if !connection.knows(&record.name) => {
+            Ok(core.connections.remember(&connection.key, &record.name).await?)
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use browserfleet_common::ids::Principal;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{connection, session::Client};
+
+    fn caller(header: Option<&str>, default: Option<&SessionName>) -> Caller {
+        let connection = default.map(|default| {
+            let key = connection::Key { principal: Principal::anonymous(), id: "c".to_owned() };
+            Arc::new(connection::Record {
+                key,
+                initialize: json!({}),
+                client: Client::default(),
+                default_session: default.clone(),
+                sessions: Vec::new(),
+                created: Duration::ZERO,
+                last_seen: Duration::ZERO,
+            })
+        });
+        let session_header = header.map(str::to_owned);
+        Caller { principal: Principal::anonymous(), connection, session_header, client: Client::default() }
+    }
+
+    fn chosen(caller: &Caller, arguments: &Value) -> Result<Choice, ErrorCode> {
+        let mut arguments = arguments.as_object().unwrap().clone();
+        let choice = choose(caller, &mut arguments).map_err(|failure| failure.code);
+        assert!(!arguments.contains_key(SESSION_ID), "tools do not see it");
+        choice
+    }
+
+    #[test]
+    fn argument_then_header_then_connection() {
+        let default = SessionName::mint();
+        let named = |name: &str| Ok(Choice::Named(SessionName::parse(name).unwrap()));
+        let all = caller(Some("from-header"), Some(&default));
+        assert_eq!(chosen(&all, &json!({ "session_id": "from-argument", "url": "x" })), named("from-argument"));
+        assert_eq!(chosen(&all, &json!({ "session_id": null })), named("from-header"));
+        assert_eq!(chosen(&caller(None, Some(&default)), &json!({})), Ok(Choice::Default(default)));
+        assert_eq!(chosen(&caller(None, None), &json!({})), Ok(Choice::Unnamed));
+    }
+
+    #[test]
+    fn malformed_names_are_refused_wherever_they_come_from() {
+        for bad in ["", "a b", "a/../b", "é", "a\r\nb", "*", &"x".repeat(65)] {
+            assert_eq!(chosen(&caller(None, None), &json!({ "session_id": bad })), Err(ErrorCode::InvalidArgument));
+            assert_eq!(chosen(&caller(Some(bad), None), &json!({})), Err(ErrorCode::InvalidArgument));
+        }
+        assert_eq!(chosen(&caller(None, None), &json!({ "session_id": 7 })), Err(ErrorCode::InvalidArgument));
+    }
+}

@@ -1,0 +1,8 @@
+//! For tests, here and elsewhere: a pool daemon with scripted behaviour, reached over a pipe in memory.
+
+mod daemon;
+
+mod script;
+
+pub use daemon::{FakeDaemon, Seen};
+pub use script::{Event, Script};

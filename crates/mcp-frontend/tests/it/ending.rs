@@ -1,0 +1,119 @@
+//! How a front end stops, and how sessions end by themselves.
+
+use std::time::Duration;
+
+use browserfleet_mcp_frontend::testing::Event;
+use http::Method;
+use serde_json::json;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::world::{LIMIT, World, call, failure, text, until};
+
+#[tokio::test]
+async fn running_calls_finish_then_streams_end_and_every_session_is_returned() {
+    let mut world = World::start().await;
+    world.daemon.answer(|call| match call.tool.as_str() {
+        "browser_click" => vec![
+            Event::started(),
+            Event::Wait(Duration::from_millis(500)),
+            Event::text("Result", "finished"),
+            Event::end(),
+        ],
+        _ => vec![Event::started(), Event::end()],
+    });
+    let client = world.legacy().await;
+    client.call("browser_navigate", json!({ "url": "x", "session_id": "left-open" })).await;
+    let mut stream = client.open(Method::GET, "/mcp", "").await;
+    let (shutdown, daemon) = (world.shutdown[0].clone(), world.daemon.clone());
+    let stop = async {
+        until("the call runs", || daemon.seen().called.contains(&"browser_click".to_owned())).await;
+        shutdown.begin();
+    };
+    let (result, ()) = tokio::join!(client.call("browser_click", json!({ "target": "e1" })), stop);
+    assert_eq!(text(&result), "### Result\nfinished");
+    assert_eq!(stream.message().await, None);
+    timeout(LIMIT, world.served.remove(0)).await.unwrap().unwrap();
+    assert_eq!((world.daemon.leases(), world.daemon.seen().released.len()), (Vec::new(), 2));
+    assert!(tokio::net::TcpStream::connect(world.addresses[0]).await.is_err());
+}
+
+#[tokio::test]
+async fn a_call_that_does_not_finish_is_stopped_and_answered() {
+    let mut world = World::with(|config| config.http.drain_timeout = Duration::from_millis(200)).await;
+    world.daemon.answer(|_| vec![Event::started(), Event::WaitForever]);
+    let client = world.legacy().await;
+    let (shutdown, daemon) = (world.shutdown[0].clone(), world.daemon.clone());
+    let stop = async {
+        until("the call runs", || !daemon.seen().called.is_empty()).await;
+        shutdown.begin();
+    };
+    let (result, ()) = tokio::join!(client.call("browser_navigate", json!({ "url": "x" })), stop);
+    assert_eq!(failure(&result), "draining", "{result}");
+    timeout(LIMIT, world.served.remove(0)).await.unwrap().unwrap();
+    assert_eq!(world.daemon.leases(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_does_not_hold_up_the_end() {
+    let mut world = World::with(|config| config.http.drain_timeout = Duration::from_millis(200)).await;
+    world.daemon.answer(|_| vec![Event::started(), Event::text("Result", &"x".repeat(1 << 20)), Event::end()]);
+    let client = world.legacy().await;
+    let _unread = client.open(Method::POST, "/mcp", call(1, "browser_snapshot", json!({})).to_string()).await;
+    world.shutdown[0].begin();
+    let started = Instant::now();
+    timeout(LIMIT, world.served.remove(0)).await.unwrap().unwrap();
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn sessions_outlive_a_front_end_when_their_store_does() {
+    let mut world = World::lasting_replicas(2).await;
+    let mut client = world.legacy().await;
+    client.call("browser_snapshot", json!({})).await;
+    let modern = world.client().modern_call("browser_open", json!({})).await;
+    let handle = modern["structuredContent"]["session_id"].clone();
+    world.shutdown[0].begin();
+    timeout(LIMIT, world.served.remove(0)).await.unwrap().unwrap();
+    assert_eq!(world.daemon.seen().released, Vec::<String>::new());
+    client.addresses.remove(0);
+    assert!(text(&client.call("browser_snapshot", json!({})).await).contains("lease-1"));
+    assert!(text(&client.modern_call("browser_snapshot", json!({ "session_id": handle })).await).contains("lease-2"));
+    assert_eq!(client.delete().await.status, 204);
+    assert_eq!(world.daemon.seen().released, ["lease-1"]);
+}
+
+#[tokio::test]
+async fn stores_that_end_with_their_process_return_every_lease_once() {
+    let mut world = World::replicas(2).await;
+    world.legacy().await.call("browser_snapshot", json!({})).await;
+    for shutdown in &world.shutdown {
+        shutdown.begin();
+    }
+    for served in world.served.drain(..) {
+        timeout(LIMIT, served).await.unwrap().unwrap();
+    }
+    assert_eq!(world.daemon.seen().released, ["lease-1"]);
+}
+
+#[tokio::test]
+async fn an_expired_session_returns_its_lease() {
+    let world = World::with(|config| config.session.idle_ttl = Duration::from_millis(400)).await;
+    let client = world.legacy().await;
+    client.call("browser_snapshot", json!({})).await;
+    assert_eq!(world.daemon.leases().len(), 1);
+    until("the lease is returned", || world.daemon.leases().is_empty()).await;
+    // The connection outlives its session, and gets a new one.
+    let after = client.call("browser_snapshot", json!({})).await;
+    assert!(text(&after).contains("lease-2"), "{after}");
+}
+
+#[tokio::test]
+async fn a_session_does_not_expire_under_a_running_call() {
+    let world = World::with(|config| config.session.idle_ttl = Duration::from_millis(300)).await;
+    world.daemon.answer(|_| vec![Event::started(), Event::Wait(Duration::from_millis(1200)), Event::end()]);
+    let client = world.legacy().await;
+    let result = client.call("browser_navigate", json!({ "url": "x", "session_id": "busy" })).await;
+    assert_eq!(result["isError"], false);
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(world.daemon.leases(), ["lease-1"]);
+}

@@ -1,0 +1,29 @@
+//! The front end from outside: the real router and accept loop on a port of their own, and a daemon that does as told.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "a helper that cannot go on has failed its test; messages are written where they are sent"
+)]
+
+mod world;
+
+mod journeys;
+
+mod contract;
+
+mod cancelling;
+
+mod streams;
+
+mod sessions;
+
+mod leases;
+
+mod limits;
+
+mod ending;
+
+mod stdio;
+
+mod stores;

@@ -1,0 +1,123 @@
+//! Stores that fail, and stores in which somebody else was faster.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use async_trait::async_trait;
+use browserfleet_common::ids::Principal;
+use browserfleet_mcp_frontend::{
+    Unavailable,
+    session::{Counts, Created, Key, LeaseRef, LeaseState, Limits, NewSession, Record, Scope, Store, Swapped},
+};
+use serde_json::json;
+
+use crate::world::{World, failure, request, text};
+
+/// Passes on to a store that works, unless told otherwise.
+#[derive(Debug)]
+struct Meddling {
+    works: Arc<dyn Store>,
+    /// Answers nothing.
+    down: Arc<AtomicBool>,
+    /// Lets another front end bind its lease just before the next binding.
+    faster: AtomicBool,
+}
+
+impl Meddling {
+    fn up(&self) -> Result<&dyn Store, Unavailable> {
+        if self.down.load(Ordering::SeqCst) {
+            return Err(Unavailable { what: "the session store", cause: Some("10.0.0.7 refused".into()) });
+        }
+        Ok(&*self.works)
+    }
+}
+
+#[async_trait]
+impl Store for Meddling {
+    async fn create(&self, new: NewSession, limits: Limits) -> Result<Created, Unavailable> {
+        self.up()?.create(new, limits).await
+    }
+
+    async fn touch(&self, key: &Key) -> Result<Option<Record>, Unavailable> {
+        self.up()?.touch(key).await
+    }
+
+    async fn swap_lease(
+        &self,
+        key: &Key,
+        birth: &str,
+        expected: Option<&str>,
+        next: LeaseState,
+    ) -> Result<Swapped, Unavailable> {
+        if next.lease.is_some() && self.faster.swap(false, Ordering::SeqCst) {
+            let (lease_id, token, daemon) = ("elsewhere".to_owned(), "token".to_owned(), "other".to_owned());
+            let other = LeaseState { lease: Some(LeaseRef { lease_id, token, daemon }), lost: None };
+            self.up()?.swap_lease(key, birth, None, other).await?;
+        }
+        self.up()?.swap_lease(key, birth, expected, next).await
+    }
+
+    async fn end(&self, key: &Key, birth: Option<&str>) -> Result<Option<Record>, Unavailable> {
+        self.up()?.end(key, birth).await
+    }
+
+    async fn list(&self, scope: Scope<'_>) -> Result<Vec<Record>, Unavailable> {
+        self.up()?.list(scope).await
+    }
+
+    async fn counts(&self, principal: &Principal) -> Result<Counts, Unavailable> {
+        self.up()?.counts(principal).await
+    }
+
+    async fn sweep(&self) -> Result<Vec<Record>, Unavailable> {
+        self.up()?.sweep().await
+    }
+}
+
+#[tokio::test]
+async fn whoever_loses_the_race_returns_its_own_lease_only() {
+    let world = World::keeping(|stores| {
+        let works = Arc::clone(&stores.sessions);
+        stores.sessions = Arc::new(Meddling { works, down: Arc::default(), faster: AtomicBool::new(true) });
+    })
+    .await;
+    // The other lease is one this daemon does not know: it is given up for a new one in the same call.
+    let result = world.legacy().await.call("browser_snapshot", json!({})).await;
+    assert!(result["isError"] == false && text(&result).contains("- Lease: lease-2"), "{result}");
+    assert_eq!(
+        (world.daemon.seen().released, world.daemon.leases()),
+        (vec!["lease-1".to_owned()], vec!["lease-2".to_owned()])
+    );
+}
+
+#[tokio::test]
+async fn without_its_store_a_front_end_says_so_and_recovers() {
+    let down = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&down);
+    let world = World::keeping(move |stores| {
+        let works = Arc::clone(&stores.sessions);
+        stores.sessions = Arc::new(Meddling { works, down: Arc::clone(&switch), faster: AtomicBool::new(false) });
+    })
+    .await;
+    let client = world.legacy().await;
+    client.call("browser_snapshot", json!({})).await;
+    down.store(true, Ordering::SeqCst);
+    for result in [
+        client.call("browser_click", json!({ "target": "e1" })).await,
+        client.call("session_list", json!({})).await,
+        world.client().modern_call("browser_open", json!({})).await,
+    ] {
+        let error = json!({ "error": { "code": "store_unavailable", "retry_after_ms": 1000 } });
+        assert_eq!(result["structuredContent"], error);
+        assert!(!text(&result).contains("10.0.0.7"), "{result}");
+    }
+    assert_eq!(client.get("/sessions").await.status, 503);
+    let health = client.get("/health").await;
+    assert_eq!((health.status.as_u16(), &health.json()["sessions"]), (200, &json!(null)));
+    assert_eq!(client.post(&request(1, "tools/list", json!({}))).await.status, 200, "what needs no store goes on");
+    down.store(false, Ordering::SeqCst);
+    let after = client.call("browser_click", json!({ "target": "e1" })).await;
+    assert!(failure(&after).is_empty() && text(&after).contains("lease-1"), "no session was lost: {after}");
+}

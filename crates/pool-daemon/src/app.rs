@@ -1,0 +1,114 @@
+//! The daemon as one value: built from its settings, run on connections it is given, ended with everything it started.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use browserfleet_common::lifecycle::{Shutdown, Tasks};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    time::timeout,
+};
+use tokio_stream::Stream;
+use tonic::transport::server::Connected;
+
+use crate::{
+    admin,
+    chromium::{self, is_headless_shell},
+    config::Config,
+    grpc::{self, Browsers, Pools, ServeError},
+    launcher::ChromiumLauncher,
+    pool::{self, Handle},
+    tools::Abilities,
+};
+
+/// After the drain's grace, the time for browsers to be ended and counted.
+const END: Duration = Duration::from_secs(15);
+
+/// The daemon.
+#[derive(Debug)]
+pub struct App {
+    handle: Handle,
+    pools: Pools,
+    browsers: Browsers,
+    drain_grace: Duration,
+    tasks: Tasks,
+    shutdown: Shutdown,
+}
+
+/// How the daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Every browser is gone.
+    Clean,
+    /// Some could not be ended in time.
+    Left,
+}
+
+impl App {
+    /// Prepares the launcher and starts the pool; warm browsers start at once.
+    pub fn build(config: Config, tasks: &Tasks, shutdown: &Shutdown) -> Result<Self, chromium::StartError> {
+        let headed = !is_headless_shell(&config.chromium.executable) && std::env::var_os("DISPLAY").is_some();
+        let launcher = Arc::new(ChromiumLauncher::start(config.chromium, tasks)?);
+        let handle = pool::driver::start(config.limits, config.daemon.pool_id, launcher, tasks);
+        let grace = config.daemon.drain_grace;
+        let pools = Pools::new(handle.clone(), config.leases, grace, tasks.clone());
+        let abilities = Abilities { headed };
+        let browsers = Browsers::new(handle.clone(), config.times, abilities, config.max_call, tasks.clone());
+        Ok(Self { handle, pools, browsers, drain_grace: grace, tasks: tasks.clone(), shutdown: shutdown.clone() })
+    }
+
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Serves gRPC on connections that somebody else accepts, until `stop`.
+    pub fn serve<I, C, E>(
+        &self,
+        connections: I,
+        stop: impl Future<Output = ()>,
+    ) -> impl Future<Output = Result<(), ServeError>>
+    where
+        I: Stream<Item = Result<C, E>>,
+        C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+        C::ConnectInfo: Clone + Send + Sync + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        grpc::serve(connections, self.pools.clone(), self.browsers.clone(), &self.tasks, stop)
+    }
+
+    /// Starts serving health over HTTP.
+    pub fn start_admin(&self, listener: TcpListener) {
+        self.tasks.spawn("admin", admin::serve(listener, self.handle.clone(), self.shutdown.soft().clone()));
+    }
+
+    /// Ends the pool: no new leases, running ones within the grace, then every browser, verified. A hard shutdown skips
+    /// the grace.
+    pub async fn end(&self) -> End {
+        let grace = if self.shutdown.hard().is_cancelled() { Duration::ZERO } else { self.drain_grace };
+        // A pool that has stopped already has nothing to drain.
+        let _stopped = self.handle.drain(grace).await;
+        let hard = async {
+            self.shutdown.hard().cancelled().await;
+            let _stopped = self.handle.drain(Duration::ZERO).await;
+            std::future::pending::<()>().await;
+        };
+        let mut counts = self.handle.watch();
+        let drained = async {
+            // The driver ends, and with it this watch, when every slot is empty.
+            while counts.changed().await.is_ok() {}
+        };
+        let ended = timeout(grace + END, async {
+            tokio::select! {
+                () = drained => {}
+                () = hard => {}
+            }
+        });
+        match ended.await {
+            Ok(()) => End::Clean,
+            Err(_elapsed) => {
+                tracing::error!(counts = ?self.handle.counts(), "browsers could not be ended in time");
+                End::Left
+            }
+        }
+    }
+}

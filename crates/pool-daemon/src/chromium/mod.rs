@@ -1,0 +1,44 @@
+//! The Chromium process tree and its directory, from exec to verified end.
+//!
+//! One [`Spawner`] a daemon; one [`Process`] a browser. What a browser leaves behind is nobody else's business: its
+//! [`Process`] kills and reaps every process of it, also those that left the group, and removes its directory.
+
+mod family;
+pub mod find;
+pub mod flags;
+mod group;
+mod launch;
+mod process;
+mod profile;
+mod stderr;
+#[cfg(test)]
+mod tests;
+
+use std::{path::PathBuf, time::Duration};
+
+pub use find::{FindError, find, is_headless_shell};
+pub use flags::FlagError;
+pub use launch::{Child, LaunchError, Spawner, StartError};
+pub use process::{End, Ended, Exit, Process, become_subreaper};
+pub use profile::{InstanceDir, ProfileError, Swept};
+
+/// How browsers are started and ended.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The ELF to execute, from [`find()`].
+    pub executable: PathBuf,
+    /// Run without Chromium's sandbox. A page that breaks out of its renderer then has the browser's rights.
+    pub no_sandbox: bool,
+    /// How long a spawn may take; the caller's readiness check has the same limit.
+    pub launch_timeout: Duration,
+    /// From SIGTERM to SIGKILL.
+    pub term_grace: Duration,
+    /// From SIGKILL to the group being verified empty.
+    pub kill_grace: Duration,
+    /// Where the directories of this and other daemons are.
+    pub state_dir: PathBuf,
+    /// What the operator adds to the command line; see [`flags::ExtraArgs`] for what is refused.
+    pub extra_args: Vec<String>,
+    /// Used only as root: the browser of slot n runs as user and group `uid_base + n`.
+    pub uid_base: u32,
+}

@@ -1,0 +1,147 @@
+//! The daemon's settings: one table, with defaults and ranges.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use browserfleet_common::config::Reader;
+
+use crate::{chromium, pool::Limits, tools::Times};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+
+/// Everything the daemon can be told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub daemon: DaemonConfig,
+    pub limits: Limits,
+    pub leases: LeaseConfig,
+    pub times: Times,
+    /// Most time of one call.
+    pub max_call: Duration,
+    pub chromium: chromium::Config,
+}
+
+/// `[daemon]`: the program itself.
+#[derive(Clone, Debug)]
+pub struct DaemonConfig {
+    /// Where gRPC is served.
+    pub listen: SocketAddr,
+    /// Where health is served over HTTP.
+    pub admin_listen: SocketAddr,
+    /// The daemon's stable name, part of its fencing tokens.
+    pub pool_id: String,
+    /// How long a drain leaves running leases alone.
+    pub drain_grace: Duration,
+}
+
+/// `[lease]`.
+#[derive(Clone, Copy, Debug)]
+pub struct LeaseConfig {
+    /// Without a renewal or a call a lease lives this long, unless its caller says otherwise.
+    pub ttl: Duration,
+    pub min_ttl: Duration,
+    pub max_ttl: Duration,
+    /// How long a caller waits for a browser, unless it says otherwise.
+    pub wait: Duration,
+    pub max_wait: Duration,
+}
+
+impl LeaseConfig {
+    pub fn ttl_range(&self) -> std::ops::RangeInclusive<Duration> {
+        self.min_ttl..=self.max_ttl
+    }
+}
+
+impl Config {
+    /// Reads the settings; `min_warm` is the default of `pool.min_warm`.
+    pub fn read(reader: &mut Reader, min_warm: usize) -> Self {
+        let limits = read_limits(reader, min_warm);
+        Self {
+            daemon: read_daemon(reader),
+            leases: read_leases(reader),
+            times: Times {
+                action: reader.duration("tool.action_timeout", 5 * SECOND, SECOND / 10..=2 * MINUTE),
+                navigation: reader.duration("tool.navigation_timeout", 30 * SECOND, SECOND / 10..=2 * MINUTE),
+                script: reader.duration("tool.script_timeout", 30 * SECOND, SECOND / 10..=2 * MINUTE),
+            },
+            max_call: reader.duration("tool.max_call", 2 * MINUTE, SECOND..=10 * MINUTE),
+            chromium: read_chromium(reader, limits.max_browsers),
+            limits,
+        }
+    }
+}
+
+fn read_daemon(reader: &mut Reader) -> DaemonConfig {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    let pool_id = reader.text("daemon.pool_id", name.as_deref().unwrap_or("pool"));
+    if pool_id.is_empty() || pool_id.len() > 64 || pool_id.contains('/') {
+        reader.problem("daemon.pool_id: 1 to 64 bytes without a slash");
+    }
+    let config = DaemonConfig {
+        listen: reader.address("daemon.listen", SocketAddr::from(([127, 0, 0, 1], 50051))),
+        admin_listen: reader.address("daemon.admin_listen", SocketAddr::from(([127, 0, 0, 1], 50052))),
+        pool_id,
+        drain_grace: reader.duration("daemon.drain_grace", 20 * SECOND, Duration::ZERO..=HOUR),
+    };
+    // gRPC asks nobody who they are yet: whoever reaches it drives every browser.
+    let insecure = reader.flag("unsafe.insecure", false);
+    for (key, address) in [("daemon.listen", config.listen), ("daemon.admin_listen", config.admin_listen)] {
+        if !insecure && !address.ip().is_loopback() {
+            reader.problem(format!("{key} = {address}: only loopback is allowed without unsafe.insecure = true"));
+        }
+    }
+    config
+}
+
+fn read_limits(reader: &mut Reader, min_warm: usize) -> Limits {
+    let max_browsers = reader.count("pool.max_browsers", 5, 1..=1000);
+    let min_warm = reader.count("pool.min_warm", min_warm.min(max_browsers), 0..=1000);
+    if min_warm > max_browsers {
+        reader.problem(format!("pool.min_warm = {min_warm} is more than pool.max_browsers = {max_browsers}"));
+    }
+    Limits {
+        max_browsers,
+        min_warm,
+        max_queue: reader.count("pool.max_queue", 64, 0..=100_000),
+        warm_ttl: reader.duration("pool.warm_ttl", 5 * MINUTE, SECOND..=24 * HOUR),
+        unbound_ttl: reader.duration("lease.unbound_ttl", 10 * SECOND, SECOND..=MINUTE),
+        backoff: SECOND / 5,
+        max_backoff: 10 * SECOND,
+    }
+}
+
+fn read_leases(reader: &mut Reader) -> LeaseConfig {
+    let (min_ttl, max_ttl) = (SECOND, 24 * HOUR);
+    LeaseConfig {
+        ttl: reader.duration("lease.ttl", 10 * MINUTE, min_ttl..=max_ttl),
+        min_ttl,
+        max_ttl,
+        wait: reader.duration("lease.wait", 30 * SECOND, Duration::ZERO..=10 * MINUTE),
+        max_wait: 10 * MINUTE,
+    }
+}
+
+fn read_chromium(reader: &mut Reader, max_browsers: usize) -> chromium::Config {
+    let configured = reader.path("browser.chromium");
+    let executable = chromium::find(configured.as_deref()).unwrap_or_else(|error| {
+        reader.problem(format!("browser.chromium: {error}"));
+        PathBuf::new()
+    });
+    let extra_args = reader.list("browser.args", &[]);
+    if let Err(error) = chromium::flags::ExtraArgs::parse(&extra_args) {
+        reader.problem(format!("browser.args: {error}"));
+    }
+    let default_state = std::env::temp_dir().join(format!("browserfleet-{}", nix::unistd::geteuid()));
+    let uid_base = reader.count("browser.uid_base", 61_000, 1..=4_000_000_000);
+    chromium::Config {
+        executable,
+        no_sandbox: reader.flag("unsafe.no_sandbox", false),
+        launch_timeout: reader.duration("browser.launch_timeout", 20 * SECOND, SECOND..=5 * MINUTE),
+        term_grace: reader.duration("browser.term_grace", SECOND, Duration::ZERO..=MINUTE),
+        kill_grace: reader.duration("browser.kill_grace", 5 * SECOND, SECOND..=MINUTE),
+        state_dir: reader.path("browser.state_dir").unwrap_or(default_state),
+        extra_args,
+        uid_base: u32::try_from(uid_base.min(u32::MAX as usize - max_browsers)).unwrap_or(61_000),
+    }
+}

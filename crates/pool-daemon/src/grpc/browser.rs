@@ -1,0 +1,255 @@
+//! `BrowserService`: a call's stream, from its place in the line to its end.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use browserfleet_common::{error_code::ErrorCode, ids, lifecycle::Tasks, pb};
+use serde_json::Value;
+use tokio::{sync::mpsc, time::Instant};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{Request, Response, Status};
+
+use super::convert;
+use crate::{
+    failure::Failure,
+    pool::{Handle, Leased},
+    tools::{Abilities, Call, Outcome, Registry, Section, Times, run},
+};
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Browsers {
+    handle: Handle,
+    registry: Registry,
+    times: Times,
+    abilities: Abilities,
+    /// Most time of one call, whatever its caller allows.
+    max_call: Duration,
+    tasks: Tasks,
+}
+
+type Message = Result<pb::CallToolResponse, Status>;
+type CallStream = Pin<Box<dyn Stream<Item = Message> + Send>>;
+
+impl Browsers {
+    pub fn new(handle: Handle, times: Times, abilities: Abilities, max_call: Duration, tasks: Tasks) -> Self {
+        Self { handle, registry: Registry::new(), times, abilities, max_call, tasks }
+    }
+}
+
+#[tonic::async_trait]
+impl pb::browser_service_server::BrowserService for Browsers {
+    type CallToolStream = CallStream;
+
+    async fn call_tool(&self, request: Request<pb::CallToolRequest>) -> Result<Response<CallStream>, Status> {
+        let time = timeout_of(&request).map_or(self.max_call, |time| time.min(self.max_call));
+        let deadline = Instant::now() + time;
+        let request = request.into_inner();
+        if !self.registry.has(&request.tool) {
+            return Err(ErrorCode::Unsupported.status("this server has no such tool"));
+        }
+        let arguments = arguments(&request.arguments)?;
+        let leased = self.handle.check(&request.lease_id, &request.token).map_err(convert::status)?;
+        let (sender, receiver) = mpsc::channel(4);
+        let cancel = CancellationToken::new();
+        let gone = cancel.clone().drop_guard();
+        let job = Job { service: self.clone(), request, arguments, leased, deadline, cancel, caller: sender };
+        self.tasks.spawn("grpc.call", job.work());
+        Ok(Response::new(Box::pin(Guarded { stream: ReceiverStream::new(receiver), _gone: gone })))
+    }
+}
+
+/// The stream a caller holds; dropping it cancels the call.
+struct Guarded {
+    stream: ReceiverStream<Message>,
+    _gone: DropGuard,
+}
+
+impl Stream for Guarded {
+    type Item = Message;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        Pin::new(&mut self.stream).poll_next(context)
+    }
+}
+
+/// One call.
+struct Job {
+    service: Browsers,
+    request: pb::CallToolRequest,
+    arguments: Value,
+    leased: Arc<Leased>,
+    deadline: Instant,
+    cancel: CancellationToken,
+    caller: mpsc::Sender<Message>,
+}
+
+impl Job {
+    async fn work(self) {
+        let _running = self.leased.enter();
+        if let Err(status) = self.in_turn().await {
+            self.send(Err(status)).await;
+        }
+    }
+
+    /// Waits for the turn, runs the tool and sends its reply.
+    async fn in_turn(&self) -> Result<(), Status> {
+        use pb::call_tool_response::Event;
+        let waiting = self.leased.workspace.wait().map_err(convert::status)?;
+        if waiting.ahead > 0 {
+            self.send(Ok(message(Event::Queued(pb::CallQueued { ahead: convert::number(waiting.ahead) })))).await;
+        }
+        let turn = tokio::select! {
+            turn = waiting.turn() => turn,
+            () = self.leased.ended().cancelled() => return Err(self.lost()),
+            () = self.cancel.cancelled() => return Ok(()),
+            () = tokio::time::sleep_until(self.deadline) => {
+                return Err(ErrorCode::CallTimeout.status("earlier calls of this session took too long"));
+            }
+        };
+        // The lease may have ended while the call waited: nothing may touch the page of the next one.
+        if self.leased.ended().is_cancelled() {
+            return Err(self.lost());
+        }
+        self.send(Ok(message(Event::Started(pb::Started {})))).await;
+        let started = Instant::now();
+        let outcome = run(
+            &self.service.registry,
+            &self.leased,
+            &self.request.tool,
+            self.arguments.clone(),
+            self.call(),
+            &self.cancel,
+        )
+        .await;
+        drop(turn);
+        self.log(&outcome, started.elapsed());
+        self.reply(outcome).await;
+        Ok(())
+    }
+
+    fn call(&self) -> Call {
+        Call {
+            page: self.leased.workspace.page(),
+            times: self.service.times,
+            abilities: self.service.abilities,
+            deadline: self.deadline,
+        }
+    }
+
+    fn lost(&self) -> Status {
+        self.leased.lost().map_or_else(|| ErrorCode::LeaseLost.status("the lease has ended"), convert::status)
+    }
+
+    async fn reply(&self, outcome: Outcome) {
+        use pb::call_tool_response::Event;
+        for section in outcome.reply.sections {
+            for piece in pieces(section) {
+                self.send(Ok(message(Event::Section(piece)))).await;
+            }
+        }
+        let error = outcome
+            .failure
+            .map(|Failure { code, message, .. }| pb::ToolFailure { code: code.name().to_owned(), message });
+        self.send(Ok(message(Event::End(pb::End { error })))).await;
+    }
+
+    async fn send(&self, message: Message) {
+        // A caller that went away has cancelled the call; there is nobody to tell.
+        let _caller_gone = self.caller.send(message).await;
+    }
+
+    fn log(&self, outcome: &Outcome, took: Duration) {
+        // The front end writes the line for operators; this one is for those who look into one daemon.
+        tracing::debug!(
+            request = self.request.request_id,
+            tool = self.request.tool,
+            session = ids::digest(&self.leased.key.session),
+            ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            outcome = outcome.failure.as_ref().map_or("ok", |failure| failure.code.name()),
+            "call"
+        );
+    }
+}
+
+fn message(event: pb::call_tool_response::Event) -> pb::CallToolResponse {
+    pb::CallToolResponse { event: Some(event) }
+}
+
+/// A section in pieces that fit a message.
+fn pieces(section: Section) -> Vec<pb::Section> {
+    let (kind, title, bytes, mime_type) = match section {
+        Section::Text { title, body } => (pb::SectionKind::Text, title, body.into_bytes(), ""),
+        Section::Image { mime_type, bytes } => (pb::SectionKind::Image, "", bytes, mime_type),
+        Section::Structured(value) => (pb::SectionKind::Structured, "", value.to_string().into_bytes(), ""),
+    };
+    let count = bytes.len().div_ceil(pb::SECTION_PIECE_BYTES).max(1);
+    (0..count)
+        .map(|index| {
+            let start = index * pb::SECTION_PIECE_BYTES;
+            let end = bytes.len().min(start + pb::SECTION_PIECE_BYTES);
+            pb::Section {
+                kind: kind.into(),
+                title: if index == 0 { title.to_owned() } else { String::new() },
+                data: bytes[start..end].to_vec(),
+                mime_type: mime_type.to_owned(),
+                last: index + 1 == count,
+            }
+        })
+        .collect()
+}
+
+fn arguments(bytes: &[u8]) -> Result<Value, Status> {
+    if bytes.is_empty() {
+        return Ok(Value::Object(serde_json::Map::new()));
+    }
+    match serde_json::from_slice(bytes) {
+        Ok(value @ Value::Object(_)) => Ok(value),
+        Ok(_) => Err(ErrorCode::InvalidArgument.status("arguments must be a JSON object")),
+        Err(error) => Err(ErrorCode::InvalidArgument.status(format!("arguments are not JSON: {error}"))),
+    }
+}
+
+/// The caller's deadline, from the `grpc-timeout` header: digits and a unit.
+fn timeout_of<T>(request: &Request<T>) -> Option<Duration> {
+    let text = request.metadata().get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at(text.len().checked_sub(1)?);
+    let count: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(count.checked_mul(3600)?),
+        "M" => Duration::from_secs(count.checked_mul(60)?),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_sections_travel_in_pieces() {
+        let body = "x".repeat(pb::SECTION_PIECE_BYTES + 1);
+        let pieces = pieces(Section::Text { title: "Snapshot", body });
+        let seen: Vec<_> = pieces.iter().map(|piece| (piece.data.len(), piece.title.as_str(), piece.last)).collect();
+        assert_eq!(seen, [(pb::SECTION_PIECE_BYTES, "Snapshot", false), (1, "", true)]);
+    }
+
+    #[test]
+    fn an_empty_section_is_one_piece() {
+        assert_eq!(pieces(Section::Text { title: "Result", body: String::new() }).len(), 1);
+    }
+
+    #[test]
+    fn the_callers_deadline_is_read() {
+        let mut request = Request::new(());
+        request.set_timeout(Duration::from_millis(1500));
+        assert_eq!(timeout_of(&request), Some(Duration::from_millis(1500)));
+    }
+}

@@ -1,0 +1,68 @@
+//! Between wire types and ours, with the checks that input from outside needs.
+
+use std::time::Duration;
+
+use browserfleet_common::{error_code::ErrorCode, ids, pb};
+use tonic::Status;
+
+use crate::pool::{Key, Refusal, handle::Listed};
+
+/// Longest principal, in bytes.
+const PRINCIPAL_MAX: usize = 128;
+
+pub(super) fn status(refusal: Refusal) -> Status {
+    match refusal.retry_after {
+        Some(after) => refusal.code.status_retry(refusal.message, after),
+        None => refusal.code.status(refusal.message),
+    }
+}
+
+/// The key of an acquisition.
+pub(super) fn key(request: &pb::AcquireRequest) -> Result<Key, Status> {
+    Ok(Key {
+        principal: text("principal", &request.principal, PRINCIPAL_MAX)?,
+        session: text("session", &request.session, ids::SESSION_NAME_MAX)?,
+        birth: text("birth", &request.birth, ids::SESSION_NAME_MAX)?,
+    })
+}
+
+/// A required, bounded text.
+fn text(field: &str, value: &str, max: usize) -> Result<String, Status> {
+    if value.is_empty() || value.len() > max {
+        return Err(ErrorCode::InvalidArgument.status(format!("{field} must have 1 to {max} bytes")));
+    }
+    Ok(value.to_owned())
+}
+
+/// An optional duration, brought into its range.
+pub(super) fn duration(
+    field: &str,
+    value: Option<prost_types::Duration>,
+    range: std::ops::RangeInclusive<Duration>,
+) -> Result<Option<Duration>, Status> {
+    let Some(value) = value else { return Ok(None) };
+    let duration = pb::from_wire(value)
+        .ok_or_else(|| ErrorCode::InvalidArgument.status(format!("{field} must not be negative")))?;
+    Ok(Some(duration.clamp(*range.start(), *range.end())))
+}
+
+pub(super) fn lease(listed: &Listed) -> pb::Lease {
+    let leased = &listed.leased;
+    pb::Lease {
+        lease_id: leased.lease_id.clone(),
+        principal_hash: ids::digest(&leased.key.principal),
+        session_hash: ids::digest(&leased.key.session),
+        slot: number(leased.at.slot),
+        generation: leased.at.generation,
+        browser_pid: leased.browser.tree.pid(),
+        bound: listed.bound,
+        age: Some(pb::to_wire(listed.age)),
+        idle: Some(pb::to_wire(listed.idle)),
+        expires_in: Some(pb::to_wire(listed.expires_in)),
+    }
+}
+
+/// A count on the wire. Ours never come near its end.
+pub(super) fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,159 @@
+//! `PoolService`.
+
+use std::{pin::Pin, time::Duration};
+
+use browserfleet_common::{error_code::ErrorCode, lifecycle::Tasks, pb};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status};
+
+use super::convert;
+use crate::{
+    config::LeaseConfig,
+    pool::{Handle, Leased, handle::Acquisition},
+};
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Pools {
+    handle: Handle,
+    leases: LeaseConfig,
+    drain_grace: Duration,
+    tasks: Tasks,
+}
+
+type AcquireStream = Pin<Box<dyn Stream<Item = Result<pb::AcquireResponse, Status>> + Send>>;
+
+impl Pools {
+    pub fn new(handle: Handle, leases: LeaseConfig, drain_grace: Duration, tasks: Tasks) -> Self {
+        Self { handle, leases, drain_grace, tasks }
+    }
+
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    fn check(&self, lease_id: &str, token: &str) -> Result<std::sync::Arc<Leased>, Status> {
+        self.handle.check(lease_id, token).map_err(convert::status)
+    }
+}
+
+#[tonic::async_trait]
+impl pb::pool_service_server::PoolService for Pools {
+    type AcquireStream = AcquireStream;
+
+    async fn acquire(&self, request: Request<pb::AcquireRequest>) -> Result<Response<AcquireStream>, Status> {
+        let request = request.into_inner();
+        let key = convert::key(&request)?;
+        let ttl = convert::duration("ttl", request.ttl, self.leases.ttl_range())?.unwrap_or(self.leases.ttl);
+        let wait = convert::duration("wait", request.wait, Duration::ZERO..=self.leases.max_wait)?;
+        let deadline = Instant::now() + wait.unwrap_or(self.leases.wait);
+        let acquisition = self.handle.acquire(key, ttl, deadline).await.map_err(convert::status)?;
+        let (sender, receiver) = mpsc::channel(4);
+        self.tasks.spawn("grpc.acquire", tell(acquisition, sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn renew(&self, request: Request<pb::RenewRequest>) -> Result<Response<pb::RenewResponse>, Status> {
+        let request = request.into_inner();
+        let leased = self.check(&request.lease_id, &request.token)?;
+        let ttl = convert::duration("ttl", request.ttl, self.leases.ttl_range())?;
+        let left = self.handle.renew(&leased, ttl).await.map_err(convert::status)?;
+        Ok(Response::new(pb::RenewResponse { expires_in: Some(pb::to_wire(left)) }))
+    }
+
+    async fn release(&self, request: Request<pb::ReleaseRequest>) -> Result<Response<pb::ReleaseResponse>, Status> {
+        let request = request.into_inner();
+        // A lease that has ended is what the caller wants.
+        if let Ok(leased) = self.handle.check(&request.lease_id, &request.token) {
+            self.handle.release(&leased).await.map_err(convert::status)?;
+        }
+        Ok(Response::new(pb::ReleaseResponse {}))
+    }
+
+    async fn get_lease(&self, request: Request<pb::GetLeaseRequest>) -> Result<Response<pb::GetLeaseResponse>, Status> {
+        let request = request.into_inner();
+        let leased = self.check(&request.lease_id, &request.token)?;
+        let listed = self.handle.list().await.map_err(convert::status)?;
+        let lease = listed.iter().find(|listed| listed.leased.lease_id == leased.lease_id).map(convert::lease);
+        let lease = lease.ok_or_else(|| ErrorCode::LeaseLost.status("the lease has just ended"))?;
+        Ok(Response::new(pb::GetLeaseResponse { lease: Some(lease) }))
+    }
+
+    async fn list_leases(
+        &self,
+        _request: Request<pb::ListLeasesRequest>,
+    ) -> Result<Response<pb::ListLeasesResponse>, Status> {
+        let listed = self.handle.list().await.map_err(convert::status)?;
+        Ok(Response::new(pb::ListLeasesResponse { leases: listed.iter().map(convert::lease).collect() }))
+    }
+
+    async fn get_pool(&self, _request: Request<pb::GetPoolRequest>) -> Result<Response<pb::GetPoolResponse>, Status> {
+        let (counts, identity) = (self.handle.counts(), self.handle.identity());
+        Ok(Response::new(pb::GetPoolResponse {
+            pool_id: identity.pool_id.clone(),
+            incarnation: identity.incarnation.clone(),
+            max_browsers: convert::number(self.handle.max_browsers()),
+            starting: convert::number(counts.starting),
+            idle: convert::number(counts.idle),
+            leased: convert::number(counts.leased),
+            ending: convert::number(counts.ending),
+            queued: convert::number(counts.queued),
+            draining: counts.draining,
+            uptime: Some(pb::to_wire(self.handle.uptime())),
+        }))
+    }
+
+    async fn drain(&self, request: Request<pb::DrainRequest>) -> Result<Response<pb::DrainResponse>, Status> {
+        let longest = Duration::ZERO..=Duration::from_hours(24);
+        let grace = convert::duration("grace", request.into_inner().grace, longest)?.unwrap_or(self.drain_grace);
+        tracing::info!(?grace, "drain requested");
+        let leases = self.handle.drain(grace).await.map_err(convert::status)?;
+        Ok(Response::new(pb::DrainResponse { leases: convert::number(leases) }))
+    }
+}
+
+/// Tells a caller its place until it has its answer, or has gone: dropping the acquisition leaves the queue.
+async fn tell(mut acquisition: Acquisition, caller: mpsc::Sender<Result<pb::AcquireResponse, Status>>) {
+    use pb::acquire_response::Event;
+    let message = |event| pb::AcquireResponse { event: Some(event) };
+    loop {
+        tokio::select! {
+            biased;
+            outcome = &mut acquisition.outcome => {
+                let answer = match outcome {
+                    Ok(Ok(leased)) => Ok(message(Event::Granted(granted(&leased)))),
+                    Ok(Err(refusal)) => Err(convert::status(refusal)),
+                    Err(_driver_gone) => Err(ErrorCode::Draining.status("the pool has stopped")),
+                };
+                let _caller_gone = caller.send(answer).await;
+                return;
+            }
+            () = caller.closed() => return,
+            changed = acquisition.place.changed() => {
+                if changed.is_err() {
+                    continue;
+                }
+                let place = *acquisition.place.borrow_and_update();
+                let queued = pb::Queued { position: convert::number(place.position), depth: convert::number(place.depth) };
+                // News for a slow caller may be skipped: the next one replaces it.
+                let _skipped = caller.try_send(Ok(message(Event::Queued(queued))));
+            }
+        }
+    }
+}
+
+fn granted(leased: &Leased) -> pb::Granted {
+    pb::Granted {
+        lease: Some(pb::Lease {
+            lease_id: leased.lease_id.clone(),
+            principal_hash: browserfleet_common::ids::digest(&leased.key.principal),
+            session_hash: browserfleet_common::ids::digest(&leased.key.session),
+            slot: convert::number(leased.at.slot),
+            generation: leased.at.generation,
+            browser_pid: leased.browser.tree.pid(),
+            ..pb::Lease::default()
+        }),
+        token: leased.token.clone(),
+    }
+}

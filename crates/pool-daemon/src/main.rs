@@ -1,0 +1,103 @@
+//! The `pool-daemon` program.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use browserfleet_common::{
+    config::{EXIT_CONFIG, EXIT_USAGE, FRONT_END, Reader},
+    lifecycle::{Shutdown, Tasks},
+    telemetry::LogConfig,
+};
+use browserfleet_pool_daemon::{
+    app::{App, End},
+    chromium,
+    config::Config,
+};
+use clap::Parser as _;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+
+/// Owns Chromium browsers and leases them over gRPC.
+#[derive(Debug, clap::Parser)]
+#[command(version)]
+struct Args {
+    /// Settings in TOML
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Where gRPC is served
+    #[arg(long)]
+    listen: Option<SocketAddr>,
+    /// Where /health and /ready are served
+    #[arg(long)]
+    admin_listen: Option<SocketAddr>,
+    /// Most browsers
+    #[arg(long)]
+    max_browsers: Option<usize>,
+    /// Chromium's executable
+    #[arg(long)]
+    chromium: Option<PathBuf>,
+}
+
+/// Browsers a daemon keeps ready unless told otherwise.
+const MIN_WARM: usize = 2;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Nothing helps when even the message cannot be printed.
+            let _unprintable = error.print();
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let flags = [
+        ("daemon.listen", args.listen.as_ref().map(|value| value as _)),
+        ("daemon.admin_listen", args.admin_listen.as_ref().map(|value| value as _)),
+        ("pool.max_browsers", args.max_browsers.as_ref().map(|value| value as _)),
+        ("browser.chromium", args.chromium.as_ref().map(|value| value as _)),
+    ];
+    let mut reader = Reader::new(args.config.as_deref(), &flags);
+    let (config, log) = (Config::read(&mut reader, MIN_WARM), LogConfig::read(&mut reader));
+    if let Err(problems) = reader.finish(FRONT_END) {
+        eprintln!("{problems}");
+        return ExitCode::from(EXIT_CONFIG);
+    }
+    log.install();
+    match run(config) {
+        Ok(End::Clean) => ExitCode::SUCCESS,
+        Ok(End::Left) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("pool-daemon: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(config: Config) -> anyhow::Result<End> {
+    let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
+    chromium::become_subreaper().context("cannot become the reaper of browser processes")?;
+    shutdown.on_signals(&tasks)?;
+    let daemon = config.daemon.clone();
+    let listener =
+        TcpListener::bind(daemon.listen).await.with_context(|| format!("cannot listen on {}", daemon.listen))?;
+    let admin = TcpListener::bind(daemon.admin_listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", daemon.admin_listen))?;
+    tracing::info!(grpc = %listener.local_addr()?, admin = %admin.local_addr()?, "pool daemon listening");
+    let app = App::build(config, &tasks, &shutdown)?;
+    app.start_admin(admin);
+    // gRPC goes on while leases drain: their front ends still have calls to make and leases to return.
+    let ended = tokio_util::sync::CancellationToken::new();
+    let serving = app.serve(TcpListenerStream::new(listener), ended.clone().cancelled_owned());
+    let ending = async {
+        shutdown.soft().cancelled().await;
+        let end = app.end().await;
+        ended.cancel();
+        end
+    };
+    let (served, end) = tokio::join!(serving, ending);
+    served?;
+    shutdown.force();
+    Ok(end)
+}

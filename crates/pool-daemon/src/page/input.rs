@@ -1,0 +1,270 @@
+//! Acting as a person does: real mouse and key events, after the element has been found fit for them.
+
+use browserfleet_cdp::browser_protocol::input::{
+    DispatchKeyEventParams, DispatchKeyEventType, DispatchMouseEventParams, DispatchMouseEventType, InsertTextParams,
+    MouseButton,
+};
+use browserfleet_common::error_code::ErrorCode;
+use futures_util::future::try_join_all;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{Page, state::World, world::call};
+use crate::failure::Failure;
+
+/// Most frames within frames a point is translated through.
+const MAX_FRAME_DEPTH: usize = 10;
+
+/// CDP's bits of the modifier keys.
+pub mod modifier {
+    pub const ALT: i64 = 1;
+    pub const CONTROL: i64 = 2;
+    pub const META: i64 = 4;
+    pub const SHIFT: i64 = 8;
+}
+
+/// A mouse button.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Button {
+    Left,
+    Right,
+    Middle,
+}
+
+/// How to click.
+#[derive(Clone, Copy, Debug)]
+pub struct Press {
+    pub button: Button,
+    /// Modifier keys held down, as CDP's bits.
+    pub modifiers: i64,
+    /// 1, or 2 for a double click.
+    pub clicks: u8,
+}
+
+#[derive(Debug, Deserialize)]
+struct Point {
+    x: f64,
+    y: f64,
+    /// How test code would name the element.
+    locator: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct TypeTarget {
+    action: TypeAction,
+    locator: String,
+}
+
+/// What is left to do after the page has prepared an element for typing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum TypeAction {
+    /// The old text is selected: the new one replaces it.
+    Insert,
+    /// The old text is selected and there is no new one.
+    Clear,
+    /// The value has been set (dates, colours, ranges).
+    Done,
+    /// The caret is at the end: press the keys.
+    Keys,
+}
+
+impl Page {
+    /// Clicks an element. Answers how test code would name it.
+    pub async fn click(&self, target: &str, press: Press, deadline: Instant) -> Result<String, Failure> {
+        let (world, target) = self.world_of(target, deadline).await?;
+        let wanted = json!({ "deadlineMs": millis_until(deadline) });
+        let point: Point =
+            self.unless_dialog(world.value(call("prepareClick", &[target.into(), wanted]), deadline)).await?;
+        let (x, y) = self.to_page(&world, point.x, point.y, deadline).await?;
+        self.strokes((x, y), press, deadline).await?;
+        Ok(point.locator)
+    }
+
+    /// Types text into an element, replacing what is there, or key by key at its end. Answers how test code would name
+    /// the element.
+    pub async fn type_text(
+        &self,
+        target: &str,
+        text: &str,
+        slowly: bool,
+        deadline: Instant,
+    ) -> Result<String, Failure> {
+        let (world, target) = self.world_of(target, deadline).await?;
+        let wanted = json!({ "deadlineMs": millis_until(deadline), "text": text, "slowly": slowly });
+        let prepared: TypeTarget =
+            self.unless_dialog(world.value(call("prepareType", &[target.into(), wanted]), deadline)).await?;
+        match prepared.action {
+            TypeAction::Insert => {
+                self.unless_dialog(self.call(InsertTextParams::new(text), deadline)).await?;
+            }
+            TypeAction::Clear => self.press("Delete", deadline).await?,
+            TypeAction::Done => {}
+            TypeAction::Keys => {
+                for character in text.chars() {
+                    self.press(&character.to_string(), deadline).await?;
+                }
+            }
+        }
+        Ok(prepared.locator)
+    }
+
+    /// Presses and releases a key: a character, or `Enter`, `Delete`, `Tab`.
+    pub async fn press(&self, key: &str, deadline: Instant) -> Result<(), Failure> {
+        let Some(stroke) = Stroke::of(key) else {
+            // No key of the keyboard makes this character: it is inserted as an input method would.
+            return self.unless_dialog(self.call(InsertTextParams::new(key), deadline)).await.map(drop);
+        };
+        for kind in [DispatchKeyEventType::KeyDown, DispatchKeyEventType::KeyUp] {
+            let down = kind == DispatchKeyEventType::KeyDown;
+            let mut event = DispatchKeyEventParams::new(kind);
+            event.key = Some(stroke.key.clone());
+            event.code = Some(stroke.code.clone());
+            event.windows_virtual_key_code = Some(stroke.key_code);
+            event.modifiers = Some(if stroke.shift { modifier::SHIFT } else { 0 });
+            event.text = stroke.text.clone().filter(|_| down);
+            self.unless_dialog(self.call(event, deadline)).await?;
+        }
+        Ok(())
+    }
+
+    /// Moves, presses and releases. All events are sent at once and arrive in order: a move by itself is answered with
+    /// the next frame only, one that is followed by a press at once.
+    async fn strokes(&self, at: (f64, f64), press: Press, deadline: Instant) -> Result<(), Failure> {
+        let mut events = vec![mouse(DispatchMouseEventType::MouseMoved, at, press, None)];
+        for click in 1..=press.clicks {
+            events.push(mouse(DispatchMouseEventType::MousePressed, at, press, Some(click)));
+            events.push(mouse(DispatchMouseEventType::MouseReleased, at, press, Some(click)));
+        }
+        let sent = try_join_all(events.into_iter().map(|event| self.call(event, deadline)));
+        self.unless_dialog(sent).await?;
+        Ok(())
+    }
+
+    /// Translates a point of a frame's viewport into one of the page's.
+    pub(super) async fn to_page(
+        &self,
+        world: &World,
+        x: f64,
+        y: f64,
+        deadline: Instant,
+    ) -> Result<(f64, f64), Failure> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Offset {
+            x: f64,
+            y: f64,
+            scale_x: f64,
+            scale_y: f64,
+        }
+        let (mut x, mut y, mut context) = (x, y, world.context.clone());
+        for _ in 0..MAX_FRAME_DEPTH {
+            let step = {
+                let state = self.state();
+                let Some(frame) = state.frame_where(|world| world.context == context) else { return Err(gone()) };
+                match (&frame.parent, &frame.owner) {
+                    (None, _) => return Ok((x, y)),
+                    (Some(parent), Some(owner)) => {
+                        let parent = state.frames.get(parent).and_then(|frame| frame.world.clone());
+                        (parent.ok_or_else(gone)?, owner.clone())
+                    }
+                    (Some(_), None) => return Err(gone()),
+                }
+            };
+            let (parent, owner) = step;
+            let offset: Offset = parent.value(call("frameOffset", &[owner.into()]), deadline).await?;
+            (x, y) = (offset.x + x * offset.scale_x, offset.y + y * offset.scale_y);
+            context = parent.context;
+        }
+        Err(gone())
+    }
+}
+
+/// A mouse event; with the count of its click, if it is a button's.
+fn mouse(
+    kind: DispatchMouseEventType,
+    (x, y): (f64, f64),
+    press: Press,
+    click: Option<u8>,
+) -> DispatchMouseEventParams {
+    let mut event = DispatchMouseEventParams::new(kind, x, y);
+    event.modifiers = Some(press.modifiers);
+    event.click_count = click.map(i64::from);
+    event.button = click.map(|_| match press.button {
+        Button::Left => MouseButton::Left,
+        Button::Right => MouseButton::Right,
+        Button::Middle => MouseButton::Middle,
+    });
+    event
+}
+
+fn gone() -> Failure {
+    Failure::new(ErrorCode::ElementNotActionable, "the frame of this ref is gone. Try capturing new snapshot.")
+}
+
+/// Milliseconds left, a little less than all: the page's own error should arrive before ours.
+fn millis_until(deadline: Instant) -> u64 {
+    let left = deadline.duration_since(Instant::now());
+    u64::try_from(left.as_millis()).unwrap_or(u64::MAX).saturating_sub(100)
+}
+
+/// A key of a US keyboard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stroke {
+    key: String,
+    code: String,
+    key_code: i64,
+    shift: bool,
+    text: Option<String>,
+}
+
+impl Stroke {
+    fn of(key: &str) -> Option<Self> {
+        let named = |code: &str, key_code, text: Option<&str>| Self {
+            key: key.to_owned(),
+            code: code.to_owned(),
+            key_code,
+            shift: false,
+            text: text.map(str::to_owned),
+        };
+        match key {
+            "Enter" => return Some(named("Enter", 13, Some("\r"))),
+            "Tab" => return Some(named("Tab", 9, None)),
+            "Delete" => return Some(named("Delete", 46, None)),
+            "\n" => return Some(Self { key: "Enter".to_owned(), ..named("Enter", 13, Some("\r")) }),
+            " " => return Some(named("Space", 32, Some(" "))),
+            _ => {}
+        }
+        let mut characters = key.chars();
+        let character = characters.next().filter(|_| characters.next().is_none())?;
+        let upper = character.to_ascii_uppercase();
+        let code = match upper {
+            'A'..='Z' => format!("Key{upper}"),
+            '0'..='9' => format!("Digit{upper}"),
+            _ => return None,
+        };
+        let shift = character.is_ascii_uppercase();
+        Some(Self { shift, ..named(&code, i64::from(u32::from(upper)), Some(key)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_and_digits_are_keys() {
+        let stroke = Stroke::of("Q").unwrap();
+        assert_eq!((stroke.code.as_str(), stroke.key_code, stroke.shift), ("KeyQ", 81, true));
+        assert_eq!(Stroke::of("7").unwrap().code, "Digit7");
+        assert_eq!(Stroke::of("\n").unwrap().key, "Enter");
+    }
+
+    #[test]
+    fn other_characters_are_inserted() {
+        for character in ["ü", "語", "!", "ab"] {
+            assert_eq!(Stroke::of(character), None);
+        }
+    }
+}

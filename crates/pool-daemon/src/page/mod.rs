@@ -1,0 +1,135 @@
+//! A page: what the daemon knows of it beside its browser, and what can be done with it.
+//!
+//! [`Page`] is the handle. [`state`] is what it knows (frames, document, dialog, requests), kept up to date by [`pump`]
+//! from raw events ([`wire`]). [`world`] calls our in-page scripts (`inject/`) in their isolated world. On top of these:
+//! [`navigation`], [`snapshot`], [`input`], [`settle`], [`evaluate`], [`screenshot`], [`recovery`].
+
+mod state;
+mod wire;
+
+mod open;
+mod pump;
+mod world;
+
+mod evaluate;
+mod input;
+mod navigation;
+mod recovery;
+mod screenshot;
+mod settle;
+mod snapshot;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use browserfleet_cdp::{Command, Session};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
+
+pub use evaluate::Evaluated;
+pub use input::{Button, Press, modifier};
+pub use navigation::Navigated;
+pub use screenshot::{Area, Picture};
+pub use snapshot::{Shot, SnapshotOptions};
+pub use state::{Dialog, DocumentInfo};
+pub use world::is_ref;
+
+use crate::{failure::Failure, page::state::PageState};
+
+/// The default viewport, in CSS pixels: the peers' own.
+pub const VIEWPORT: (u32, u32) = (1280, 720);
+
+/// A page of a browser. Cheap to clone; all clones are the same page.
+#[derive(Clone, Debug)]
+pub struct Page {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// The flat session of the page's target.
+    session: Session,
+    target_id: String,
+    /// What the events have told so far.
+    state: Mutex<PageState>,
+    /// Rises with every change of `state`: wait for a state, not for an event.
+    changed: watch::Sender<u64>,
+    /// Asks the pump to answer once it has seen every event received so far.
+    flush: mpsc::Sender<oneshot::Sender<()>>,
+}
+
+impl Page {
+    /// Sends a command to the page, and fails with what an agent can act upon.
+    async fn call<C: Command>(&self, command: C, deadline: Instant) -> Result<C::Response, Failure> {
+        Ok(self.inner.session.call(command, deadline).await?)
+    }
+
+    fn state(&self) -> MutexGuard<'_, PageState> {
+        self.inner.state()
+    }
+
+    /// The dialog that blocks the page, if one does.
+    pub fn dialog(&self) -> Option<Dialog> {
+        self.state().dialog.clone()
+    }
+
+    /// The main frame's document, as far as events have told.
+    pub fn document(&self) -> DocumentInfo {
+        self.state().document.clone()
+    }
+
+    /// Waits until the pump has seen every event that was received before this call.
+    async fn synced(&self) {
+        let (reply, answer) = oneshot::channel();
+        // A pump that has ended has seen everything it ever will.
+        if self.inner.flush.send(reply).await.is_ok() {
+            let _pump_gone = answer.await;
+        }
+    }
+
+    /// Waits until the state satisfies `ready`; `false` when the deadline came first.
+    async fn until(&self, deadline: Instant, ready: impl Fn(&PageState) -> bool) -> bool {
+        let mut changes = self.inner.changed.subscribe();
+        tokio::time::timeout_at(deadline, async {
+            while !ready(&self.state()) {
+                if changes.changed().await.is_err() {
+                    return false;
+                }
+            }
+            true
+        })
+        .await
+        .unwrap_or(false)
+    }
+
+    /// Runs page work; ends early with [`Failure::modal`] when a dialog opens, because the page stands still then.
+    async fn unless_dialog<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let dialog = async {
+            let mut changes = self.inner.changed.subscribe();
+            while self.state().dialog.is_none() {
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::select! {
+            // A result that is there counts, even if a dialog followed it.
+            biased;
+            result = work => result,
+            () = dialog => Err(Failure::modal()),
+        }
+    }
+}
+
+impl Inner {
+    /// Plain data behind a short lock, never held across an await.
+    fn state(&self) -> MutexGuard<'_, PageState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut PageState)) {
+        change(&mut self.state());
+        self.changed.send_modify(|generation| *generation += 1);
+    }
+}

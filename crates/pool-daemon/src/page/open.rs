@@ -1,0 +1,112 @@
+//! Makes a page ready: attaches to its target, enables what we listen to, installs our scripts.
+
+use std::sync::{Arc, Mutex};
+
+use browserfleet_cdp::{
+    Connection, Error, Session,
+    browser_protocol::{
+        emulation::{SetDeviceMetricsOverrideParams, SetFocusEmulationEnabledParams},
+        inspector, log, network, page,
+        target::{AttachToTargetParams, CreateTargetParams, FilterEntry, SetAutoAttachParams, TargetFilter},
+    },
+    js_protocol::runtime,
+};
+use browserfleet_common::lifecycle::Tasks;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Duration, Instant},
+};
+
+use super::{Inner, Page, VIEWPORT, pump, state::PageState, world};
+use crate::failure::Failure;
+
+/// The name of our isolated world. Pages cannot see it.
+pub(super) const WORLD: &str = "browserfleet";
+
+/// Most time an out-of-process frame gets to be made ready.
+const FRAME_SETUP: Duration = Duration::from_secs(5);
+
+/// Flush requests that may wait: one per call, and one call runs at a time.
+const FLUSHES: usize = 8;
+
+impl Page {
+    /// Opens a blank page in a browser, ready to be used.
+    pub async fn open(connection: &Connection, tasks: &Tasks, deadline: Instant) -> Result<Self, Failure> {
+        let target = connection.browser().call(CreateTargetParams::new("about:blank"), deadline).await?.target_id;
+        let mut attach = AttachToTargetParams::new(target.clone());
+        attach.flatten = Some(true);
+        let session_id = connection.browser().call(attach, deadline).await?.session_id;
+        let session = connection.session(session_id.as_ref());
+
+        let (flush, flushes) = mpsc::channel(FLUSHES);
+        let inner = Arc::new(Inner {
+            session: session.clone(),
+            target_id: target.inner().clone(),
+            state: Mutex::new(PageState::new(target.inner().clone())),
+            changed: watch::Sender::new(0),
+            flush,
+        });
+        let events = session.subscribe(pump::EVENTS, pump::CAPACITY);
+        let pump = pump::Pump {
+            page: Arc::clone(&inner),
+            session: session.clone(),
+            connection: connection.clone(),
+            tasks: tasks.clone(),
+        };
+        tasks.spawn("page.pump", pump.run(events, Some(flushes)));
+
+        prepare(&session, deadline).await?;
+        let page = Self { inner };
+        page.resize(VIEWPORT.0, VIEWPORT.1, deadline).await?;
+        // The page believes that it is the one the user looks at, as a page in a window of its own would.
+        page.call(SetFocusEmulationEnabledParams::new(true), deadline).await?;
+        page.main_world(deadline).await?;
+        Ok(page)
+    }
+
+    /// Sets the viewport, in CSS pixels.
+    pub async fn resize(&self, width: u32, height: u32, deadline: Instant) -> Result<(), Failure> {
+        let metrics = SetDeviceMetricsOverrideParams::new(i64::from(width), i64::from(height), 0.0, false);
+        self.call(metrics, deadline).await?;
+        self.state().viewport = (width, height);
+        Ok(())
+    }
+}
+
+/// An out-of-process frame: ready, then let go.
+pub(super) async fn prepare_frame(session: &Session, waiting: bool) -> Result<(), Error> {
+    let deadline = Instant::now() + FRAME_SETUP;
+    let prepared = prepare(session, deadline).await;
+    if waiting {
+        session.call(runtime::RunIfWaitingForDebuggerParams::default(), deadline).await?;
+    }
+    prepared
+}
+
+/// What every session needs, all at once: the answers come back in one round trip.
+async fn prepare(session: &Session, deadline: Instant) -> Result<(), Error> {
+    let mut scripts = page::AddScriptToEvaluateOnNewDocumentParams::new(world::script());
+    scripts.world_name = Some(WORLD.to_owned());
+    scripts.run_immediately = Some(true);
+    tokio::try_join!(
+        session.call(page::EnableParams::default(), deadline),
+        session.call(page::SetLifecycleEventsEnabledParams::new(true), deadline),
+        session.call(runtime::EnableParams::default(), deadline),
+        session.call(scripts, deadline),
+        session.call(log::EnableParams::default(), deadline),
+        session.call(network::EnableParams::default(), deadline),
+        session.call(auto_attach(), deadline),
+        // Only pages know it; frames in other processes crash with their own error.
+        async { Ok(session.call(inspector::EnableParams::default(), deadline).await.ok()) },
+    )?;
+    Ok(())
+}
+
+/// Frames in other processes announce themselves and wait until they are ready.
+fn auto_attach() -> SetAutoAttachParams {
+    let frames = FilterEntry { r#type: Some("iframe".to_owned()), ..FilterEntry::default() };
+    let mut command = SetAutoAttachParams::new(true, true);
+    command.flatten = Some(true);
+    command.filter = Some(TargetFilter::new(vec![frames]));
+    command
+}

@@ -1,0 +1,263 @@
+//! What is known of a page. Plain data; the pump writes it, everybody else reads it.
+
+use std::collections::HashMap;
+
+use browserfleet_cdp::Session;
+
+/// The isolated world of one document, where our scripts live.
+#[derive(Clone, Debug)]
+pub(super) struct World {
+    /// The session its frame is driven through: the page's own, or that of an out-of-process frame.
+    pub(super) session: Session,
+    /// Chromium's never-repeated name of the execution context.
+    pub(super) context: String,
+    /// The document's number within the page, given when a snapshot first shows it. Refs of document 0 have no prefix,
+    /// those of document 3 start with `f3`: a ref never names an element of another document.
+    pub(super) document: Option<u32>,
+}
+
+/// The prefix of a document's refs.
+pub(super) fn prefix(document: u32) -> String {
+    if document == 0 { String::new() } else { format!("f{document}") }
+}
+
+/// One frame of the page.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Frame {
+    pub(super) world: Option<World>,
+    /// The parent frame's id; `None` for the main frame.
+    pub(super) parent: Option<String>,
+    /// The ref of the iframe element in the parent's document, once a snapshot has shown it.
+    pub(super) owner: Option<String>,
+}
+
+/// The main frame's document.
+#[derive(Clone, Debug, Default)]
+pub struct DocumentInfo {
+    pub url: String,
+    /// Chromium's id of the load that made it.
+    pub(super) loader: String,
+    pub(super) content_loaded: bool,
+    pub(super) loaded: bool,
+    /// Whether this is Chromium's own page about a URL that could not be loaded.
+    pub unreachable: bool,
+    /// HTTP status and its text, once the response is known.
+    pub status: Option<(i64, String)>,
+    /// Console entries since it was committed.
+    pub errors: usize,
+    pub warnings: usize,
+}
+
+/// A JavaScript dialog that blocks the page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dialog {
+    /// alert, confirm, prompt or beforeunload.
+    pub kind: String,
+    pub message: String,
+}
+
+/// Requests whose end a settling action waits for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Requests {
+    /// By id: the how-manieth it was.
+    running: HashMap<String, u64>,
+    /// How many have ever been started.
+    pub(super) started: u64,
+}
+
+/// Beyond this, requests of a page are not told apart any more: it never settles by them.
+const MAX_REQUESTS: usize = 1000;
+
+/// Beyond this, a page's further frames are not driven: a page may not exhaust the daemon.
+const MAX_FRAMES: usize = 200;
+
+impl Requests {
+    pub(super) fn start(&mut self, id: String) {
+        self.started += 1;
+        if self.running.len() < MAX_REQUESTS {
+            self.running.insert(id, self.started);
+        }
+    }
+
+    pub(super) fn end(&mut self, id: &str) {
+        self.running.remove(id);
+    }
+
+    /// Whether one that was started after the first `before` is still running. Older ones, such as a stream that never
+    /// ends, are nobody's consequence.
+    pub(super) fn running_since(&self, before: u64) -> bool {
+        self.running.values().any(|&number| number > before)
+    }
+}
+
+/// Everything known of a page.
+#[derive(Debug, Default)]
+pub(super) struct PageState {
+    pub(super) main_frame: String,
+    pub(super) frames: HashMap<String, Frame>,
+    next_document: u32,
+    pub(super) document: DocumentInfo,
+    pub(super) dialog: Option<Dialog>,
+    /// How many dialogs have been opened.
+    pub(super) dialogs: u64,
+    /// Whether the main frame is on its way to another document.
+    pub(super) navigating: bool,
+    /// The viewport, in CSS pixels.
+    pub(super) viewport: (u32, u32),
+    pub(super) requests: Requests,
+    /// How many navigations of the main frame have been asked for by the page or its user.
+    pub(super) navigations_asked: u64,
+    /// How often the main frame has stopped loading, with or without a new document.
+    pub(super) stops: u64,
+    /// How many main-frame documents have been committed.
+    pub(super) commits: u64,
+    /// Response of a document that is not committed yet: its loader, status and status text.
+    pending_status: Option<(String, (i64, String))>,
+}
+
+impl PageState {
+    /// A page whose main frame has the id of its target.
+    pub(super) fn new(main_frame: String) -> Self {
+        Self { main_frame, ..Self::default() }
+    }
+
+    /// Numbers documents after those of a page that this one replaces: refs of that one must not mean anything here.
+    pub(super) fn number_after(&mut self, replaced: &Self) {
+        self.next_document = self.next_document.max(replaced.next_document);
+    }
+
+    /// A frame has a new isolated world: a new document.
+    pub(super) fn world_created(&mut self, frame: String, session: Session, context: String) {
+        if self.frames.len() >= MAX_FRAMES && !self.frames.contains_key(&frame) {
+            return;
+        }
+        self.frames.entry(frame).or_default().world = Some(World { session, context, document: None });
+    }
+
+    /// The number a document has, or would get next; `None` if the document is gone.
+    pub(super) fn document_number(&self, context: &str) -> Option<u32> {
+        let frame = self.frame_where(|world| world.context == context)?;
+        Some(frame.world.as_ref()?.document.unwrap_or(self.next_document))
+    }
+
+    /// A snapshot has shown something of the document: its number is taken.
+    pub(super) fn document_shown(&mut self, context: &str) {
+        let mut worlds = self.frames.values_mut().filter_map(|frame| frame.world.as_mut());
+        if let Some(world) = worlds.find(|world| world.context == context && world.document.is_none()) {
+            world.document = Some(self.next_document);
+            self.next_document += 1;
+        }
+    }
+
+    pub(super) fn world_destroyed(&mut self, context: &str) {
+        for frame in self.frames.values_mut() {
+            if frame.world.as_ref().is_some_and(|world| world.context == context) {
+                frame.world = None;
+            }
+        }
+    }
+
+    /// Every context of a session is gone.
+    pub(super) fn worlds_cleared(&mut self, session: Option<&str>) {
+        for frame in self.frames.values_mut() {
+            if frame.world.as_ref().is_some_and(|world| world.session.id() == session) {
+                frame.world = None;
+            }
+        }
+    }
+
+    pub(super) fn frame_attached(&mut self, frame: String, parent: String) {
+        if self.frames.len() < MAX_FRAMES {
+            self.frames.entry(frame).or_default().parent = Some(parent);
+        }
+    }
+
+    /// A frame is gone, with those in it.
+    pub(super) fn frame_detached(&mut self, frame: &str) {
+        self.frames.remove(frame);
+        let children: Vec<_> = self
+            .frames
+            .iter()
+            .filter(|(_, child)| child.parent.as_deref() == Some(frame))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for child in children {
+            self.frame_detached(&child);
+        }
+    }
+
+    /// A frame moved to another process: its document there is another one.
+    pub(super) fn frame_swapped(&mut self, frame: &str) {
+        if let Some(frame) = self.frames.get_mut(frame) {
+            frame.world = None;
+        }
+    }
+
+    /// The renderer is dead: nothing of the page goes on.
+    pub(super) fn crashed(&mut self, session: Option<&str>) {
+        self.worlds_cleared(session);
+        self.dialog = None;
+        self.requests = Requests { started: self.requests.started, ..Requests::default() };
+        self.navigating = false;
+    }
+
+    pub(super) fn dialog_opened(&mut self, dialog: Dialog) {
+        self.dialog = Some(dialog);
+        self.dialogs += 1;
+    }
+
+    /// A document was committed in a frame.
+    pub(super) fn navigated(&mut self, frame: &str, parent: Option<String>, url: String, loader: String) {
+        if parent.is_none() {
+            if self.document.loader != loader {
+                let status = self.early_status(&loader);
+                self.document = DocumentInfo { loader, status, ..DocumentInfo::default() };
+                self.commits += 1;
+                // The frames and requests of the old document went with it.
+                self.frames.retain(|id, _| id == frame);
+                self.requests = Requests { started: self.requests.started, ..Requests::default() };
+            }
+            self.navigating = false;
+            frame.clone_into(&mut self.main_frame);
+            self.document.url = url;
+        }
+        if self.frames.len() < MAX_FRAMES || self.frames.contains_key(frame) {
+            let known = self.frames.entry(frame.to_owned()).or_default();
+            known.parent = parent;
+        }
+    }
+
+    /// The response of the main document comes before its commit; it is kept under the new loader.
+    pub(super) fn document_response(&mut self, loader: &str, status: i64, text: String) {
+        if self.document.loader == loader {
+            self.document.status = Some((status, text));
+        } else {
+            self.pending_status = Some((loader.to_owned(), (status, text)));
+        }
+    }
+
+    fn early_status(&mut self, loader: &str) -> Option<(i64, String)> {
+        self.pending_status.take().filter(|(pending, _)| pending == loader).map(|(_, status)| status)
+    }
+
+    pub(super) fn main_world(&self) -> Option<World> {
+        self.frames.get(&self.main_frame)?.world.clone()
+    }
+
+    /// The world of a frame's document, once it is there.
+    pub(super) fn world_in(&self, frame: &str) -> Option<&World> {
+        self.frames.get(frame)?.world.as_ref()
+    }
+
+    /// A snapshot has shown which element holds a frame.
+    pub(super) fn owned_by(&mut self, frame: &str, owner: &str) {
+        if let Some(frame) = self.frames.get_mut(frame) {
+            frame.owner = Some(owner.to_owned());
+        }
+    }
+
+    /// The frame whose world satisfies a condition.
+    pub(super) fn frame_where(&self, condition: impl Fn(&World) -> bool) -> Option<&Frame> {
+        self.frames.values().find(|frame| frame.world.as_ref().is_some_and(&condition))
+    }
+}

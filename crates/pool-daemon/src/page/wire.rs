@@ -1,0 +1,170 @@
+//! The few fields we need of the events we listen to.
+//!
+//! Decoded by hand-made structs instead of the generated ones: those have closed enums, and a value that a newer
+//! Chromium adds must not cost us the event.
+
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct FrameNavigated {
+    pub(super) frame: FrameInfo,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct FrameInfo {
+    pub(super) id: String,
+    pub(super) parent_id: Option<String>,
+    pub(super) loader_id: String,
+    pub(super) url: String,
+    #[serde(default)]
+    pub(super) url_fragment: String,
+    /// The URL that could not be loaded, on Chromium's page about it.
+    pub(super) unreachable_url: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WithinDocument {
+    pub(super) frame_id: String,
+    pub(super) url: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct FrameAttached {
+    pub(super) frame_id: String,
+    pub(super) parent_frame_id: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct FrameDetached {
+    pub(super) frame_id: String,
+    /// `swap` when the frame moved to another process and lives on.
+    #[serde(default)]
+    pub(super) reason: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Lifecycle {
+    pub(super) frame_id: String,
+    pub(super) loader_id: String,
+    pub(super) name: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct FrameOnly {
+    pub(super) frame_id: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct NavigationAsked {
+    pub(super) frame_id: String,
+    #[serde(default)]
+    pub(super) navigation_type: String,
+    /// `currentTab`, `newTab`, `newWindow`, `download`; absent once it has started.
+    pub(super) disposition: Option<String>,
+}
+
+impl NavigationAsked {
+    /// A move to another place of the same document loads nothing, and one in another tab nothing here.
+    pub(super) fn loads_nothing_here(&self) -> bool {
+        let elsewhere = self.disposition.as_deref().is_some_and(|disposition| disposition != "currentTab");
+        elsewhere || matches!(self.navigation_type.as_str(), "sameDocument" | "historySameDocument")
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct DialogOpening {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) message: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ContextCreated {
+    pub(super) context: Context,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Context {
+    pub(super) unique_id: String,
+    pub(super) name: String,
+    pub(super) aux_data: ContextAux,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ContextAux {
+    #[serde(default)]
+    pub(super) frame_id: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ContextDestroyed {
+    pub(super) execution_context_unique_id: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ConsoleCalled {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct LogAdded {
+    pub(super) entry: LogEntry,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct LogEntry {
+    pub(super) level: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RequestSent {
+    pub(super) request_id: String,
+    /// XHR, Fetch, Document, Image, …
+    #[serde(default, rename = "type")]
+    pub(super) kind: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ResponseReceived {
+    #[serde(default)]
+    pub(super) frame_id: String,
+    pub(super) loader_id: String,
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) response: Response,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Response {
+    pub(super) status: i64,
+    #[serde(default)]
+    pub(super) status_text: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RequestOver {
+    pub(super) request_id: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Attached {
+    pub(super) session_id: String,
+    pub(super) waiting_for_debugger: bool,
+}

@@ -1,0 +1,141 @@
+//! The tools that work in a page: one file a family, one function a tool.
+//!
+//! Adding a tool is an entry in the catalogue (`crates/tools`) and a function here; the type of its arguments ties the two
+//! together, and a test holds the registry against the catalogue.
+
+mod reply;
+mod run;
+mod url;
+
+mod capture;
+mod dialogs;
+mod interact;
+mod navigate;
+mod observe;
+mod script;
+mod setup;
+
+use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+
+use browserfleet_tools::{Arguments, parse};
+use futures_util::{FutureExt as _, future::BoxFuture};
+use serde_json::Value;
+use tokio::time::Instant;
+
+pub use reply::{Reply, Section};
+pub use run::{Outcome, run};
+
+use crate::{failure::Failure, page::Page};
+
+/// What a tool answers.
+pub type ToolResult = Result<Reply, Failure>;
+
+/// How long tools may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// Waiting for an element and acting on it.
+    pub action: Duration,
+    /// Loading a page.
+    pub navigation: Duration,
+    /// Running an agent's script.
+    pub script: Duration,
+}
+
+/// What the tools know of the browser they run in.
+#[derive(Clone, Copy, Debug)]
+pub struct Abilities {
+    /// Whether the browser could show a window at all.
+    pub headed: bool,
+}
+
+/// One call of a tool.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub page: Page,
+    pub times: Times,
+    pub abilities: Abilities,
+    /// The whole call's; a tool's own time ends here at the latest.
+    pub deadline: Instant,
+}
+
+impl Call {
+    /// The deadline of a step that may take `time`.
+    fn within(&self, time: Duration) -> Instant {
+        self.deadline.min(Instant::now() + time)
+    }
+}
+
+type Handler = Arc<dyn Fn(Call, Value) -> BoxFuture<'static, ToolResult> + Send + Sync>;
+
+/// The tools of this daemon, by name.
+#[derive(Clone)]
+pub struct Registry {
+    handlers: HashMap<&'static str, Handler>,
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.handlers.keys()).finish()
+    }
+}
+
+impl Registry {
+    /// Every tool.
+    pub fn new() -> Self {
+        let mut registry = Self { handlers: HashMap::new() };
+        setup::register(&mut registry);
+        navigate::register(&mut registry);
+        observe::register(&mut registry);
+        interact::register(&mut registry);
+        dialogs::register(&mut registry);
+        script::register(&mut registry);
+        capture::register(&mut registry);
+        registry
+    }
+
+    /// Adds a tool; its arguments' type says which.
+    fn add<A, F, R>(&mut self, tool: F)
+    where
+        A: Arguments,
+        F: Fn(Call, A) -> R + Send + Sync + 'static,
+        R: Future<Output = ToolResult> + Send + 'static,
+    {
+        let handler = move |call, arguments| match parse::<A>(arguments) {
+            Ok(arguments) => tool(call, arguments).boxed(),
+            Err(error) => std::future::ready(Err(Failure::invalid(error.to_string()))).boxed(),
+        };
+        self.handlers.insert(A::TOOL, Arc::new(handler));
+    }
+
+    fn find(&self, name: &str) -> Option<Handler> {
+        self.handlers.get(name).cloned()
+    }
+
+    /// Whether a tool runs on this daemon.
+    pub fn has(&self, name: &str) -> bool {
+        self.handlers.contains_key(name)
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use browserfleet_tools::{CATALOGUE, Place};
+
+    use super::*;
+
+    #[test]
+    fn every_browser_tool_of_the_catalogue_has_its_function() {
+        let promised: BTreeSet<_> =
+            CATALOGUE.iter().filter(|tool| tool.place == Place::Browser).map(|tool| tool.name).collect();
+        let present: BTreeSet<_> = Registry::new().handlers.keys().copied().collect();
+        assert_eq!(promised, present);
+    }
+}

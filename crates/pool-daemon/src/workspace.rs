@@ -1,0 +1,101 @@
+//! What a lease's calls work in: the current page, and the order of the calls.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use browserfleet_common::error_code::ErrorCode;
+use tokio::{sync, time::Instant};
+
+use crate::{
+    failure::Failure,
+    page::Page,
+    pool::{Browser, Refusal},
+};
+
+/// Most calls of one lease that wait for their turn.
+const MAX_WAITING: usize = 16;
+
+/// The page of a lease and the turns its calls take.
+#[derive(Debug)]
+pub struct Workspace {
+    browser: Arc<Browser>,
+    /// Replaced when a page cannot be freed any more. Held only to read or swap the handle.
+    page: Mutex<Page>,
+    /// Fair: calls run one at a time, in the order in which they came.
+    turn: sync::Mutex<()>,
+    waiting: AtomicUsize,
+    /// The page was replaced, and nobody has been told yet.
+    untold: AtomicBool,
+}
+
+/// A call's place in the line; leaving the line is dropping it.
+#[derive(Debug)]
+pub struct Waiting<'a> {
+    workspace: &'a Workspace,
+    /// Calls before this one.
+    pub ahead: usize,
+}
+
+impl Workspace {
+    pub fn new(browser: Arc<Browser>) -> Self {
+        let page = Mutex::new(browser.page.clone());
+        Self {
+            browser,
+            page,
+            turn: sync::Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            untold: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes a place in the line.
+    pub fn wait(&self) -> Result<Waiting<'_>, Refusal> {
+        let ahead = self.waiting.fetch_add(1, Ordering::AcqRel);
+        let waiting = Waiting { workspace: self, ahead };
+        if ahead >= MAX_WAITING {
+            let message = format!("{ahead} calls of this session are running or waiting; wait for their answers first");
+            return Err(Refusal::new(ErrorCode::QuotaExceeded, message));
+        }
+        Ok(waiting)
+    }
+
+    /// The current page.
+    pub fn page(&self) -> Page {
+        self.page.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers to tell the next call that its page is gone.
+    pub fn replaced_untold(&self) {
+        self.untold.store(true, Ordering::Release);
+    }
+
+    /// Whether a replacement has to be told; only the first who asks hears of it.
+    pub fn take_untold_replacement(&self) -> bool {
+        self.untold.swap(false, Ordering::AcqRel)
+    }
+
+    /// Gives up the current page and opens a blank one in its place.
+    pub async fn replace_page(&self, deadline: Instant) -> Result<(), Failure> {
+        let old = self.page();
+        old.close(deadline).await;
+        let new = Page::open(&self.browser.connection, &self.browser.tasks, deadline).await?;
+        new.replace(&old, deadline).await?;
+        *self.page.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+}
+
+impl Waiting<'_> {
+    /// Waits for the turn. The place in the line is kept until the turn is over.
+    pub async fn turn(&self) -> sync::MutexGuard<'_, ()> {
+        self.workspace.turn.lock().await
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.workspace.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}

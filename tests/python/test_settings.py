@@ -1,0 +1,105 @@
+"""Command lines and settings: what is wrong is said at once, completely, and before anything is started."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+
+import pytest
+
+from programs import Place, Program, binary, free_address
+
+USAGE, CONFIG = 64, 78
+PROGRAMS = {"browserfleet": ["serve"], "pool-daemon": [], "mcp-frontend": []}
+
+
+def run(place: Place, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program that ends by itself."""
+    command = [binary(program), *arguments]
+    return subprocess.run(command, env=place.environment, capture_output=True, text=True, timeout=15, check=False)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_and_version_are_no_errors(program: str, place: Place) -> None:
+    """And they go to standard output."""
+    for flag in ("--help", "--version"):
+        asked = run(place, program, flag)
+        assert (asked.returncode, asked.stderr) == (0, "") and asked.stdout
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("wrong", [["--nonsense"], ["--listen", "nowhere"], ["superfluous"]], ids=" ".join)
+def test_wrong_command_lines(program: str, wrong: list[str], place: Place) -> None:
+    """The message names the word that is wrong; nothing has been started."""
+    refused = run(place, program, *PROGRAMS[program], *wrong)
+    assert refused.returncode == USAGE and wrong[-1] in refused.stderr, refused
+    assert refused.stdout == "" and place.profiles() == []
+
+
+def test_every_wrong_setting_is_reported(place: Place) -> None:
+    """With the range that is allowed, or the key that was meant; one start shows them all."""
+    place.environment |= {
+        "BROWSERFLEET_POOL__MAX_BROWSERS": "0",
+        "BROWSERFLEET_TOOL__SCRIPT_TIMEOUT": "30",
+        "BROWSERFLEET_SESSION__IDLE_TTL": "1s",
+        "BROWSERFLEET_HTTP__MAX_BODIES": "5",
+        "BROWSERFLEET_LOG__FORMAT": "poem",
+    }
+    refused = run(place, "browserfleet", "serve", "--chromium", "/nowhere/chromium")
+    assert refused.returncode == CONFIG, refused
+    for words in (
+        ["pool.max_browsers = 0", "from 1 to 1000"],
+        ["tool.script_timeout = 30", "unit"],
+        ["session.idle_ttl", "1m to "],
+        ["http.max_bodies: no such setting", "http.max_body"],
+        ["log.format", "human, json"],
+        ["browser.chromium", "/nowhere/chromium"],
+    ):
+        [line] = [line for line in refused.stderr.splitlines() if words[0] in line]
+        assert words[1] in line
+    assert place.profiles() == []
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_missing_file_is_a_wrong_setting(program: str, place: Place) -> None:
+    """Not a reason to go on with defaults."""
+    refused = run(place, program, *PROGRAMS[program], "--config", "/nowhere/browserfleet.toml")
+    assert refused.returncode == CONFIG and "/nowhere/browserfleet.toml" in refused.stderr
+
+
+def test_a_script_instead_of_chromium_is_refused(place: Place) -> None:
+    """Debian's wrapper cannot be killed with what it starts."""
+    refused = run(place, "browserfleet", "serve", "--chromium", "/usr/bin/chromium-headless-shell")
+    assert refused.returncode == CONFIG and "browser.chromium" in refused.stderr
+
+
+def test_addresses_for_everybody_are_refused(place: Place) -> None:
+    """There is no authentication yet."""
+    refused = run(place, "browserfleet", "serve", "--listen", "0.0.0.0:0")
+    assert refused.returncode == CONFIG and "unsafe.insecure" in refused.stderr
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(place: Place) -> None:
+    """Numbers come by each of the three ways."""
+    file = place.directory / "settings.toml"
+    file.write_text('[pool]\nmax_browsers = 1\nmin_warm = 1\n[http]\nlisten = "127.0.0.1:1"\n')
+    place.environment["BROWSERFLEET_POOL__MAX_BROWSERS"] = "2"
+    address = free_address()
+    arguments = ["serve", "--config", str(file), "--listen", address, "--max-browsers", "3"]
+    program = Program("browserfleet", arguments, place, address, ready_at=address)
+    try:
+        file.unlink()
+        program.stop()
+    finally:
+        program.destroy()
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_port_in_use_is_named(program: str, place: Place) -> None:
+    """Nothing is started before the port is ours."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        more = ["--admin-listen", free_address()] if program == "pool-daemon" else []
+        refused = run(place, program, *PROGRAMS[program], "--listen", address, *more)
+    assert refused.returncode == 1 and address in refused.stderr, refused
+    place.assert_as_before()

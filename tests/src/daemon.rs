@@ -1,0 +1,184 @@
+//! A pool daemon in this process, called over its real gRPC interface through memory.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use browserfleet_common::{
+    config::{FRONT_END, Reader},
+    lifecycle::{Shutdown, Tasks},
+    pb::{
+        self, browser_service_client::BrowserServiceClient, call_tool_response, pool_service_client::PoolServiceClient,
+    },
+};
+use browserfleet_pool_daemon::{
+    app::{App, End},
+    chromium,
+    config::Config,
+    memory,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use tonic::{Status, transport::Channel};
+
+/// A running daemon. Call [`Daemon::end`]: it verifies that nothing is left.
+#[derive(Debug)]
+pub struct Daemon {
+    pub app: Arc<App>,
+    pub channel: Channel,
+    pub state_dir: TempDir,
+    tasks: Tasks,
+    shutdown: Shutdown,
+}
+
+impl Daemon {
+    /// Starts a daemon with short times; `adjust` may change more.
+    pub fn start(adjust: impl FnOnce(&mut Config)) -> anyhow::Result<Self> {
+        let state_dir = tempfile::tempdir()?;
+        let mut reader = Reader::new(None, &[]);
+        let mut config = Config::read(&mut reader, 0);
+        reader.finish(FRONT_END)?;
+        state_dir.path().clone_into(&mut config.chromium.state_dir);
+        config.limits.max_browsers = 2;
+        config.daemon.drain_grace = Duration::ZERO;
+        adjust(&mut config);
+        std::fs::set_permissions(state_dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))?;
+        chromium::become_subreaper()?;
+        let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
+        let app = Arc::new(App::build(config, &tasks, &shutdown)?);
+        let (channel, connections) = memory::pipe();
+        let (serving, stop) = (Arc::clone(&app), shutdown.hard().clone());
+        tasks.spawn("test.grpc", async move { serving.serve(connections, stop.cancelled_owned()).await });
+        Ok(Self { app, channel, state_dir, tasks, shutdown })
+    }
+
+    pub fn pool(&self) -> PoolServiceClient<Channel> {
+        PoolServiceClient::new(self.channel.clone())
+    }
+
+    /// Leases a browser for a session of this name.
+    pub async fn lease(&self, session: &str) -> anyhow::Result<Lease> {
+        let request = pb::AcquireRequest {
+            principal: "tester".to_owned(),
+            session: session.to_owned(),
+            birth: "1".to_owned(),
+            ttl: None,
+            wait: Some(pb::to_wire(Duration::from_mins(1))),
+        };
+        let mut stream = self.pool().acquire(request).await?.into_inner();
+        while let Some(message) = stream.message().await? {
+            if let Some(pb::acquire_response::Event::Granted(granted)) = message.event {
+                let lease = granted.lease.context("a grant carries its lease")?;
+                return Ok(Lease { lease, token: granted.token, channel: self.channel.clone() });
+            }
+        }
+        anyhow::bail!("the stream ended without a grant")
+    }
+
+    /// Ends the daemon and says what is left of it: nothing.
+    pub async fn end(self) -> anyhow::Result<()> {
+        self.shutdown.begin();
+        anyhow::ensure!(self.app.end().await == End::Clean, "browsers were left");
+        self.shutdown.force();
+        drop((self.app, self.channel));
+        let running = self.tasks.join(Duration::from_secs(10)).await;
+        anyhow::ensure!(running == 0, "{running} tasks are still running");
+        anyhow::ensure!(self.tasks.panicked() == 0, "tasks have panicked");
+        let entries = std::fs::read_dir(self.state_dir.path())?.filter_map(Result::ok);
+        let left: Vec<_> = entries.filter(|entry| entry.path().is_dir()).collect();
+        anyhow::ensure!(left.is_empty(), "directories are left: {left:?}");
+        Ok(())
+    }
+}
+
+/// A leased browser.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    pub lease: pb::Lease,
+    pub token: String,
+    channel: Channel,
+}
+
+/// What a call answered.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// Sections in the order they came, as `### Title` and body.
+    pub text: String,
+    pub images: Vec<(String, Vec<u8>)>,
+    pub error: Option<pb::ToolFailure>,
+}
+
+impl Answer {
+    fn section(&mut self, title: &str, body: &[u8]) {
+        self.text.extend(["### ", title, "\n", &String::from_utf8_lossy(body), "\n"]);
+    }
+
+    /// The code of the failure, or `ok`.
+    pub fn outcome(&self) -> &str {
+        self.error.as_ref().map_or("ok", |error| error.code.as_str())
+    }
+
+    /// The ref of the first line that contains `words`.
+    pub fn find_ref(&self, words: &str) -> anyhow::Result<String> {
+        let line = self.text.lines().find(|line| line.contains(words) && line.contains("[ref="));
+        let line = line.with_context(|| format!("no line with {words:?} in\n{}", self.text))?;
+        let start = line.find("[ref=").context("a ref")? + 5;
+        let end = line[start..].find(']').context("the end of a ref")?;
+        Ok(line[start..start + end].to_owned())
+    }
+}
+
+impl Lease {
+    /// The request that gives the lease back.
+    pub fn released(&self) -> pb::ReleaseRequest {
+        pb::ReleaseRequest { lease_id: self.lease.lease_id.clone(), token: self.token.clone() }
+    }
+
+    /// Calls a tool and collects its answer.
+    pub async fn call(&self, tool: &str, arguments: Value) -> Result<Answer, Status> {
+        self.call_within(tool, arguments, Duration::from_mins(1)).await
+    }
+
+    pub async fn call_within(&self, tool: &str, arguments: Value, time: Duration) -> Result<Answer, Status> {
+        let mut request = tonic::Request::new(pb::CallToolRequest {
+            lease_id: self.lease.lease_id.clone(),
+            token: self.token.clone(),
+            tool: tool.to_owned(),
+            arguments: arguments.to_string().into_bytes(),
+            request_id: String::new(),
+        });
+        request.set_timeout(time);
+        let client = BrowserServiceClient::new(self.channel.clone());
+        let mut stream = client.max_decoding_message_size(pb::MESSAGE_BYTES).call_tool(request).await?.into_inner();
+        let mut answer = Answer::default();
+        let mut data = Vec::new();
+        let mut title = String::new();
+        while let Some(message) = stream.message().await? {
+            match message.event {
+                Some(call_tool_response::Event::Section(section)) => {
+                    if !section.title.is_empty() {
+                        title.clone_from(&section.title);
+                    }
+                    data.extend_from_slice(&section.data);
+                    if section.last {
+                        let bytes = std::mem::take(&mut data);
+                        if section.kind() == pb::SectionKind::Image {
+                            answer.images.push((section.mime_type, bytes));
+                        } else {
+                            answer.section(&title, &bytes);
+                        }
+                    }
+                }
+                Some(call_tool_response::Event::End(end)) => answer.error = end.error,
+                _ => {}
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Calls a tool that must succeed.
+    pub async fn ok(&self, tool: &str, arguments: Value) -> anyhow::Result<Answer> {
+        let answer = self.call(tool, arguments).await?;
+        anyhow::ensure!(answer.error.is_none(), "{tool} failed: {:?}\n{}", answer.error, answer.text);
+        Ok(answer)
+    }
+}

@@ -1,0 +1,7 @@
+//! What end-to-end tests are made of: pages to visit, a daemon to call, processes to count.
+//!
+//! Chromium is real. A machine without it fails these tests with a message saying how to install it; nothing is skipped.
+
+pub mod daemon;
+pub mod pages;
+pub mod processes;
