@@ -59,6 +59,8 @@ error_codes! {
     BrowserPageCrashed = "browser_page_crashed" => Aborted;
     /// The browser process is gone, or could not be started.
     BrowserGone = "browser_gone" => Unavailable;
+    /// The browser took more memory than it may; it was ended.
+    BrowserOutOfMemory = "browser_out_of_memory" => ResourceExhausted;
     /// The page does not answer.
     PageHung = "page_hung" => DeadlineExceeded;
     /// The navigation did not finish in time.

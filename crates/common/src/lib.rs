@@ -1,7 +1,7 @@
 //! What front end and pool daemon both use; nothing that only one of them needs.
 //!
 //! In suggested reading order: the words ([`ids`], [`error_code`]), the wire ([`pb`]), then what a program is made of
-//! ([`config`], [`telemetry`], [`lifecycle`], [`clock`]).
+//! ([`config`], [`telemetry`], [`metrics`], [`lifecycle`], [`clock`]).
 
 pub mod ids;
 
@@ -12,6 +12,8 @@ pub mod pb;
 pub mod config;
 
 pub mod telemetry;
+
+pub mod metrics;
 
 pub mod lifecycle;
 

@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use browserfleet_cdp::Connection;
-use browserfleet_common::lifecycle::Tasks;
+use browserfleet_common::{error_code::ErrorCode, lifecycle::Tasks};
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use crate::{
     chromium::{self, Process, Spawner},
     failure::Failure,
-    page::Page,
-    pool::{Browser, LaunchError, Launcher, browser::ProcessTree},
+    page::Context,
+    pool::{
+        Browser, LaunchError, Launcher,
+        browser::{Death, ProcessTree, Ready},
+    },
 };
 
 /// How long the exit of a browser that cannot be talked to is waited for.
@@ -33,13 +36,18 @@ impl ChromiumLauncher {
     }
 
     /// Opens the pipe and a page, and lets the page prove that it works.
-    async fn ready(&self, child: chromium::Child, deadline: Instant) -> Result<(Connection, Page, Process), String> {
+    async fn ready(&self, child: chromium::Child, deadline: Instant) -> Result<(Connection, Ready, Process), String> {
         let chromium::Child { read, write, process } = child;
         let opened = async {
             let connection = Connection::open(read, write, &self.tasks).map_err(|error| error.to_string())?;
-            let page = Page::open(&connection, &self.tasks, deadline).await.map_err(|failure| failure.message)?;
+            let context = Context::default_of(&connection, &self.tasks);
+            let page = context.open_page(deadline).await.map_err(|failure| failure.message)?;
             // Health means a page that computes, not a browser that tells its version.
-            if page.answers(deadline).await { Ok((connection, page)) } else { Err(Failure::hung().message) }
+            if page.answers(deadline).await {
+                Ok((connection, Ready { context, page }))
+            } else {
+                Err(Failure::hung().message)
+            }
         };
         let result = tokio::select! {
             biased;
@@ -54,7 +62,7 @@ impl ChromiumLauncher {
             },
         };
         match result {
-            Ok((connection, page)) => Ok((connection, page, process)),
+            Ok((connection, ready)) => Ok((connection, ready, process)),
             Err(reason) => {
                 process.end().await;
                 Err(reason)
@@ -77,9 +85,9 @@ impl Launcher for ChromiumLauncher {
         let deadline = Instant::now() + self.timeout;
         let slot = u32::try_from(slot).unwrap_or(u32::MAX);
         let child = self.spawner.launch(slot).await.map_err(|error| LaunchError(chain(&error)))?;
-        let (connection, page, process) = self.ready(child, deadline).await.map_err(LaunchError)?;
+        let (connection, ready, process) = self.ready(child, deadline).await.map_err(LaunchError)?;
         let tree = Arc::new(ChromiumTree { process, connection: connection.clone() });
-        Ok(Arc::new(Browser { page, connection, tasks: self.tasks.clone(), tree }))
+        Ok(Arc::new(Browser::new(connection, self.tasks.clone(), tree, ready)))
     }
 }
 
@@ -96,12 +104,17 @@ impl ProcessTree for ChromiumTree {
         self.process.pid()
     }
 
-    async fn died(&self) -> String {
+    async fn died(&self) -> Death {
         // Either may be seen first; a browser without its pipe is as dead as one without its process.
-        tokio::select! {
+        let reason = tokio::select! {
             exit = self.process.exited() => format!("it ended with {exit}"),
             closed = self.connection.closed() => format!("it closed its pipe ({closed})"),
-        }
+        };
+        Death { code: ErrorCode::BrowserGone, reason }
+    }
+
+    fn memory(&self) -> u64 {
+        0
     }
 
     async fn end(&self) -> usize {

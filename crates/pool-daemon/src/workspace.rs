@@ -1,7 +1,7 @@
 //! What a lease's calls work in: the current page, and the order of the calls.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Mutex, PoisonError,
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
@@ -10,8 +10,8 @@ use tokio::{sync, time::Instant};
 
 use crate::{
     failure::Failure,
-    page::Page,
-    pool::{Browser, Refusal},
+    page::{Context, Page},
+    pool::{Refusal, browser::Ready},
 };
 
 /// Most calls of one lease that wait for their turn.
@@ -20,7 +20,7 @@ const MAX_WAITING: usize = 16;
 /// The page of a lease and the turns its calls take.
 #[derive(Debug)]
 pub struct Workspace {
-    browser: Arc<Browser>,
+    context: Context,
     /// Replaced when a page cannot be freed any more. Held only to read or swap the handle.
     page: Mutex<Page>,
     /// Fair: calls run one at a time, in the order in which they came.
@@ -39,11 +39,10 @@ pub struct Waiting<'a> {
 }
 
 impl Workspace {
-    pub fn new(browser: Arc<Browser>) -> Self {
-        let page = Mutex::new(browser.page.clone());
+    pub fn new(ready: Ready) -> Self {
         Self {
-            browser,
-            page,
+            context: ready.context,
+            page: Mutex::new(ready.page),
             turn: sync::Mutex::default(),
             waiting: AtomicUsize::new(0),
             untold: AtomicBool::new(false),
@@ -80,7 +79,7 @@ impl Workspace {
     pub async fn replace_page(&self, deadline: Instant) -> Result<(), Failure> {
         let old = self.page();
         old.close(deadline).await;
-        let new = Page::open(&self.browser.connection, &self.browser.tasks, deadline).await?;
+        let new = self.context.open_page(deadline).await?;
         new.replace(&old, deadline).await?;
         *self.page.lock().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())

@@ -1,12 +1,13 @@
 //! A page: what the daemon knows of it beside its browser, and what can be done with it.
 //!
-//! [`Page`] is the handle. [`state`] is what it knows (frames, document, dialog, requests), kept up to date by [`pump`]
+//! [`Page`] is the handle, [`Context`] what it shares with the other pages of its session. [`state`] is what it knows (frames, document, dialog, requests), kept up to date by [`pump`]
 //! from raw events ([`wire`]). [`world`] calls our in-page scripts (`inject/`) in their isolated world. On top of these:
 //! [`navigation`], [`snapshot`], [`input`], [`settle`], [`evaluate`], [`screenshot`], [`recovery`].
 
 mod state;
 mod wire;
 
+mod context;
 mod open;
 mod pump;
 mod world;
@@ -27,6 +28,7 @@ use tokio::{
     time::Instant,
 };
 
+pub use context::Context;
 pub use evaluate::Evaluated;
 pub use input::{Button, Press, modifier};
 pub use navigation::Navigated;

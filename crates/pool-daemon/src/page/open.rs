@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use browserfleet_cdp::{
     Connection, Error, Session,
     browser_protocol::{
+        browser::BrowserContextId,
         emulation::{SetDeviceMetricsOverrideParams, SetFocusEmulationEnabledParams},
         inspector, log, network, page,
         target::{AttachToTargetParams, CreateTargetParams, FilterEntry, SetAutoAttachParams, TargetFilter},
@@ -30,9 +31,16 @@ const FRAME_SETUP: Duration = Duration::from_secs(5);
 const FLUSHES: usize = 8;
 
 impl Page {
-    /// Opens a blank page in a browser, ready to be used.
-    pub async fn open(connection: &Connection, tasks: &Tasks, deadline: Instant) -> Result<Self, Failure> {
-        let target = connection.browser().call(CreateTargetParams::new("about:blank"), deadline).await?.target_id;
+    /// Opens a blank page in a browser context (`None`: the default one), ready to be used.
+    pub(super) async fn open(
+        connection: &Connection,
+        context: Option<&BrowserContextId>,
+        tasks: &Tasks,
+        deadline: Instant,
+    ) -> Result<Self, Failure> {
+        let mut create = CreateTargetParams::new("about:blank");
+        create.browser_context_id = context.cloned();
+        let target = connection.browser().call(create, deadline).await?.target_id;
         let mut attach = AttachToTargetParams::new(target.clone());
         attach.flatten = Some(true);
         let session_id = connection.browser().call(attach, deadline).await?.session_id;

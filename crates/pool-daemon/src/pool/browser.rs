@@ -1,12 +1,17 @@
 //! The seam between the pool and what it owns: a started browser, and who starts one.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use async_trait::async_trait;
 use browserfleet_cdp::Connection;
-use browserfleet_common::lifecycle::Tasks;
+use browserfleet_common::{error_code::ErrorCode, lifecycle::Tasks};
 
-use crate::page::Page;
+use tokio::sync::SetOnce;
+
+use crate::page::{Context, Page};
 
 /// Starts browsers. Real ones in production, fake ones in tests of the pool.
 #[async_trait]
@@ -26,19 +31,63 @@ pub struct LaunchError(pub String);
 pub trait ProcessTree: Send + Sync + fmt::Debug + 'static {
     /// The main process.
     fn pid(&self) -> u32;
-    /// Waits until the browser has died by itself; answers how, for people.
-    async fn died(&self) -> String;
+    /// Waits until the browser has died by itself, or must be ended because it is not sound any more: it answers no
+    /// probe, or takes too much memory.
+    async fn died(&self) -> Death;
+    /// The memory of all its processes when it was last measured, in bytes; 0 before that.
+    fn memory(&self) -> u64;
     /// Ends everything: TERM, grace, KILL, verified. Idempotent. Answers how many processes are left: 0.
     async fn end(&self) -> usize;
 }
 
-/// One started browser with a ready page. Ended, not reused, after its lease.
+/// Why a browser cannot be used any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Death {
+    /// What a call in this browser fails with.
+    pub code: ErrorCode,
+    /// How it came, for people: a clause with the browser as its subject, such as "it ended with signal 9".
+    pub reason: String,
+}
+
+/// Where one lease works: a browser context and the page that is ready in it.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    pub context: Context,
+    pub page: Page,
+}
+
+/// One started browser.
 #[derive(Debug)]
 pub struct Browser {
-    /// The page that was made ready with it.
-    pub page: Page,
-    /// For further pages.
     pub connection: Connection,
     pub tasks: Tasks,
     pub tree: Arc<dyn ProcessTree>,
+    /// Made ready with the browser, for its first lease.
+    ready: Mutex<Option<Ready>>,
+    condemned: SetOnce<Death>,
+}
+
+impl Browser {
+    pub fn new(connection: Connection, tasks: Tasks, tree: Arc<dyn ProcessTree>, ready: Ready) -> Self {
+        Self { connection, tasks, tree, ready: Mutex::new(Some(ready)), condemned: SetOnce::new() }
+    }
+
+    /// The place that was made ready with the browser. Only the first who asks gets it.
+    pub fn take_ready(&self) -> Option<Ready> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Says that the browser is not sound any more: its lease ends and its processes are killed.
+    pub fn condemn(&self, death: Death) {
+        // The first reason is the cause.
+        let _condemned_already = self.condemned.set(death);
+    }
+
+    /// Waits until the browser has died, or must not be used any more.
+    pub async fn died(&self) -> Death {
+        tokio::select! {
+            death = self.tree.died() => death,
+            death = self.condemned.wait() => death.clone(),
+        }
+    }
 }

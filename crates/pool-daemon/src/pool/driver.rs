@@ -226,9 +226,9 @@ impl Driver {
     }
 
     fn watch(&self, slot: usize, generation: u64, browser: &Arc<Browser>) {
-        let (tree, reporter) = (Arc::clone(&browser.tree), self.reporter.clone());
+        let (browser, reporter) = (Arc::clone(browser), self.reporter.clone());
         self.tasks.spawn("pool.watch", async move {
-            let reason = tree.died().await;
+            let reason = browser.died().await.reason;
             // The driver being gone means that the browser was ended on purpose.
             let _driver_gone = reporter.send(Report::Died { slot, generation, reason }).await;
         });
@@ -265,6 +265,7 @@ impl Driver {
     fn new_lease(&self, at: LeaseRef) -> Option<Arc<Leased>> {
         let key = self.state.lease(at)?.key.clone();
         let browser = Arc::clone(self.browsers.get(&at.slot)?);
+        let ready = browser.take_ready()?;
         let Identity { pool_id, incarnation } = &*self.identity;
         let token = format!("{pool_id}/{incarnation}/{}/{}", at.slot, at.generation);
         let lease_id = uuid::Uuid::new_v4().to_string();
@@ -275,7 +276,7 @@ impl Driver {
             session = ids::digest(&key.session),
             "lease granted"
         );
-        let leased = Arc::new(Leased::new(lease_id, token, at, key, browser));
+        let leased = Arc::new(Leased::new(lease_id, token, at, key, browser, ready));
         self.registry.insert(Arc::clone(&leased));
         Some(leased)
     }

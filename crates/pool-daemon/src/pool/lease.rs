@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Browser,
+    browser::{Browser, Ready},
     model::{Key, LeaseRef, Refusal},
 };
 use crate::workspace::Workspace;
@@ -41,13 +41,20 @@ struct Activity {
 }
 
 impl Leased {
-    pub(super) fn new(lease_id: String, token: String, at: LeaseRef, key: Key, browser: Arc<Browser>) -> Self {
+    pub(super) fn new(
+        lease_id: String,
+        token: String,
+        at: LeaseRef,
+        key: Key,
+        browser: Arc<Browser>,
+        ready: Ready,
+    ) -> Self {
         Self {
             lease_id,
             token,
             at,
             key,
-            workspace: Workspace::new(Arc::clone(&browser)),
+            workspace: Workspace::new(ready),
             browser,
             activity: Mutex::default(),
             ended: CancellationToken::new(),

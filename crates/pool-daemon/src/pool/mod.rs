@@ -15,4 +15,4 @@ pub mod handle;
 pub use browser::{Browser, LaunchError, Launcher};
 pub use handle::Handle;
 pub use lease::Leased;
-pub use model::{Counts, Key, Limits, Refusal};
+pub use model::{Counts, Key, Limits, Pressure, Refusal};

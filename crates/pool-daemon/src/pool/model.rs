@@ -44,6 +44,13 @@ pub struct LeaseRef {
     pub generation: u64,
 }
 
+/// What the machine is short of; each is a clause for people, such as "memory: 93 % of 4.0 GiB are in use".
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pressure {
+    pub memory: Option<String>,
+    pub cpu: Option<String>,
+}
+
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub enum Event {

@@ -1,0 +1,121 @@
+//! Metrics: the one list of them, and their page in the OpenMetrics format that Prometheus reads.
+//!
+//! They belong to the process: `metrics().launches.add("ok")` works everywhere. Each has one label with few values; none
+//! names a principal, a session or a URL.
+
+use std::sync::LazyLock;
+
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// What things are counted by: the label's name and its value.
+type Label = [(&'static str, &'static str); 1];
+
+/// Something that only rises, counted by one label.
+#[derive(Debug)]
+pub struct Count {
+    label: &'static str,
+    family: Family<Label, Counter>,
+}
+
+impl Count {
+    /// Counts one more.
+    pub fn add(&self, value: &'static str) {
+        self.family.get_or_create(&[(self.label, value)]).inc();
+    }
+
+    /// How many there have been.
+    pub fn get(&self, value: &'static str) -> u64 {
+        self.family.get_or_create(&[(self.label, value)]).get()
+    }
+}
+
+/// Something that goes up and down, told apart by one label.
+#[derive(Debug)]
+pub struct Level {
+    label: &'static str,
+    family: Family<Label, Gauge>,
+}
+
+impl Level {
+    pub fn set(&self, value: &'static str, level: usize) {
+        self.family.get_or_create(&[(self.label, value)]).set(i64::try_from(level).unwrap_or(i64::MAX));
+    }
+}
+
+macro_rules! metrics {
+    ($($kind:ident $field:ident by $label:literal = $name:literal: $text:literal;)+) => {
+        /// Every metric there is.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            $(#[doc = $text] pub $field: $kind,)+
+        }
+
+        impl Metrics {
+            fn new() -> Self {
+                let mut registry = Registry::default();
+                $(
+                    let $field = $kind { label: $label, family: Family::default() };
+                    registry.register($name, $text, $field.family.clone());
+                )+
+                Self { registry, $($field,)+ }
+            }
+        }
+    };
+}
+
+// Counters get their `_total` from the encoder.
+metrics! {
+    Count invariant_violations by "invariant" = "browserfleet_invariant_violations":
+        "Broken invariants of the pool; each cost its slot. Alert at 1";
+    Count launches by "outcome" = "browserfleet_browser_launches": "Launches of browsers: ok, failed";
+    Count ends by "outcome" = "browserfleet_browser_ends":
+        "Browsers that were ended: gone (its processes are verified gone) or left (some could not be ended)";
+    Count deaths by "code" = "browserfleet_browser_deaths":
+        "Browsers that died, or were ended because they were not sound any more";
+    Count grants by "kind" = "browserfleet_leases_granted": "Leases granted: process (a browser of its own) or context";
+    Count refusals by "code" = "browserfleet_acquire_refusals": "Callers who got no browser";
+    Level browsers by "state" = "browserfleet_browsers": "Browsers: starting, idle, leased, draining, killing";
+    Level queue by "state" = "browserfleet_queue": "Callers who wait for a browser: waiting";
+    Count recoveries by "step" = "browserfleet_page_recoveries":
+        "Pages that did not answer, by the step that helped: script, loading, replaced, none";
+    Count frames_skipped by "reason" = "browserfleet_cdp_frames_skipped":
+        "Messages from browsers that were dropped: too_large, malformed, unknown_id";
+    Count pages_closed by "reason" = "browserfleet_pages_closed": "Pages closed by us, not by their session: too_many";
+}
+
+impl Metrics {
+    /// The page, in the OpenMetrics text format.
+    pub fn render(&self) -> String {
+        let mut page = String::new();
+        encode(&mut page, &self.registry).expect("a String takes every text");
+        page
+    }
+}
+
+/// The metrics of this process.
+pub fn metrics() -> &'static Metrics {
+    static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+    &METRICS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_shows_what_was_counted() {
+        let metrics = Metrics::new();
+        metrics.launches.add("ok");
+        metrics.launches.add("ok");
+        metrics.browsers.set("idle", 2);
+        let page = metrics.render();
+        assert!(page.contains("browserfleet_browser_launches_total{outcome=\"ok\"} 2"), "{page}");
+        assert!(page.contains("browserfleet_browsers{state=\"idle\"} 2"), "{page}");
+        assert_eq!(metrics.launches.get("ok"), 2);
+    }
+}
