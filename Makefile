@@ -2,8 +2,10 @@
 #
 #   make run     start browserfleet on http://127.0.0.1:8931/mcp   (ARGS="--listen …" for more)
 #   make test    prove the checkout: unit, contract and end-to-end tests with real Chromium and real MCP clients
+#   make test-faults   the long ones: waves of sessions with random kills, for minutes
 #   make lint    format, lints, licences, file sizes: what a reviewer should not have to say
 #   make build   the three programs, in target/release
+#   make bench   ours against raw CDP and Playwright MCP, in one run   (ARGS="--quick --only click" for less)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -14,7 +16,7 @@ CARGO := cargo
 STRICT ?= -Dwarnings
 PYTHON := .venv/bin/python
 
-.PHONY: help run test lint build clean test-rust test-python setup-browser setup-rust setup-python
+.PHONY: help run test test-faults lint build bench clean test-rust test-python setup-browser setup-rust setup-python
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -26,6 +28,13 @@ build: setup-rust
 	@echo "== building (the first time takes a few minutes)"
 	$(CARGO) build --release --locked
 
+# The programs and the benchmark in one go, with the features of the tests: nothing is compiled twice.
+bench: setup-browser setup-rust
+	@echo "== building (the first time takes a few minutes)"
+	$(CARGO) build --release --locked --workspace --all-features
+	@echo "== measuring: about seven minutes; every contestant does every piece of work in turn"
+	target/release/browserfleet-bench $(ARGS)
+
 test: setup-browser test-rust test-python
 
 # The programs are built with the same features as the tests: everything is compiled once.
@@ -35,6 +44,10 @@ test-rust: setup-rust
 	$(CARGO) test --release --locked --workspace --all-features --no-run
 	@echo "== Rust tests: units, contracts, tools in real Chromium"
 	$(CARGO) test --release --locked --workspace --all-features
+
+test-faults: setup-browser setup-rust
+	@echo "== long tests: what takes minutes to show"
+	$(CARGO) test --release --locked --workspace --all-features -- --ignored --nocapture
 
 test-python: setup-python
 	@echo "== end-to-end tests: Python MCP clients over HTTP and stdio"

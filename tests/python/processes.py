@@ -45,9 +45,13 @@ class Process:
 
     def kill(self) -> None:
         """Kills it, unless the pid is somebody else's by now."""
+        self.send(signal.SIGKILL)
+
+    def send(self, number: signal.Signals) -> None:
+        """Sends a signal, unless the pid is somebody else's by now."""
         now = _stat(str(self.pid))
         if now and now.started == self.started:
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, number)
 
 
 def become_subreaper() -> None:

@@ -80,13 +80,20 @@ class Program:
     """A running program."""
 
     def __init__(
-        self, name: str, arguments: Sequence[str], place: Place, address: str = "", ready_at: str = ""
+        self,
+        name: str,
+        arguments: Sequence[str],
+        place: Place,
+        address: str = "",
+        ready_at: str = "",
+        within: Sequence[str] = (),
     ) -> None:
+        """`within` is a command that runs the program in surroundings of its own, such as other namespaces."""
         self.place = place
         self.address = address
         with place.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [binary(name), *arguments],
+                [*within, binary(name), *arguments],
                 env=place.environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -179,10 +186,11 @@ class Launcher:
             place.remove()
 
 
-def serve(place: Place, *flags: str) -> Program:
+def serve(place: Place, *flags: str, within: Sequence[str] = ()) -> Program:
     """Starts `browserfleet serve` and waits until it can serve."""
     address = free_address()
-    return Program("browserfleet", ["serve", "--listen", address, *flags], place, address, ready_at=address)
+    arguments = ["serve", "--listen", address, *flags]
+    return Program("browserfleet", arguments, place, address, ready_at=address, within=within)
 
 
 def get_json(url: str) -> Any:

@@ -118,12 +118,14 @@ async def test_navigation_after_a_killed_browser_goes_on_by_itself(kind: str, la
 async def test_giving_up_a_call_stops_its_script(kind: str, launch: Launcher, pages: Pages) -> None:
     """The script would go on for a minute. The next call has its turn soon, and finds the page as it was."""
     beat = f"/beat/once-{kind}"
-    connector = Connector(launch(**PATIENT).mcp) if kind in HTTP else Connector("", PATIENT)
-    async with connector(kind) as agent:
+    program = launch(**PATIENT) if kind in HTTP else None
+    async with (Connector(program.mcp) if program else Connector("", PATIENT))(kind) as agent:
         await agent.ok("browser_navigate", url=pages.at("/"))
         await give_up(agent, loop_after(beat), lambda: pages.visits(beat))
         with anyio.fail_after(2 * BOUND):
             assert "Hello" in (await agent.ok("browser_snapshot")).text
+    if program:
+        assert_no_errors_in(program)
 
 
 @pytest.mark.parametrize("kind", MCP)
@@ -152,10 +154,10 @@ async def test_what_was_given_up_does_nothing_more(kind: str, launch: Launcher, 
                 beats, last = pages.visits(beat), beats
 
 
-async def test_a_call_that_waits_can_be_given_up(connect: Connector, pages: Pages) -> None:
+async def test_a_call_that_waits_can_be_given_up(launch: Launcher, pages: Pages) -> None:
     """It never runs, and the call before it is not disturbed."""
-    gate = "/gate/given-up"
-    async with connect("http-modern") as agent:
+    program, gate = launch(**PATIENT), "/gate/given-up"
+    async with Connector(program.mcp)("http-modern") as agent:
         await agent.ok("browser_navigate", url=pages.at("/"))
         answers: list[str] = []
 
@@ -166,9 +168,12 @@ async def test_a_call_that_waits_can_be_given_up(connect: Connector, pages: Page
             calls.start_soon(first)
             await eventually(lambda: pages.visits(gate), "the first call runs")
             await give_up_waiting(agent)
+            # The client goes on before the server has noticed that it hung up.
+            await eventually(lambda: program.get("/health")["active_calls"] == 1, "the server gives the call up, too")
             pages.open(gate)
         assert answers == ["let through"]
         assert await agent.evaluate("() => window.ran || 'never'") == "never"
+    assert_no_errors_in(program)
 
 
 @pytest.mark.parametrize("kind", MCP)
@@ -240,6 +245,12 @@ async def test_a_server_that_is_not_there_is_said_so(connect: Connector, pages: 
         await agent.ok("browser_navigate", url=pages.at("/"))
         reply = await agent.call("browser_navigate", url="http://127.0.0.1:9/")
         assert reply.code == "navigation_failed" and "ERR_" in reply.text
+
+
+def assert_no_errors_in(program: Program) -> None:
+    """A client that gives up is nothing an operator has to look at."""
+    errors = [line for line in program.place.read_log().splitlines() if "ERROR" in line]
+    assert errors == []
 
 
 def kill_browser(program: Program) -> Process:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import anyio
 import httpx2
 import pytest
 
 from clients import HTTP, Connector
 from pages import Pages
-from programs import Program
+from programs import Launcher, Program
 from waiting import eventually
 
 #: What every request to `/mcp` may carry; a body that is a proper first message.
@@ -29,7 +30,38 @@ def test_health_says_that_it_lives_and_how_busy_it_is(server: Program) -> None:
 
 def test_ready_says_that_it_can_serve(server: Program) -> None:
     """For load balancers."""
-    assert server.get("/ready") == {"ready": True, "stopping": False, "pool": True}
+    daemons = {"total": 1, "in_service": 1}
+    assert server.get("/ready") == {"ready": True, "stopping": False, "pool": True, "daemons": daemons}
+
+
+def test_metrics_count_what_the_pool_does(server: Program) -> None:
+    """For Prometheus: the front end's page is the process's, so it has the pool's counts here."""
+    page = httpx2.get(f"http://{server.address}/metrics")
+    assert page.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert page.text.endswith("# EOF\n")
+
+
+@pytest.mark.parametrize("kind", HTTP)
+async def test_who_waits_for_a_browser_hears_its_place(kind: str, launch: Launcher) -> None:
+    """As progress, while the call goes on; then the call succeeds."""
+    heard: list[str | None] = []
+
+    async def says_so(progress: float, total: float | None, message: str | None) -> None:
+        heard.append(message)
+
+    connect = Connector(launch("--max-browsers=1").mcp)
+    async with connect(kind) as holder, connect(kind) as late:
+        await holder.ok("browser_open")
+
+        async def wait() -> None:
+            assert not (await late.call("browser_open", progress=says_so)).is_error
+
+        async with anyio.create_task_group() as calls:
+            calls.start_soon(wait)
+            await eventually(lambda: heard, "the place is told")
+            await holder.ok("session_close")
+            holder.session = None
+    assert heard[0] == "Waiting for a browser: place 1 of 1"
 
 
 @pytest.mark.parametrize("kind", HTTP)
@@ -60,7 +92,7 @@ async def test_a_client_that_leaves_leaves_nothing(
     await eventually(lambda: len(server.browsers()) == 1, "the session's browser is gone, the warm one is there")
 
 
-@pytest.mark.parametrize("path", ["/mcp", "/health", "/ready", "/sessions"])
+@pytest.mark.parametrize("path", ["/mcp", "/health", "/ready", "/metrics", "/sessions"])
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "127.0.0.2"])
 def test_foreign_hosts_are_refused(host: str, path: str, server: Program) -> None:
     """A page whose name has been rebound to this address must not get in."""

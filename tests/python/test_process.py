@@ -142,11 +142,16 @@ async def test_a_second_signal_stops_at_once(launch: Launcher, pages: Pages) -> 
     assert call.codes == ["draining"]
 
 
-async def test_kill_9_leaves_no_browser(launch: Launcher, pages: Pages) -> None:
-    """Nobody is left to clean up: the kernel ends the browsers, and the next start removes their profiles."""
+@pytest.mark.parametrize("stopped_first", [False, True], ids=["running", "stopped"])
+async def test_kill_9_leaves_no_browser(stopped_first: bool, launch: Launcher, pages: Pages) -> None:
+    """Nobody is left to clean up: the kernel ends the browsers, also those that cannot notice that their pipe is closed,
+    and the next start removes their profiles."""
     program = launch()
     async with killed(program) as agent:
         await agent.ok("browser_navigate", url=pages.at("/"))
+        if stopped_first:
+            for browser in program.browsers():
+                browser.send(signal.SIGSTOP)
     until(lambda: not processes.reap_orphans(), "no browser is left", within=10)
 
     left = program.place.profiles()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import subprocess
+from collections.abc import Sequence
 
 import pytest
 
@@ -13,10 +15,18 @@ USAGE, CONFIG = 64, 78
 PROGRAMS = {"browserfleet": ["serve"], "pool-daemon": [], "mcp-frontend": []}
 
 
-def run(place: Place, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs a program that ends by itself."""
-    command = [binary(program), *arguments]
-    return subprocess.run(command, env=place.environment, capture_output=True, text=True, timeout=15, check=False)
+def run(
+    place: Place, program: str, *arguments: str, within: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Runs a program that ends by itself; `within` is a command to run it in."""
+    command = [*within, binary(program), *arguments]
+    return subprocess.run(command, env=place.environment, capture_output=True, text=True, timeout=30, check=False)
+
+
+def few_files(most: int) -> list[str]:
+    """Lets a program have only so many descriptors."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return ["prlimit", f"--nofile={most}:{hard}"]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -103,3 +113,43 @@ def test_a_port_in_use_is_named(program: str, place: Place) -> None:
         refused = run(place, program, *PROGRAMS[program], "--listen", address, *more)
     assert refused.returncode == 1 and address in refused.stderr, refused
     place.assert_as_before()
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments"), [("browserfleet", ["doctor"]), ("pool-daemon", ["--check"])], ids=["doctor", "check"]
+)
+def test_a_sound_machine_is_told_so(program: str, arguments: list[str], place: Place) -> None:
+    """Every check is shown; a browser was really started, and is gone."""
+    more = ["--admin-listen", free_address()] if program == "pool-daemon" else []
+    told = run(place, program, *arguments, "--listen", free_address(), *more)
+    assert told.returncode == 0, told
+    for name in ("chromium", "sandbox", "/dev/shm", "memory", "open files", "tasks", "state directory", "launch"):
+        assert [line for line in told.stdout.splitlines() if line.split("  ")[0] in ("ok", "warning") and name in line]
+    assert "a page answered after" in told.stdout and "sandbox on" in told.stdout
+    assert "0 problems" in told.stdout
+    place.assert_as_before()
+
+
+def test_the_doctor_finds_everything_at_once(place: Place) -> None:
+    """What is wrong with the settings, the machine and the port, each with the way to mend it; nothing is started."""
+    place.environment["BROWSERFLEET_BROWSER__STATE_DIR"] = "/proc/nowhere"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        wrong = ["--chromium", "/nowhere/chromium", "--listen", address]
+        told = run(place, "browserfleet", "doctor", *wrong, within=few_files(100))
+    assert told.returncode == 1, told
+    problems = [line for line in told.stdout.splitlines() if line.startswith("problem ")]
+    for words in ("/nowhere/chromium", "100 are allowed", "/proc/nowhere", address):
+        assert [line for line in problems if words in line], told.stdout
+    assert told.stdout.count("fix: ") >= len(problems) == 4
+    assert "launch" not in told.stdout
+
+
+@pytest.mark.parametrize("program", ["browserfleet", "pool-daemon"])
+def test_a_machine_that_will_not_do_is_refused_at_the_start(program: str, place: Place) -> None:
+    """Everything at once, with what to do; before anything is started."""
+    place.environment["BROWSERFLEET_BROWSER__STATE_DIR"] = "/proc/nowhere"
+    refused = run(place, program, *PROGRAMS[program], within=few_files(100))
+    assert refused.returncode == CONFIG, refused
+    assert "open files: 100 are allowed" in refused.stderr and "ulimit -n" in refused.stderr
+    assert "state directory: " in refused.stderr and "browser.state_dir" in refused.stderr

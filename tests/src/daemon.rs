@@ -55,15 +55,30 @@ impl Daemon {
         PoolServiceClient::new(self.channel.clone())
     }
 
+    /// How many tasks of the daemon are running.
+    pub fn running_tasks(&self) -> usize {
+        self.tasks.running()
+    }
+
     /// Leases a browser for a session of this name.
     pub async fn lease(&self, session: &str) -> anyhow::Result<Lease> {
-        let request = pb::AcquireRequest {
-            principal: "tester".to_owned(),
+        self.lease_as("tester", session).await
+    }
+
+    /// As [`Self::lease`], for a principal.
+    pub async fn lease_as(&self, principal: &str, session: &str) -> anyhow::Result<Lease> {
+        self.granted(pb::AcquireRequest {
+            principal: principal.to_owned(),
             session: session.to_owned(),
             birth: "1".to_owned(),
             ttl: None,
             wait: Some(pb::to_wire(Duration::from_mins(1))),
-        };
+        })
+        .await
+    }
+
+    /// The lease a request is granted.
+    pub async fn granted(&self, request: pb::AcquireRequest) -> anyhow::Result<Lease> {
         let mut stream = self.pool().acquire(request).await?.into_inner();
         while let Some(message) = stream.message().await? {
             if let Some(pb::acquire_response::Event::Granted(granted)) = message.event {

@@ -2,6 +2,8 @@
 //!
 //! Chromium is real. A machine without it fails these tests with a message saying how to install it; nothing is skipped.
 
+pub mod browsers;
 pub mod daemon;
+pub mod hostile;
 pub mod pages;
 pub mod processes;

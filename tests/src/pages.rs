@@ -46,7 +46,8 @@ impl Pages {
             .route("/red", get(|| async { Html(RED) }))
             .route("/awkward", get(|| async { Html(AWKWARD) }))
             .route("/download", get(download))
-            .route("/corpus/{*name}", get(corpus));
+            .route("/corpus/{*name}", get(corpus))
+            .merge(crate::hostile::router());
         let server = tokio::task::JoinHandle::abort_handle(&spawn(axum::serve(listener, router).into_future()));
         Ok(Self { url, server })
     }

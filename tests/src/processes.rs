@@ -1,5 +1,7 @@
 //! What runs on this machine: tests count what they started.
 
+use std::path::Path;
+
 use nix::{
     errno::Errno,
     sys::signal::{Signal, kill},
@@ -18,14 +20,37 @@ pub fn signal(pid: u32, signal: Signal) -> Result<(), Errno> {
 
 /// The newest renderer process of a browser.
 pub fn renderer_of(group: u32) -> Option<u32> {
-    let mut renderers: Vec<u32> = pids()
-        .filter(|pid| {
-            let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&command).contains("--type=renderer") && group_of(*pid) == Some(group)
-        })
+    of_type(group, "renderer").pop()
+}
+
+/// The processes of a browser that have this `--type`, the newest last; the main process has none.
+pub fn of_type(group: u32, kind: &str) -> Vec<u32> {
+    let flag = format!("--type={kind}");
+    let mut found: Vec<u32> = pids()
+        .filter(|pid| group_of(*pid) == Some(group) && command_line(*pid).split(['\0', ' ']).any(|word| word == flag))
         .collect();
-    renderers.sort_unstable();
-    renderers.pop()
+    found.sort_unstable();
+    found
+}
+
+/// The arguments of a process, NUL between them, or blanks once it has renamed itself as Chromium's helpers do.
+pub fn command_line(pid: u32) -> String {
+    String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()).into_owned()
+}
+
+/// Processes that name `path` on their command line or in their environment, wherever they went.
+pub fn mentioning(path: &Path) -> Vec<u32> {
+    let needle = path.display().to_string();
+    let mentions = |pid: u32, file: &str| {
+        std::fs::read(format!("/proc/{pid}/{file}")).is_ok_and(|text| String::from_utf8_lossy(&text).contains(&needle))
+    };
+    pids().filter(|pid| mentions(*pid, "cmdline") || mentions(*pid, "environ")).collect()
+}
+
+/// Our own children, zombies included.
+pub fn children() -> Vec<u32> {
+    let me = std::process::id();
+    pids().filter(|pid| field(*pid, 1) == Some(me)).collect()
 }
 
 fn pids() -> impl Iterator<Item = u32> {
@@ -34,7 +59,11 @@ fn pids() -> impl Iterator<Item = u32> {
 }
 
 fn group_of(pid: u32) -> Option<u32> {
+    field(pid, 2)
+}
+
+fn field(pid: u32, index: usize) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The fields after the name in parentheses: state, parent, group.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()
+    stat.rsplit_once(')')?.1.split_whitespace().nth(index)?.parse().ok()
 }

@@ -115,7 +115,7 @@ async fn an_idle_lease_ends_and_a_running_call_keeps_it() -> Outcome {
     lease.ok("browser_evaluate", long).await?;
     let forgotten = daemon.lease("forgotten").await?;
     let mut counts = daemon.app.handle().watch();
-    tokio::time::timeout(Duration::from_secs(20), counts.wait_for(|counts| counts.leased == 1 && counts.ending == 0))
+    tokio::time::timeout(Duration::from_secs(20), counts.wait_for(|counts| counts.leased == 1 && counts.killing == 0))
         .await??;
     let lost = forgotten.call("browser_snapshot", json!({})).await.expect_err("nobody confirmed it");
     assert!(lost.message().contains("not confirmed"), "{}", lost.message());

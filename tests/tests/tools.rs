@@ -131,7 +131,7 @@ async fn scripts_answer_with_bounded_json() -> Outcome {
         ("() => ({ a: [1, 2] })", "### Result\n{\n  \"a\": [\n    1,\n    2\n  ]\n}\n"),
         ("() => undefined", "### Result\nundefined\n"),
         ("async () => 7n", "### Result\n\"7n\"\n"),
-        ("() => { const a = {}; a.a = a; return a }", "### Result\n\"[object Object]\"\n"),
+        ("() => { const a = {}; a.a = a; return a }", "### Result\n{\n  \"a\": \"[Circular]\"\n}\n"),
         ("() => '\\ud800'", "### Result\n"),
     ] {
         let answer = lease.ok("browser_evaluate", json!({ "function": function })).await?;
@@ -140,8 +140,8 @@ async fn scripts_answer_with_bounded_json() -> Outcome {
     for (function, code, words) in [
         ("() => { throw new Error('on purpose') }", "script_error", "on purpose"),
         ("() => {", "script_error", "SyntaxError"),
-        ("() => 'x'.repeat(10_000_000)", "result_too_large", "10000002"),
-        ("() => ({ toJSON() { throw 1 }, toString() { throw 2 } })", "script_error", "2"),
+        ("() => 'x'.repeat(10_000_000)", "result_too_large", "262144"),
+        ("() => ({ toJSON() { throw 1 }, toString() { throw 2 } })", "script_error", "1"),
     ] {
         let answer = lease.call("browser_evaluate", json!({ "function": function })).await?;
         assert_eq!(answer.outcome(), code, "{function}: {answer:?}");
@@ -211,8 +211,6 @@ async fn a_bad_page_costs_its_call_and_not_its_session() -> Outcome {
     assert_ne!(hung.outcome(), "ok", "{hung:?}");
     let page = lease.ok("browser_navigate", json!({ "url": pages.at("/") })).await?;
     assert!(page.text.contains("Hello"), "{}", page.text);
-    let download = lease.ok("browser_navigate", json!({ "url": pages.at("/download") })).await?;
-    assert!(download.text.contains("download") && download.text.contains("Hello"), "{}", download.text);
     daemon.end().await
 }
 

@@ -35,6 +35,14 @@ pub(crate) enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Check whether this machine and these settings will do: takes what `serve` takes, starts one browser, ends again
+    Doctor {
+        /// Address that MCP would be served on [default: 127.0.0.1:8931]
+        #[arg(long, value_name = "ADDR")]
+        listen: Option<SocketAddr>,
+        #[command(flatten)]
+        common: Common,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -67,10 +75,11 @@ pub(crate) struct Settings {
 }
 
 impl Command {
-    /// Merges flags, environment and file; everything wrong is reported together.
-    pub(crate) fn settings(&self) -> Result<Settings, Problems> {
+    /// Merges flags, environment and file. Everything wrong is reported together; in place of what is wrong the settings
+    /// have the defaults.
+    pub(crate) fn settings(&self) -> (Settings, Problems) {
         let (transport, listen, common) = match self {
-            Self::Serve { listen, common } => (Transport::Http, *listen, common),
+            Self::Serve { listen, common } | Self::Doctor { listen, common } => (Transport::Http, *listen, common),
             Self::Stdio { common } => (Transport::Stdio, None, common),
         };
         let flags = [
@@ -87,9 +96,9 @@ impl Command {
             daemon: daemon::config::Config::read(&mut reader, min_warm),
             log: LogConfig::read(&mut reader),
         };
-        reader.finish(&["frontend"])?;
+        let problems = reader.finish(&["frontend"]).err().unwrap_or(Problems(Vec::new()));
         // The front end has returned every lease before the daemon drains: nothing is worth waiting for.
         settings.daemon.daemon.drain_grace = Duration::ZERO;
-        Ok(settings)
+        (settings, problems)
     }
 }

@@ -6,6 +6,7 @@ mod program;
 use std::{ffi::OsString, process::ExitCode};
 
 use browserfleet_common::config::{EXIT_CONFIG, EXIT_USAGE};
+use browserfleet_pool_daemon::host::checks;
 use clap::Parser as _;
 
 /// Runs the program with a command line, the program's name first.
@@ -18,16 +19,28 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let settings = match args.command.settings() {
-        Ok(settings) => settings,
-        Err(problems) => {
-            eprintln!("browserfleet: {problems}");
-            return ExitCode::from(EXIT_CONFIG);
-        }
-    };
+    let (settings, mut problems) = args.command.settings();
+    if let args::Command::Doctor { .. } = args.command {
+        settings.log.install();
+        return code(program::examine(&settings, &problems));
+    }
+    let checks = checks::at_start(&settings.daemon);
+    problems.0.extend(checks::problems(&checks));
+    if !problems.0.is_empty() {
+        eprintln!("browserfleet: {problems}");
+        return ExitCode::from(EXIT_CONFIG);
+    }
     settings.log.install();
-    match program::run(settings) {
-        Ok(()) => ExitCode::SUCCESS,
+    checks::log_warnings(&checks);
+    code(program::run(settings).map(|()| true))
+}
+
+/// How a run that has ended well, or not, is told to whoever started the program.
+fn code(ended: anyhow::Result<bool>) -> ExitCode {
+    match ended {
+        Ok(true) => ExitCode::SUCCESS,
+        // What was found has been said.
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("browserfleet: {error:#}");
             ExitCode::FAILURE

@@ -1,16 +1,19 @@
 //! The program from its settings to its end: nothing it started is left when it returns.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use browserfleet_common::{
     clock::SystemClock,
+    config::Problems,
     lifecycle::{Shutdown, Tasks},
 };
 use browserfleet_mcp_frontend::App as Frontend;
 use browserfleet_pool_daemon::{
     app::{App as Daemon, End},
-    chromium, memory,
+    chromium,
+    host::doctor,
+    memory,
 };
 use tokio::net::TcpListener;
 
@@ -26,6 +29,14 @@ pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
     // Standard input may be held by a read that never ends.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
+}
+
+/// Checks the machine and the settings, and prints what was found. Answers whether the program would work.
+pub(crate) fn examine(settings: &Settings, problems: &Problems) -> anyhow::Result<bool> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let ports = [("http.listen", settings.frontend.http.listen)];
+    let mut out = io::stdout().lock();
+    Ok(runtime.block_on(doctor::run(&settings.daemon, &ports, &problems.0, &mut out))?)
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {

@@ -3,7 +3,10 @@
 use std::{
     fmt, io,
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use browserfleet_common::lifecycle::Tasks;
@@ -16,7 +19,7 @@ use tokio::{
 
 use crate::{
     CloseReason, Closed, FRAME_LIMIT, Session, Stats,
-    frame::{Splitter, TooLarge},
+    frame::{Frame, Splitter},
     registry::Registry,
     wire,
 };
@@ -48,6 +51,8 @@ pub(crate) struct Shared {
     /// A std mutex: held to move one message or one entry, never across an await.
     registry: Mutex<Registry>,
     ended: SetOnce<Closed>,
+    /// Bytes read from the browser.
+    received: AtomicU64,
 }
 
 impl Connection {
@@ -66,10 +71,16 @@ impl Connection {
         let read = pipe::Receiver::from_owned_fd(read)?;
         let write = pipe::Sender::from_owned_fd(write)?;
         let (queue, commands) = mpsc::channel(QUEUE_LENGTH);
-        let shared = Arc::new(Shared { registry: Mutex::default(), ended: SetOnce::new() });
+        let shared =
+            Arc::new(Shared { registry: Mutex::default(), ended: SetOnce::new(), received: AtomicU64::new(0) });
         tasks.spawn("cdp.read", read_messages(Arc::clone(&shared), read, Splitter::new(limit)));
         tasks.spawn("cdp.write", write_commands(Arc::clone(&shared), write, commands));
         Ok(Self { shared, queue })
+    }
+
+    /// Bytes received so far. A browser that sends is alive, even when it has so much to say that an answer is far behind.
+    pub fn received(&self) -> u64 {
+        self.shared.received.load(Ordering::Relaxed)
     }
 
     /// The browser's own level: commands and events without a session.
@@ -150,18 +161,19 @@ async fn read_until_end(shared: &Shared, pipe: &mut pipe::Receiver, splitter: &m
         let read = pipe.read_buf(&mut splitter.room()).await;
         match read {
             Ok(0) => return CloseReason::EndOfStream,
-            Ok(_) => {}
+            Ok(bytes) => {
+                shared.received.fetch_add(bytes as u64, Ordering::Relaxed);
+            }
             Err(error) => return CloseReason::Read(error.kind()),
         }
-        loop {
-            match splitter.next() {
-                Ok(Some(frame)) => {
+        while let Some(frame) = splitter.next() {
+            match frame {
+                Frame::Whole(frame) => {
                     // Parsed before the lock is taken: a message may be large.
                     let message = wire::parse(&frame);
                     shared.registry().on_message(message);
                 }
-                Ok(None) => break,
-                Err(TooLarge { limit }) => return CloseReason::FrameTooLarge { limit },
+                Frame::Skipped(skimmed) => shared.registry().on_skipped(&skimmed),
             }
         }
     }

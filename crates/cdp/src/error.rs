@@ -34,6 +34,9 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+    /// The answer is larger than what is taken from a browser; it was skipped.
+    #[error("the answer to {method} is too large: {bytes} bytes")]
+    ReplyTooLarge { method: String, bytes: usize },
     /// The command is larger than the browser reads; sending it would end the connection.
     #[error("{method} is too large: {bytes} bytes")]
     TooLarge { method: String, bytes: usize },
@@ -50,8 +53,6 @@ pub struct Closed {
 pub enum CloseReason {
     /// The browser closed its end: it exited or was killed. A half message before that is dropped.
     EndOfStream,
-    /// The browser sent a message larger than the limit. The stream cannot be trusted or followed any more.
-    FrameTooLarge { limit: usize },
     /// Reading failed.
     Read(io::ErrorKind),
     /// Writing failed; `BrokenPipe` is a browser that has exited, seen by the writer first.
@@ -64,7 +65,6 @@ impl fmt::Display for Closed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.reason {
             CloseReason::EndOfStream => f.write_str("end of stream"),
-            CloseReason::FrameTooLarge { limit } => write!(f, "message larger than {limit} bytes"),
             CloseReason::Read(kind) => write!(f, "read failed: {kind}"),
             CloseReason::Write(kind) => write!(f, "write failed: {kind}"),
             CloseReason::Local => f.write_str("closed on this side"),

@@ -66,7 +66,7 @@ impl Events {
 
     /// A stream that has already ended.
     pub(crate) fn ended() -> Self {
-        let (feed, events) = subscription(&[], 1);
+        let (feed, events) = subscription(&[], &[], 1);
         drop(feed);
         events
     }
@@ -82,29 +82,48 @@ impl fmt::Debug for Events {
 #[derive(Debug)]
 pub(crate) struct Feed {
     methods: Box<[&'static str]>,
+    /// Those that must not crowd out the others.
+    expendable: Box<[&'static str]>,
     /// Weak: a subscriber that went away frees its queue at once, not at the next event.
     queue: Weak<Queue>,
 }
 
-pub(crate) fn subscription(methods: &[&'static str], capacity: usize) -> (Feed, Events) {
+pub(crate) fn subscription(methods: &[&'static str], expendable: &[&'static str], capacity: usize) -> (Feed, Events) {
     let state = Waiting { items: VecDeque::new(), bytes: 0, lost: 0, ended: false };
     let queue = Arc::new(Queue { capacity: capacity.max(1), state: Mutex::new(state), filled: Notify::new() });
-    (Feed { methods: methods.into(), queue: Arc::downgrade(&queue) }, Events { queue })
+    let feed = Feed { methods: methods.into(), expendable: expendable.into(), queue: Arc::downgrade(&queue) };
+    (feed, Events { queue })
 }
 
 impl Feed {
     /// The name this subscription knows the method by, if it asked for it.
     pub(crate) fn wants(&self, method: &str) -> Option<&'static str> {
-        self.methods.iter().find(|wanted| **wanted == method).copied()
+        self.methods.iter().chain(&self.expendable).find(|wanted| **wanted == method).copied()
+    }
+
+    fn is_expendable(&self, method: &str) -> bool {
+        self.expendable.contains(&method)
     }
 
     pub(crate) fn is_dropped(&self) -> bool {
         self.queue.strong_count() == 0
     }
 
-    /// Queues an event and never waits. Answers how many older ones had to go for it.
+    /// Queues an event and never waits. Answers how many events are lost by it: older ones that had to go for it, or
+    /// itself if it is expendable.
     pub(crate) fn push(&self, event: Event) -> u64 {
-        self.queue.upgrade().map_or(0, |queue| queue.push(event))
+        let expendable = self.is_expendable(event.method);
+        self.queue.upgrade().map_or(0, |queue| queue.push(event, expendable))
+    }
+
+    /// An event of this method was lost before it could be queued. Answers whether the subscriber is told.
+    pub(crate) fn lose(&self, method: &str) -> bool {
+        let told = self.queue.upgrade().filter(|_| self.wants(method).is_some() && !self.is_expendable(method));
+        if let Some(queue) = &told {
+            queue.lock().lost += 1;
+            queue.filled.notify_one();
+        }
+        told.is_some()
     }
 }
 
@@ -145,9 +164,13 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, event: Event) -> u64 {
+    fn push(&self, event: Event, expendable: bool) -> u64 {
         let size = event.params.get().len();
         let mut state = self.lock();
+        // Half of the room is kept for the others. Nobody is told: nobody relies on these.
+        if expendable && (state.items.len() * 2 >= self.capacity || (state.bytes + size) * 2 > BYTES_LIMIT) {
+            return 1;
+        }
         let mut lost = 0;
         // One event always fits: the frame limit bounds it.
         while !state.items.is_empty() && (state.items.len() >= self.capacity || state.bytes + size > BYTES_LIMIT) {
@@ -194,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_slow_subscriber_learns_how_much_it_lost_and_keeps_the_newest() {
-        let (feed, mut events) = subscription(&["A.b"], 2);
+        let (feed, mut events) = subscription(&["A.b"], &[], 2);
         let lost: u64 = (1..=5).map(|n| feed.push(event(n))).sum();
         assert_eq!(lost, 3);
         assert!(matches!(events.try_recv(), Some(Item::Lagged(3))));
@@ -205,7 +228,7 @@ mod tests {
 
     #[test]
     fn waiting_events_are_bounded_in_bytes_too() {
-        let (feed, events) = subscription(&["A.b"], 1000);
+        let (feed, events) = subscription(&["A.b"], &[], 1000);
         for _ in 0..10 {
             feed.push(event(BYTES_LIMIT / 3));
         }
@@ -214,9 +237,22 @@ mod tests {
         assert_eq!(events.queue.lock().items.len(), 1, "a single large event is let through");
     }
 
+    #[test]
+    fn a_flood_of_what_is_expendable_costs_no_other_event() {
+        let (feed, mut events) = subscription(&["A.b"], &["A.noise"], 8);
+        let noise = || Event { method: "A.noise", ..event(1) };
+        feed.push(event(7));
+        let lost: u64 = (0..100).map(|_| feed.push(noise())).sum();
+        assert_eq!(lost, 97);
+        (0..4).for_each(|_| assert_eq!(feed.push(event(1)), 0));
+        assert!(matches!(events.try_recv(), Some(Item::Event(e)) if e.params.get().len() == 9), "not even a lag");
+        assert!(!feed.lose("A.noise") && feed.lose("A.b"));
+        assert!(matches!(events.try_recv(), Some(Item::Lagged(1))));
+    }
+
     #[tokio::test]
     async fn the_end_comes_after_what_was_queued() {
-        let (feed, mut events) = subscription(&["A.b"], 2);
+        let (feed, mut events) = subscription(&["A.b"], &[], 2);
         feed.push(event(1));
         drop(feed);
         assert!(matches!(events.recv().await, Some(Item::Event(_))));

@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     Connection, FRAME_LIMIT,
-    frame::{Splitter, TooLarge},
+    frame::{Frame, Splitter},
 };
 
 /// Plays the browser. Dropping it closes both pipes, as the death of a browser does.
@@ -62,9 +62,9 @@ impl Peer {
     pub async fn request(&mut self) -> io::Result<Option<Request>> {
         loop {
             match self.splitter.next() {
-                Ok(Some(frame)) => return Ok(Some(serde_json::from_slice(&frame)?)),
-                Ok(None) => {}
-                Err(TooLarge { .. }) => return Err(ErrorKind::FileTooLarge.into()),
+                Some(Frame::Whole(frame)) => return Ok(Some(serde_json::from_slice(&frame)?)),
+                Some(Frame::Skipped(_)) => return Err(ErrorKind::FileTooLarge.into()),
+                None => {}
             }
             if self.read.read_buf(&mut self.splitter.room()).await? == 0 {
                 return Ok(None);

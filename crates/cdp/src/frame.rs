@@ -4,16 +4,21 @@ use std::ffi::CStr;
 
 use bytes::{Buf as _, BufMut, BytesMut};
 
+use crate::skim::{Skim, Skimmed};
+
 /// The largest message taken from the browser. A full-page screenshot is below 20 MiB; what is larger is a fault or an attack.
 pub const FRAME_LIMIT: usize = 64 << 20;
 
 /// How much room is made for one read. A pipe holds at most this much at once.
 const READ_SIZE: usize = 1 << 20;
 
-/// A message is larger than the limit.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct TooLarge {
-    pub(crate) limit: usize,
+/// What the stream holds next.
+#[derive(Debug)]
+pub(crate) enum Frame {
+    /// A message, without its terminator.
+    Whole(BytesMut),
+    /// A message larger than the limit: only its envelope is known.
+    Skipped(Skimmed),
 }
 
 /// Collects bytes and gives whole messages back. Every byte is looked at once, however many reads a message takes.
@@ -23,11 +28,13 @@ pub(crate) struct Splitter {
     /// How much of the buffer is known to hold no terminator.
     scanned: usize,
     limit: usize,
+    /// What is known of the message being skipped. It is not buffered.
+    skipping: Option<Skim>,
 }
 
 impl Splitter {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { buffer: BytesMut::new(), scanned: 0, limit }
+        Self { buffer: BytesMut::new(), scanned: 0, limit, skipping: None }
     }
 
     /// Room for the next read, never more than what a message of the limit and its terminator needs.
@@ -37,12 +44,13 @@ impl Splitter {
         (&mut self.buffer).limit(room)
     }
 
-    /// The next whole message, without its terminator.
-    pub(crate) fn next(&mut self) -> Result<Option<BytesMut>, TooLarge> {
+    /// The next message, if its end has come.
+    pub(crate) fn next(&mut self) -> Option<Frame> {
         // The standard library's only vectorised search for a zero byte is behind this name.
         let Ok(rest) = CStr::from_bytes_until_nul(&self.buffer[self.scanned..]) else {
             self.scanned = self.buffer.len();
-            return if self.scanned > self.limit { Err(TooLarge { limit: self.limit }) } else { Ok(None) };
+            self.skip();
+            return None;
         };
         let frame = self.buffer.split_to(self.scanned + rest.count_bytes());
         self.buffer.advance(1);
@@ -51,7 +59,24 @@ impl Splitter {
             // The remainder would otherwise keep the large allocation for the life of the connection.
             self.buffer = BytesMut::from(&self.buffer[..]);
         }
-        if frame.len() > self.limit { Err(TooLarge { limit: self.limit }) } else { Ok(Some(frame)) }
+        match self.skipping.take() {
+            None => Some(Frame::Whole(frame)),
+            Some(mut skim) => {
+                skim.feed(&frame);
+                Some(Frame::Skipped(skim.finish()))
+            }
+        }
+    }
+
+    /// Lets go of what is buffered of a message beyond the limit.
+    fn skip(&mut self) {
+        if self.skipping.is_none() && self.scanned > self.limit {
+            self.skipping = Some(Skim::default());
+        }
+        if let Some(skim) = &mut self.skipping {
+            skim.feed(&self.buffer);
+            (self.buffer, self.scanned) = (BytesMut::new(), 0);
+        }
     }
 }
 
@@ -69,7 +94,8 @@ mod tests {
         }
     }
 
-    fn feed(splitter: &mut Splitter, mut bytes: &[u8], chunk: usize) -> Result<Vec<Vec<u8>>, TooLarge> {
+    /// The frames, of skipped ones their size.
+    fn feed(splitter: &mut Splitter, mut bytes: &[u8], chunk: usize) -> Vec<Result<Vec<u8>, usize>> {
         let mut frames = Vec::new();
         while !bytes.is_empty() {
             let mut room = splitter.room();
@@ -77,11 +103,14 @@ mod tests {
             room.put_slice(&bytes[..n]);
             drop(room);
             bytes = &bytes[n..];
-            while let Some(frame) = splitter.next()? {
-                frames.push(frame.to_vec());
+            while let Some(frame) = splitter.next() {
+                frames.push(match frame {
+                    Frame::Whole(frame) => Ok(frame.to_vec()),
+                    Frame::Skipped(skimmed) => Err(skimmed.bytes),
+                });
             }
         }
-        Ok(frames)
+        frames
     }
 
     #[test]
@@ -95,7 +124,7 @@ mod tests {
             let mut rest = &stream[..];
             while !rest.is_empty() {
                 let n = (1 + dice.roll(40)).min(rest.len());
-                got.extend(feed(&mut splitter, &rest[..n], 1 + dice.roll(9)).unwrap());
+                got.extend(feed(&mut splitter, &rest[..n], 1 + dice.roll(9)).into_iter().map(Result::unwrap));
                 rest = &rest[n..];
             }
             assert_eq!(got, frames);
@@ -104,20 +133,24 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_exact_and_holds_while_a_frame_grows() {
+    fn the_limit_is_exact_and_what_is_beyond_is_skipped_without_being_kept() {
         let fits = [vec![b'x'; 10], vec![0]].concat();
-        assert_eq!(feed(&mut Splitter::new(10), &fits, 3).unwrap(), [vec![b'x'; 10]]);
+        assert_eq!(feed(&mut Splitter::new(10), &fits, 3), [Ok(vec![b'x'; 10])]);
 
-        let endless = vec![b'x'; 1000];
+        let stream = [&[b'x'; 11][..], &[0], &[b'y'; 1000], &[0], &fits].concat();
+        for chunk in [1, 3, 5000] {
+            let mut splitter = Splitter::new(10);
+            assert_eq!(feed(&mut splitter, &stream, chunk), [Err(11), Err(1000), Ok(vec![b'x'; 10])]);
+        }
         let mut splitter = Splitter::new(10);
-        assert_eq!(feed(&mut splitter, &endless, 3), Err(TooLarge { limit: 10 }));
-        assert!(splitter.buffer.len() <= 11, "nothing is buffered beyond the limit");
+        feed(&mut splitter, &[b'x'; 1000], 3);
+        assert!(splitter.buffer.capacity() <= 22, "nothing is buffered beyond the limit");
     }
 
     #[test]
     fn every_byte_is_scanned_once() {
         let mut splitter = Splitter::new(1000);
-        feed(&mut splitter, &[b'x'; 500], 100).unwrap();
+        feed(&mut splitter, &[b'x'; 500], 100);
         assert_eq!(splitter.scanned, 500);
     }
 
@@ -125,7 +158,7 @@ mod tests {
     fn a_large_frame_leaves_no_large_buffer() {
         let mut splitter = Splitter::new(FRAME_LIMIT);
         let stream = [vec![b'x'; 8 << 20], vec![0, b'y']].concat();
-        feed(&mut splitter, &stream, READ_SIZE).unwrap();
+        feed(&mut splitter, &stream, READ_SIZE);
         assert!(splitter.buffer.capacity() < READ_SIZE, "{}", splitter.buffer.capacity());
     }
 }

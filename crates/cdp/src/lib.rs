@@ -5,7 +5,7 @@
 //! browser sends; an event nobody understands ends nothing. Only the generated protocol types are chromiumoxide's.
 //!
 //! In reading order: [`Connection`] owns the pipe, [`Session`] sends commands, [`Events`] receives events, [`Error`] says
-//! what went wrong. Inside, `frame` cuts the byte stream, `wire` reads one message, `registry` decides who gets it.
+//! what went wrong. Inside, `frame` cuts the byte stream (`skim` looks at what is too large to be taken), `wire` reads one message, `registry` decides who gets it.
 
 mod connection;
 mod error;
@@ -15,6 +15,7 @@ pub mod fake;
 mod frame;
 mod registry;
 mod session;
+mod skim;
 mod surrogates;
 mod wire;
 

@@ -2,12 +2,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use browserfleet_common::metrics::metrics;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use crate::{
     Closed, Error,
     events::{self, Event, Events, Feed},
+    skim::Skimmed,
     wire::{self, Envelope, Navigated, TargetNote},
 };
 
@@ -35,6 +37,8 @@ pub struct Stats {
     pub malformed: u64,
     /// Replies nobody waits for any more: after a deadline, a cancellation or a crash, or a second reply.
     pub stale: u64,
+    /// Messages that were skipped because they were larger than the limit.
+    pub too_large: u64,
     /// Events dropped because their subscriber was too slow.
     pub lagged: u64,
     /// Commands waiting for a reply.
@@ -105,9 +109,9 @@ struct Entry {
 }
 
 impl Entry {
-    fn subscribe(&mut self, methods: &[&'static str], capacity: usize) -> Events {
+    fn subscribe(&mut self, methods: &[&'static str], expendable: &[&'static str], capacity: usize) -> Events {
         self.feeds.retain(|feed| !feed.is_dropped());
-        let (feed, events) = events::subscription(methods, capacity);
+        let (feed, events) = events::subscription(methods, expendable, capacity);
         self.feeds.push(feed);
         events
     }
@@ -203,11 +207,17 @@ impl Registry {
         self.pending.remove(&id);
     }
 
-    pub(crate) fn subscribe(&mut self, session: Option<&str>, methods: &[&'static str], capacity: usize) -> Events {
+    pub(crate) fn subscribe(
+        &mut self,
+        session: Option<&str>,
+        methods: &[&'static str],
+        expendable: &[&'static str],
+        capacity: usize,
+    ) -> Events {
         if self.closed.is_some() {
             return Events::ended();
         }
-        self.entry_mut(session).map_or_else(Events::ended, |entry| entry.subscribe(methods, capacity))
+        self.entry_mut(session).map_or_else(Events::ended, |entry| entry.subscribe(methods, expendable, capacity))
     }
 
     /// Takes one message from the browser.
@@ -218,6 +228,23 @@ impl Registry {
             Ok(envelope) if !envelope.method.is_empty() => self.on_event(&envelope),
             Ok(_) => self.on_malformed("neither reply nor event"),
             Err(_) => self.on_malformed("not a protocol message"),
+        }
+    }
+
+    /// Takes note of a message that was too large to be taken: whoever waits for it must not wait for ever.
+    pub(crate) fn on_skipped(&mut self, skimmed: &Skimmed) {
+        self.stats.frames += 1;
+        self.stats.too_large += 1;
+        metrics().frames_skipped.add("too_large");
+        tracing::warn!(bytes = skimmed.bytes, method = skimmed.method, "message from the browser skipped: too large");
+        if let Some(pending) = skimmed.id.and_then(|id| self.pending.remove(&id)) {
+            let method = pending.method.to_string();
+            answer(pending, Err(Error::ReplyTooLarge { method, bytes: skimmed.bytes }));
+        } else if let Some(method) = &skimmed.method
+            && let Some(entry) = self.entry_mut(skimmed.session.as_deref())
+        {
+            let told = entry.feeds.iter().filter(|feed| feed.lose(method)).count();
+            self.stats.lagged += told as u64;
         }
     }
 
@@ -247,14 +274,17 @@ impl Registry {
 
     fn on_malformed(&mut self, why: &'static str) {
         self.stats.malformed += 1;
+        metrics().frames_skipped.add("malformed");
         tracing::debug!(why, "message from the browser ignored");
     }
 
     fn on_reply(&mut self, id: u64, result: Option<&RawValue>, error: Option<wire::Refusal>) {
         let Some(pending) = self.pending.remove(&id) else {
+            // Late, repeated, or to a command that was never sent.
+            metrics().frames_skipped.add("unknown_id");
             match id {
                 id if (1..=self.last_id).contains(&id) => self.stats.stale += 1,
-                _ => self.on_malformed("reply to a command that was never sent"),
+                _ => self.stats.malformed += 1,
             }
             return;
         };

@@ -61,7 +61,13 @@ impl Session {
 
     /// Receives these events from now on, at most `capacity` of them waiting. The domain must be enabled by a command.
     pub fn subscribe(&self, methods: &[&'static str], capacity: usize) -> Events {
-        self.connection.shared.registry().subscribe(self.id(), methods, capacity)
+        self.subscribe_with(methods, &[], capacity)
+    }
+
+    /// As [`Self::subscribe`]; the `expendable` methods come too, in their order, as long as they take no more than half of
+    /// the room. A flood of them is dropped without a word and costs none of the others.
+    pub fn subscribe_with(&self, methods: &[&'static str], expendable: &[&'static str], capacity: usize) -> Events {
+        self.connection.shared.registry().subscribe(self.id(), methods, expendable, capacity)
     }
 
     pub fn state(&self) -> SessionState {

@@ -18,6 +18,8 @@ use figment::{
     value::Value,
 };
 
+use crate::size::{self, Size};
+
 /// Exit code of a wrong command line (`EX_USAGE`).
 pub const EXIT_USAGE: u8 = 64;
 /// Exit code of wrong settings (`EX_CONFIG`).
@@ -29,7 +31,7 @@ pub const ENV_PREFIX: &str = "BROWSERFLEET_";
 /// What belongs to the front end: sections, or single keys of a section that programs share.
 pub const FRONT_END: &[&str] = &["http", "session", "call", "frontend"];
 /// What belongs to the pool daemon.
-pub const DAEMON: &[&str] = &["daemon", "pool", "lease", "tool", "browser", "unsafe.no_sandbox"];
+pub const DAEMON: &[&str] = &["daemon", "pool", "lease", "tool", "browser", "host", "unsafe.no_sandbox"];
 
 /// Everything that is wrong with the settings, one line each.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -98,6 +100,14 @@ impl Reader {
         self.take(key, default, &allowed, |value| {
             let number = whole(value).or_else(|| value.as_str().and_then(|text| text.parse().ok()))?;
             usize::try_from(number).ok().filter(|n| range.contains(n))
+        })
+    }
+
+    /// A size in bytes, written such as `"512MiB"` or `"1GiB"`.
+    pub fn bytes(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
+        let allowed = format!("{} to {}, such as \"512MiB\"", Size(*range.start()), Size(*range.end()));
+        self.take(key, default, &allowed, |value| {
+            value.as_str().and_then(size::parse).filter(|bytes| range.contains(bytes))
         })
     }
 
@@ -233,6 +243,7 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+    use crate::size::GIB;
 
     fn file(text: &str) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -285,6 +296,16 @@ mod tests {
         let file = file("[other]\nkey = 1\n[shared]\ntheirs = 1\n[pol]\nkey = 1\n");
         let Problems(problems) = Reader::new(Some(file.path()), &[]).finish(&["other", "shared.theirs"]).unwrap_err();
         assert_eq!(problems, ["pol.key: no such setting"]);
+    }
+
+    #[test]
+    fn a_size_has_a_unit() {
+        let file = file("[browser]\nmemory_limit = \"2GiB\"\ncache = 512\n");
+        let mut reader = Reader::new(Some(file.path()), &[]);
+        assert_eq!(reader.bytes("browser.memory_limit", GIB, GIB..=4 * GIB), 2 * GIB);
+        assert_eq!(reader.bytes("browser.cache", GIB, GIB..=4 * GIB), GIB);
+        let Problems(problems) = reader.finish(&[]).unwrap_err();
+        assert!(problems[0].contains("browser.cache = 512") && problems[0].contains("1 GiB to 4 GiB"), "{problems:?}");
     }
 
     #[test]

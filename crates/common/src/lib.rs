@@ -1,7 +1,7 @@
 //! What front end and pool daemon both use; nothing that only one of them needs.
 //!
 //! In suggested reading order: the words ([`ids`], [`error_code`]), the wire ([`pb`]), then what a program is made of
-//! ([`config`], [`telemetry`], [`metrics`], [`lifecycle`], [`clock`]).
+//! ([`config`], [`telemetry`], [`metrics`], [`lifecycle`], [`clock`], [`size`]).
 
 pub mod ids;
 
@@ -18,3 +18,5 @@ pub mod metrics;
 pub mod lifecycle;
 
 pub mod clock;
+
+pub mod size;

@@ -1,4 +1,4 @@
-//! Metrics: the one list of them, and their page in the OpenMetrics format that Prometheus reads.
+//! Metrics: the one list of them, and their page in the `OpenMetrics` format that Prometheus reads.
 //!
 //! They belong to the process: `metrics().launches.add("ok")` works everywhere. Each has one label with few values; none
 //! names a principal, a session or a URL.
@@ -10,6 +10,9 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
+
+/// The content type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What things are counted by: the label's name and its value.
 type Label = [(&'static str, &'static str); 1];
@@ -50,6 +53,7 @@ macro_rules! metrics {
     ($($kind:ident $field:ident by $label:literal = $name:literal: $text:literal;)+) => {
         /// Every metric there is.
         #[derive(Debug)]
+        #[expect(clippy::doc_markdown, reason = "the texts are Prometheus' help texts too, which are plain")]
         pub struct Metrics {
             registry: Registry,
             $(#[doc = $text] pub $field: $kind,)+
@@ -79,17 +83,17 @@ metrics! {
         "Browsers that died, or were ended because they were not sound any more";
     Count grants by "kind" = "browserfleet_leases_granted": "Leases granted: process (a browser of its own) or context";
     Count refusals by "code" = "browserfleet_acquire_refusals": "Callers who got no browser";
-    Level browsers by "state" = "browserfleet_browsers": "Browsers: starting, idle, leased, draining, killing";
+    Level browsers by "state" = "browserfleet_browsers": "Browsers: starting, idle, leased, draining, killing, poisoned";
     Level queue by "state" = "browserfleet_queue": "Callers who wait for a browser: waiting";
     Count recoveries by "step" = "browserfleet_page_recoveries":
-        "Pages that did not answer, by the step that helped: script, loading, replaced, none";
+        "Pages that did not answer, by the step that helped: dialog, script, loading, blank, replaced, none";
     Count frames_skipped by "reason" = "browserfleet_cdp_frames_skipped":
         "Messages from browsers that were dropped: too_large, malformed, unknown_id";
     Count pages_closed by "reason" = "browserfleet_pages_closed": "Pages closed by us, not by their session: too_many";
 }
 
 impl Metrics {
-    /// The page, in the OpenMetrics text format.
+    /// The page, in the `OpenMetrics` text format.
     pub fn render(&self) -> String {
         let mut page = String::new();
         encode(&mut page, &self.registry).expect("a String takes every text");

@@ -34,8 +34,9 @@ impl LogConfig {
 
     /// Installs the log output for this process. A second call is ignored: the first one's output stays.
     pub fn install(&self) {
-        // rmcp logs session ids at INFO; handles are secrets while nobody is authenticated.
-        let filter = EnvFilter::new(format!("{},rmcp=warn", self.level));
+        // rmcp logs session ids at INFO; handles are secrets while nobody is authenticated. Its service loop calls every
+        // answer an ERROR whose client has given the call up; a call that ended badly has a line of our own.
+        let filter = EnvFilter::new(format!("{},rmcp=warn,rmcp::service=off", self.level));
         let registry = tracing_subscriber::registry().with(filter);
         let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
         let _already_installed = match self.format {

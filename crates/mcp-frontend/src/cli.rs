@@ -10,12 +10,15 @@ use browserfleet_common::{
     telemetry::LogConfig,
 };
 use clap::Parser;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
-use crate::{App, Config, http::server::bind};
+use crate::{App, Config, Pools, Wire, http::server::bind};
 
 /// How long tasks may take to end once everything is served.
 const LAST_TASKS: Duration = Duration::from_secs(5);
+
+/// Most pool daemons.
+const POOLS_MAX: usize = 64;
 
 /// Stateless MCP front end: browsers for AI agents.
 #[derive(Debug, Parser)]
@@ -24,9 +27,13 @@ struct Args {
     /// Address to serve MCP on [default: 127.0.0.1:8931]
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
-    /// The pool daemon
-    #[arg(long, value_name = "URL", help = "The pool daemon [default: http://127.0.0.1:50051]")]
-    pool: Option<String>,
+    /// A pool daemon; may be given several times
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "A pool daemon; may be given several times [default: http://127.0.0.1:50051]"
+    )]
+    pool: Vec<String>,
     /// Settings as TOML
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -40,7 +47,7 @@ struct Args {
 struct Settings {
     frontend: Config,
     log: LogConfig,
-    pool: Endpoint,
+    pools: Vec<Endpoint>,
 }
 
 /// Runs the program with the given command line, the program's name first.
@@ -72,30 +79,41 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn read(args: &Args) -> Result<Settings, Problems> {
     let listen = args.listen.map(|address| address.to_string());
+    let pools = (!args.pool.is_empty()).then_some(&args.pool);
     let flags: [(_, Option<&dyn browserfleet_common::config::FlagValue>); 2] =
-        [("http.listen", listen.as_ref().map(|x| x as _)), ("frontend.pool", args.pool.as_ref().map(|x| x as _))];
+        [("http.listen", listen.as_ref().map(|x| x as _)), ("frontend.pools", pools.map(|x| x as _))];
     let mut reader = Reader::new(args.config.as_deref(), &flags);
     let (frontend, log) = (Config::read(&mut reader), LogConfig::read(&mut reader));
-    let address = reader.text("frontend.pool", "http://127.0.0.1:50051");
-    let pool = match Channel::from_shared(address.clone()) {
-        Ok(pool) if pool.uri().scheme_str() == Some("http") && pool.uri().port().is_some() => pool,
-        _ => {
-            reader.problem(format!("frontend.pool = {address:?}: not allowed; a URL such as http://127.0.0.1:50051"));
-            Endpoint::from_static("http://127.0.0.1:50051")
-        }
-    };
+    let pools = pools_of(&mut reader);
     reader.finish(DAEMON)?;
-    Ok(Settings { frontend, log, pool: pool_settings(pool) })
+    Ok(Settings { frontend, log, pools })
 }
 
-/// The connection to a daemon notices within seconds when the other end is gone.
-fn pool_settings(pool: Endpoint) -> Endpoint {
-    let ten = Duration::from_secs(10);
-    pool.connect_timeout(Duration::from_secs(2))
-        .http2_keep_alive_interval(ten)
-        .keep_alive_timeout(ten)
-        .keep_alive_while_idle(true)
-        .tcp_nodelay(true)
+/// `frontend.pools`: the daemons' addresses.
+fn pools_of(reader: &mut Reader) -> Vec<Endpoint> {
+    let addresses = reader.list("frontend.pools", &["http://127.0.0.1:50051"]);
+    if addresses.is_empty() || addresses.len() > POOLS_MAX {
+        reader.problem(format!("frontend.pools: {} addresses; 1 to {POOLS_MAX} are allowed", addresses.len()));
+    }
+    let mut pools: Vec<Endpoint> = Vec::new();
+    for address in addresses {
+        match Endpoint::from_shared(address.clone()) {
+            Ok(pool) if pool.uri().scheme_str() != Some("http") || pool.uri().port().is_none() => {
+                reader.problem(not_a_pool(&address));
+            }
+            // Two names of one daemon would count its browsers twice.
+            Ok(pool) if pools.iter().any(|known| known.uri() == pool.uri()) => {
+                reader.problem(format!("frontend.pools: {address:?} is there twice"));
+            }
+            Ok(pool) => pools.push(pool),
+            Err(_malformed) => reader.problem(not_a_pool(&address)),
+        }
+    }
+    pools
+}
+
+fn not_a_pool(address: &str) -> String {
+    format!("frontend.pools: {address:?}: not allowed; URLs such as http://127.0.0.1:50051")
 }
 
 fn run(settings: Settings, stdio: bool) -> anyhow::Result<()> {
@@ -109,9 +127,9 @@ fn run(settings: Settings, stdio: bool) -> anyhow::Result<()> {
 async fn serve(settings: Settings, stdio: bool) -> anyhow::Result<()> {
     let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
     shutdown.on_signals(&tasks).context("installing signal handlers")?;
-    let (pool, listen) = (settings.pool.connect_lazy(), settings.frontend.http.listen);
-    let clock = Arc::new(SystemClock);
-    let app = App::build(settings.frontend, pool, tasks.clone(), shutdown.clone(), clock);
+    let pools = settings.pools.into_iter().fold(Pools::default(), |pools, pool| pools.at(pool, Wire::default()));
+    let (listen, clock) = (settings.frontend.http.listen, Arc::new(SystemClock));
+    let app = App::build(settings.frontend, pools, tasks.clone(), shutdown.clone(), clock);
     let served: io::Result<()> = if stdio {
         app.serve_stdio().await
     } else {
@@ -141,6 +159,8 @@ mod tests {
         assert_eq!(code(&["--listen", "nowhere"]), ExitCode::from(EXIT_USAGE));
         assert_eq!(code(&["--listen", "0.0.0.0:0"]), ExitCode::from(EXIT_CONFIG));
         assert_eq!(code(&["--pool", "localhost"]), ExitCode::from(EXIT_CONFIG));
+        assert_eq!(code(&["--pool", "http://localhost"]), ExitCode::from(EXIT_CONFIG));
+        assert_eq!(code(&["--pool", "http://a:1", "--pool", "http://a:1"]), ExitCode::from(EXIT_CONFIG));
         assert_eq!(code(&["--config", "/nowhere"]), ExitCode::from(EXIT_CONFIG));
     }
 }

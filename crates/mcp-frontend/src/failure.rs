@@ -1,6 +1,6 @@
 //! What a call ends with when it does not succeed: a code to act upon, a text that says what to do.
 
-use std::{fmt, time::Duration};
+use std::{error::Error, fmt, time::Duration};
 
 use browserfleet_common::{error_code::ErrorCode, pb::ToolFailure};
 use tonic::{Code, Status};
@@ -47,7 +47,17 @@ impl Failure {
         )
     }
 
-    /// The daemon does not answer, and nothing has happened yet.
+    /// The session's daemon does not answer, but others would.
+    pub(crate) fn out_of_reach() -> Self {
+        Self::new(
+            ErrorCode::BrowserGone,
+            "The browser of this session cannot be reached right now; its pages may still be there. Try again in a \
+             moment, or use browser_navigate to go on with a new browser.",
+        )
+        .retry(Duration::from_secs(1))
+    }
+
+    /// No daemon answers, and nothing has happened yet.
     pub(crate) fn unreachable() -> Self {
         Self::new(ErrorCode::BrowserGone, "The browsers cannot be reached right now. Try again in a moment.")
             .retry(Duration::from_secs(1))
@@ -80,8 +90,10 @@ impl From<ToolFailure> for Failure {
 pub(crate) enum DaemonError {
     /// It says no.
     Refused(Failure),
-    /// It does not answer: the connection could not be made, or broke.
+    /// The request never reached it: there was no connection.
     Unreachable,
+    /// The connection broke, or it said nothing: nobody knows what became of the request.
+    Broken,
 }
 
 /// The one place where statuses are read.
@@ -97,22 +109,46 @@ impl From<Status> for DaemonError {
         tracing::debug!(status = %status, "the daemon's transport failed");
         match status.code() {
             // The channel's own timer reports a deadline as a cancellation: we never cancel and then look.
+            _ if never_sent(&status) => Self::Unreachable,
+            Code::Unavailable | Code::Unknown => Self::Broken,
+            Code::Internal | Code::Cancelled if connection_broke(&status) => Self::Broken,
             Code::DeadlineExceeded | Code::Cancelled => {
                 Self::Refused(Failure::new(ErrorCode::CallTimeout, "The call did not end within its time."))
             }
-            Code::Unavailable | Code::Unknown => Self::Unreachable,
-            Code::Internal if std::error::Error::source(&status).is_some() => Self::Unreachable,
             _ => Self::Refused(Failure::new(code, format!("The browser's daemon refused the call ({code})."))),
         }
     }
 }
 
+/// What a status was made of here; a status from the daemon has no causes.
+fn causes(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(status.source(), |&cause| cause.source())
+}
+
+/// Whether the request has certainly not left this process.
+fn never_sent(status: &Status) -> bool {
+    causes(status).any(|cause| {
+        cause.is::<tonic::ConnectError>()
+            || cause.downcast_ref().is_some_and(|error: &hyper::Error| error.is_canceled())
+    })
+}
+
+/// Whether the connection went away, and it was not our own timer that ended the request.
+fn connection_broke(status: &Status) -> bool {
+    status.source().is_some() && !causes(status).any(<dyn std::error::Error>::is::<tonic::TimeoutExpired>)
+}
+
 impl DaemonError {
+    /// Whether the daemon did not answer at all.
+    pub(crate) fn is_silence(&self) -> bool {
+        matches!(self, Self::Unreachable | Self::Broken)
+    }
+
     /// What to tell when nothing else can be tried.
     pub(crate) fn into_failure(self) -> Failure {
         match self {
             Self::Refused(failure) => failure,
-            Self::Unreachable => Failure::unreachable(),
+            Self::Unreachable | Self::Broken => Failure::unreachable(),
         }
     }
 }
@@ -132,7 +168,7 @@ mod tests {
     #[test]
     fn the_transports_texts_stay_inside() {
         for code in [Code::Unavailable, Code::Unknown] {
-            assert_eq!(DaemonError::from(Status::new(code, "10.0.0.7:50051 refused")), DaemonError::Unreachable);
+            assert_eq!(DaemonError::from(Status::new(code, "10.0.0.7:50051 refused")), DaemonError::Broken);
         }
         let DaemonError::Refused(failure) = Status::cancelled("Timeout expired").into() else { panic!("refused") };
         assert_eq!(failure.code, ErrorCode::CallTimeout);

@@ -1,9 +1,15 @@
 //! The MCP front end: what agents talk to. It keeps nothing between two requests that another front end would miss.
 //!
 //! In suggested reading order: [`App`] is the whole, `http` and `mcp` are the way in, `call` is one tool call,
-//! [`session`], [`connection`] and [`bus`] are what front ends share, `pool_client` is the way to the browsers.
+//! [`session`], [`connection`] and [`bus`] are what front ends share, `fleet` is the way to the browsers.
 
 mod app;
+
+mod core;
+
+mod fleet;
+
+mod running;
 
 mod config;
 
@@ -25,11 +31,11 @@ pub mod connection;
 
 pub mod bus;
 
-mod pool_client;
-
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
 
-pub use app::{App, Fault, Host, Stores};
+pub use self::core::{Fault, Host, Stores};
+pub use app::App;
 pub use config::Config;
 pub use failure::Unavailable;
+pub use fleet::{Pools, Wire};

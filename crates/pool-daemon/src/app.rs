@@ -16,6 +16,7 @@ use crate::{
     chromium::{self, is_headless_shell},
     config::Config,
     grpc::{self, Browsers, Pools, ServeError},
+    host::pressure,
     launcher::ChromiumLauncher,
     pool::{self, Handle},
     tools::Abilities,
@@ -31,6 +32,7 @@ pub struct App {
     pools: Pools,
     browsers: Browsers,
     drain_grace: Duration,
+    max_connection_age: Duration,
     tasks: Tasks,
     shutdown: Shutdown,
 }
@@ -48,13 +50,16 @@ impl App {
     /// Prepares the launcher and starts the pool; warm browsers start at once.
     pub fn build(config: Config, tasks: &Tasks, shutdown: &Shutdown) -> Result<Self, chromium::StartError> {
         let headed = !is_headless_shell(&config.chromium.executable) && std::env::var_os("DISPLAY").is_some();
-        let launcher = Arc::new(ChromiumLauncher::start(config.chromium, tasks)?);
-        let handle = pool::driver::start(config.limits, config.daemon.pool_id, launcher, tasks);
-        let grace = config.daemon.drain_grace;
+        let shared = config.limits.contexts_per_browser > 1;
+        let launcher = Arc::new(ChromiumLauncher::start(config.chromium, config.health, shared, tasks)?);
+        let pressure = pressure::watch(config.pressure, tasks);
+        let handle = pool::driver::start(config.limits, config.daemon.pool_id, launcher, pressure, tasks);
+        let (grace, max_connection_age) = (config.daemon.drain_grace, config.daemon.max_connection_age);
         let pools = Pools::new(handle.clone(), config.leases, grace, tasks.clone());
         let abilities = Abilities { headed };
         let browsers = Browsers::new(handle.clone(), config.times, abilities, config.max_call, tasks.clone());
-        Ok(Self { handle, pools, browsers, drain_grace: grace, tasks: tasks.clone(), shutdown: shutdown.clone() })
+        let (tasks, shutdown) = (tasks.clone(), shutdown.clone());
+        Ok(Self { handle, pools, browsers, drain_grace: grace, max_connection_age, tasks, shutdown })
     }
 
     pub fn handle(&self) -> &Handle {
@@ -73,7 +78,7 @@ impl App {
         C::ConnectInfo: Clone + Send + Sync + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        grpc::serve(connections, self.pools.clone(), self.browsers.clone(), &self.tasks, stop)
+        grpc::serve(connections, self.pools.clone(), self.browsers.clone(), self.max_connection_age, &self.tasks, stop)
     }
 
     /// Starts serving health over HTTP.

@@ -2,9 +2,17 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use browserfleet_common::config::Reader;
+use browserfleet_common::{
+    config::Reader,
+    size::{GIB, MIB},
+};
 
-use crate::{chromium, pool::Limits, tools::Times};
+use crate::{
+    chromium, health,
+    host::pressure,
+    pool::{Launching, Limits, PerPrincipal, Retirement},
+    tools::Times,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
@@ -20,6 +28,10 @@ pub struct Config {
     /// Most time of one call.
     pub max_call: Duration,
     pub chromium: chromium::Config,
+    /// When a browser is not sound any more.
+    pub health: health::Config,
+    /// When the machine is too short for another browser.
+    pub pressure: pressure::Config,
 }
 
 /// `[daemon]`: the program itself.
@@ -33,6 +45,8 @@ pub struct DaemonConfig {
     pub pool_id: String,
     /// How long a drain leaves running leases alone.
     pub drain_grace: Duration,
+    /// How long a gRPC connection takes new calls.
+    pub max_connection_age: Duration,
 }
 
 /// `[lease]`.
@@ -56,7 +70,8 @@ impl LeaseConfig {
 impl Config {
     /// Reads the settings; `min_warm` is the default of `pool.min_warm`.
     pub fn read(reader: &mut Reader, min_warm: usize) -> Self {
-        let limits = read_limits(reader, min_warm);
+        let health = read_health(reader);
+        let limits = read_limits(reader, min_warm, &health);
         Self {
             daemon: read_daemon(reader),
             leases: read_leases(reader),
@@ -67,6 +82,8 @@ impl Config {
             },
             max_call: reader.duration("tool.max_call", 2 * MINUTE, SECOND..=10 * MINUTE),
             chromium: read_chromium(reader, limits.max_browsers),
+            health,
+            pressure: read_pressure(reader),
             limits,
         }
     }
@@ -83,6 +100,7 @@ fn read_daemon(reader: &mut Reader) -> DaemonConfig {
         admin_listen: reader.address("daemon.admin_listen", SocketAddr::from(([127, 0, 0, 1], 50052))),
         pool_id,
         drain_grace: reader.duration("daemon.drain_grace", 20 * SECOND, Duration::ZERO..=HOUR),
+        max_connection_age: reader.duration("daemon.max_connection_age", 30 * MINUTE, SECOND..=24 * HOUR),
     };
     // gRPC asks nobody who they are yet: whoever reaches it drives every browser.
     let insecure = reader.flag("unsafe.insecure", false);
@@ -94,20 +112,39 @@ fn read_daemon(reader: &mut Reader) -> DaemonConfig {
     config
 }
 
-fn read_limits(reader: &mut Reader, min_warm: usize) -> Limits {
+fn read_limits(reader: &mut Reader, min_warm: usize, health: &health::Config) -> Limits {
     let max_browsers = reader.count("pool.max_browsers", 5, 1..=1000);
     let min_warm = reader.count("pool.min_warm", min_warm.min(max_browsers), 0..=1000);
     if min_warm > max_browsers {
         reader.problem(format!("pool.min_warm = {min_warm} is more than pool.max_browsers = {max_browsers}"));
     }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let max_queue = reader.count("pool.max_queue", 64, 0..=100_000);
     Limits {
         max_browsers,
+        contexts_per_browser: reader.count("pool.contexts_per_browser", 1, 1..=500),
         min_warm,
-        max_queue: reader.count("pool.max_queue", 64, 0..=100_000),
+        max_starting: reader.count("pool.max_starting", cores, 1..=100),
+        ahead_delay: reader.duration("pool.ahead_delay", SECOND / 2, Duration::ZERO..=MINUTE),
+        max_queue,
+        per_principal: PerPrincipal {
+            max_leases: reader.count("pool.leases_per_principal", 1_000_000, 1..=1_000_000),
+            max_waiting: reader.count("pool.queue_per_principal", max_queue, 0..=100_000),
+        },
         warm_ttl: reader.duration("pool.warm_ttl", 5 * MINUTE, SECOND..=24 * HOUR),
+        retirement: Retirement {
+            max_age: reader.duration("pool.max_age", HOUR, MINUTE..=24 * 7 * HOUR),
+            max_uses: u32::try_from(reader.count("pool.max_uses", 100, 1..=1_000_000)).unwrap_or(u32::MAX),
+            max_memory: reader.bytes("pool.max_memory", health.memory_limit / 4 * 3, 64 * MIB..=1024 * GIB),
+        },
         unbound_ttl: reader.duration("lease.unbound_ttl", 10 * SECOND, SECOND..=MINUTE),
-        backoff: SECOND / 5,
-        max_backoff: 10 * SECOND,
+        max_lifetime: reader.duration("lease.max_lifetime", 8 * HOUR, MINUTE..=24 * 7 * HOUR),
+        launching: Launching {
+            backoff: SECOND / 5,
+            max_backoff: 10 * SECOND,
+            breaker_failures: 5,
+            breaker_window: MINUTE,
+        },
     }
 }
 
@@ -143,5 +180,24 @@ fn read_chromium(reader: &mut Reader, max_browsers: usize) -> chromium::Config {
         state_dir: reader.path("browser.state_dir").unwrap_or(default_state),
         extra_args,
         uid_base: u32::try_from(uid_base.min(u32::MAX as usize - max_browsers)).unwrap_or(61_000),
+    }
+}
+
+fn read_health(reader: &mut Reader) -> health::Config {
+    // A page takes 15 to 30 MiB beside its browser's 170; in a shared browser each session may have a few.
+    let sessions = reader.count("pool.contexts_per_browser", 1, 1..=500) as u64;
+    let memory = GIB + (sessions - 1) * 64 * MIB;
+    health::Config {
+        memory_limit: reader.bytes("browser.memory_limit", memory, 128 * MIB..=1024 * GIB),
+        probe_interval: reader.duration("browser.probe_interval", 30 * SECOND, SECOND..=HOUR),
+    }
+}
+
+fn read_pressure(reader: &mut Reader) -> pressure::Config {
+    // Percent; 100 turns it off. So are processors by default: on a small machine that does anything else some task
+    // waits nearly all the time, and browsers that start a little later are better than none.
+    pressure::Config {
+        max_memory: reader.count("host.max_memory", 90, 10..=100) as u64,
+        max_cpu: reader.count("host.max_cpu_pressure", 100, 10..=100) as u64,
     }
 }

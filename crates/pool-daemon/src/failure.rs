@@ -44,6 +44,23 @@ impl Failure {
         )
     }
 
+    /// The page's renderer died.
+    pub fn page_crashed(out_of_memory: bool) -> Self {
+        let why = if out_of_memory { ": most likely it needed more memory than a page may have" } else { "" };
+        Self::new(
+            ErrorCode::BrowserPageCrashed,
+            format!("the page has crashed{why}. Use browser_navigate to load it again, or another one"),
+        )
+    }
+
+    /// A frame in a process of its own died; the page around it did not.
+    pub fn frame_crashed() -> Self {
+        Self::new(
+            ErrorCode::ElementNotActionable,
+            "the frame of this element has crashed; the rest of the page works. Load the page again with browser_navigate",
+        )
+    }
+
     /// The document the work was about has been replaced.
     pub fn stale_document() -> Self {
         Self::new(ErrorCode::ElementNotActionable, STALE)
@@ -66,9 +83,7 @@ impl From<Error> for Failure {
                 "the browser has died; its pages, cookies and storage are lost. Use browser_navigate to go on with a new \
                  one",
             ),
-            Error::PageCrashed => {
-                Self::new(ErrorCode::BrowserPageCrashed, "the page has crashed. Use browser_navigate to load it again")
-            }
+            Error::PageCrashed => Self::page_crashed(false),
             Error::TargetGone => Self::new(
                 ErrorCode::BrowserPageCrashed,
                 "the page was closed. Use browser_navigate to open another one",
@@ -78,6 +93,10 @@ impl From<Error> for Failure {
             Error::Protocol { message, .. } => {
                 Self::new(ErrorCode::Internal, format!("the browser refused: {message}"))
             }
+            Error::ReplyTooLarge { bytes, .. } => Self::new(
+                ErrorCode::ResultTooLarge,
+                format!("the page's answer has {bytes} bytes, more than can be taken; ask for a part of it"),
+            ),
             Error::TooLarge { bytes, .. } => {
                 Self::new(ErrorCode::InvalidArgument, format!("the arguments are too large: {bytes} bytes"))
             }

@@ -1,15 +1,24 @@
 //! The real launcher: a Chromium process, its pipe, and a page that has proven that it works.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use async_trait::async_trait;
 use browserfleet_cdp::Connection;
 use browserfleet_common::{error_code::ErrorCode, lifecycle::Tasks};
-use tokio::time::{Duration, Instant, timeout, timeout_at};
+use tokio::{
+    sync::OnceCell,
+    task::spawn_blocking,
+    time::{Duration, Instant, timeout, timeout_at},
+};
 
 use crate::{
-    chromium::{self, Process, Spawner},
+    chromium::{self, Process, Spawner, chain},
     failure::Failure,
+    health::{self, Examine, Finding},
+    host::memory::Meter,
     page::Context,
     pool::{
         Browser, LaunchError, Launcher,
@@ -25,14 +34,24 @@ const EXIT: Duration = Duration::from_millis(500);
 pub struct ChromiumLauncher {
     spawner: Spawner,
     timeout: Duration,
+    health: health::Config,
+    /// Whether the first page works in a context of its own, because others will share the browser.
+    shared: bool,
+    meter: Arc<Meter>,
     tasks: Tasks,
 }
 
 impl ChromiumLauncher {
     /// Prepares the state directory and the launcher thread.
-    pub fn start(config: chromium::Config, tasks: &Tasks) -> Result<Self, chromium::StartError> {
+    pub fn start(
+        config: chromium::Config,
+        health: health::Config,
+        shared: bool,
+        tasks: &Tasks,
+    ) -> Result<Self, chromium::StartError> {
         let timeout = config.launch_timeout;
-        Ok(Self { spawner: Spawner::start(config, tasks)?, timeout, tasks: tasks.clone() })
+        let spawner = Spawner::start(config, tasks)?;
+        Ok(Self { spawner, timeout, health, shared, meter: Arc::default(), tasks: tasks.clone() })
     }
 
     /// Opens the pipe and a page, and lets the page prove that it works.
@@ -40,7 +59,11 @@ impl ChromiumLauncher {
         let chromium::Child { read, write, process } = child;
         let opened = async {
             let connection = Connection::open(read, write, &self.tasks).map_err(|error| error.to_string())?;
-            let context = Context::default_of(&connection, &self.tasks);
+            let context = if self.shared {
+                Context::create(&connection, &self.tasks, deadline).await.map_err(|failure| failure.message)?
+            } else {
+                Context::default_of(&connection, &self.tasks)
+            };
             let page = context.open_page(deadline).await.map_err(|failure| failure.message)?;
             // Health means a page that computes, not a browser that tells its version.
             if page.answers(deadline).await {
@@ -53,12 +76,10 @@ impl ChromiumLauncher {
             biased;
             exit = process.exited() => Err(chain(&chromium::LaunchError::exited(exit, process.stderr_tail()))),
             result = timeout_at(deadline, opened) => match result {
-                Ok(Err(reason)) => Err(Self::why(&process, reason).await),
-                Ok(opened) => opened,
-                Err(_elapsed) => Err(chain(&chromium::LaunchError::TimedOut {
-                    after: self.timeout,
-                    stderr: process.stderr_tail(),
-                })),
+                Ok(Ok(opened)) => Ok(opened),
+                // Its commands have the same deadline: whichever is noticed first, the browser was too slow.
+                Ok(Err(reason)) if Instant::now() < deadline => Err(Self::why(&process, reason).await),
+                _ => Err(chain(&chromium::LaunchError::TimedOut { after: self.timeout, stderr: process.stderr_tail() })),
             },
         };
         match result {
@@ -74,7 +95,7 @@ impl ChromiumLauncher {
     async fn why(process: &Process, reason: String) -> String {
         match timeout(EXIT, process.exited()).await {
             Ok(exit) => chain(&chromium::LaunchError::exited(exit, process.stderr_tail())),
-            Err(_still_running) => reason,
+            Err(_still_running) => chain(&chromium::LaunchError::NotReady { reason, stderr: process.stderr_tail() }),
         }
     }
 }
@@ -86,16 +107,42 @@ impl Launcher for ChromiumLauncher {
         let slot = u32::try_from(slot).unwrap_or(u32::MAX);
         let child = self.spawner.launch(slot).await.map_err(|error| LaunchError(chain(&error)))?;
         let (connection, ready, process) = self.ready(child, deadline).await.map_err(LaunchError)?;
-        let tree = Arc::new(ChromiumTree { process, connection: connection.clone() });
+        let tree = Arc::new(ChromiumTree {
+            process,
+            connection: connection.clone(),
+            health: self.health,
+            meter: Arc::clone(&self.meter),
+            memory: AtomicU64::new(0),
+            death: OnceCell::new(),
+        });
         Ok(Arc::new(Browser::new(connection, self.tasks.clone(), tree, ready)))
     }
 }
 
-/// A Chromium process tree and the pipe to it.
+/// A Chromium process tree, the pipe to it, and the watch over both.
 #[derive(Debug)]
 struct ChromiumTree {
     process: Process,
     connection: Connection,
+    health: health::Config,
+    meter: Arc<Meter>,
+    /// The last measure, in bytes.
+    memory: AtomicU64,
+    /// Set by the one watch, however many wait for it.
+    death: OnceCell<Death>,
+}
+
+impl ChromiumTree {
+    async fn watch(&self) -> Death {
+        // Either of the first two may be seen first; a browser without its pipe is as dead as one without its process.
+        let reason = tokio::select! {
+            biased;
+            exit = self.process.exited() => format!("it ended with {exit}"),
+            closed = self.connection.closed() => format!("it closed its pipe ({closed})"),
+            death = health::watch(self, &self.health, self.pid()) => return death,
+        };
+        Death { code: ErrorCode::BrowserGone, reason }
+    }
 }
 
 #[async_trait]
@@ -105,16 +152,11 @@ impl ProcessTree for ChromiumTree {
     }
 
     async fn died(&self) -> Death {
-        // Either may be seen first; a browser without its pipe is as dead as one without its process.
-        let reason = tokio::select! {
-            exit = self.process.exited() => format!("it ended with {exit}"),
-            closed = self.connection.closed() => format!("it closed its pipe ({closed})"),
-        };
-        Death { code: ErrorCode::BrowserGone, reason }
+        self.death.get_or_init(|| self.watch()).await.clone()
     }
 
     fn memory(&self) -> u64 {
-        0
+        self.memory.load(Ordering::Relaxed)
     }
 
     async fn end(&self) -> usize {
@@ -124,14 +166,21 @@ impl ProcessTree for ChromiumTree {
     }
 }
 
-/// An error and its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
+#[async_trait]
+impl Examine for ChromiumTree {
+    async fn pulse(&self, deadline: Instant) -> Finding {
+        health::pulse(&self.connection, deadline).await
     }
-    text
+
+    async fn open(&self, deadline: Instant) -> Finding {
+        health::open(&self.connection, deadline).await
+    }
+
+    async fn memory(&self) -> Option<u64> {
+        let (meter, leader) = (Arc::clone(&self.meter), self.pid());
+        // `/proc` is read off the runtime: a file there can block on the process it is about.
+        let bytes = spawn_blocking(move || meter.group(leader)).await.ok().flatten()?;
+        self.memory.store(bytes, Ordering::Relaxed);
+        Some(bytes)
+    }
 }

@@ -1,12 +1,14 @@
 //! The pool daemon: owns Chromium processes, leases them over gRPC and runs tools in their pages.
 //!
 //! In reading order: [`pool`] decides who gets a browser, [`chromium`] starts and ends its process tree, [`launcher`] joins
-//! the two; [`page`] is what a browser shows, [`workspace`] orders a lease's calls, [`tools`] are what agents call;
+//! the two, [`health`] watches what runs and [`host`] the machine below; [`page`] is what a browser shows, [`workspace`] orders a lease's calls, [`tools`] are what agents call;
 //! [`grpc`] and [`admin`] are the doors, [`memory`] a door within a process, [`config`] the settings, [`app`] the whole.
 
 pub mod pool;
 
 pub mod chromium;
+pub mod health;
+pub mod host;
 pub mod launcher;
 
 pub mod failure;
@@ -20,3 +22,6 @@ pub mod memory;
 
 pub mod app;
 pub mod config;
+
+#[cfg(test)]
+mod testing;

@@ -1,10 +1,15 @@
 //! The `pool-daemon` program.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use browserfleet_common::{
-    config::{EXIT_CONFIG, EXIT_USAGE, FRONT_END, Reader},
+    config::{EXIT_CONFIG, EXIT_USAGE, FRONT_END, Problems, Reader},
     lifecycle::{Shutdown, Tasks},
     telemetry::LogConfig,
 };
@@ -12,6 +17,7 @@ use browserfleet_pool_daemon::{
     app::{App, End},
     chromium,
     config::Config,
+    host::{checks, doctor},
 };
 use clap::Parser as _;
 use tokio::net::TcpListener;
@@ -36,6 +42,9 @@ struct Args {
     /// Chromium's executable
     #[arg(long)]
     chromium: Option<PathBuf>,
+    /// Only check whether this machine and these settings will do, and say what will not
+    #[arg(long)]
+    check: bool,
 }
 
 /// Browsers a daemon keeps ready unless told otherwise.
@@ -58,19 +67,40 @@ fn main() -> ExitCode {
     ];
     let mut reader = Reader::new(args.config.as_deref(), &flags);
     let (config, log) = (Config::read(&mut reader, MIN_WARM), LogConfig::read(&mut reader));
-    if let Err(problems) = reader.finish(FRONT_END) {
+    let mut problems = reader.finish(FRONT_END).err().unwrap_or(Problems(Vec::new()));
+    if args.check {
+        log.install();
+        return code(check(&config, &problems));
+    }
+    let checks = checks::at_start(&config);
+    problems.0.extend(checks::problems(&checks));
+    if !problems.0.is_empty() {
         eprintln!("{problems}");
         return ExitCode::from(EXIT_CONFIG);
     }
     log.install();
-    match run(config) {
-        Ok(End::Clean) => ExitCode::SUCCESS,
-        Ok(End::Left) => ExitCode::FAILURE,
+    checks::log_warnings(&checks);
+    code(run(config).map(|end| end == End::Clean))
+}
+
+/// How a run that has ended well, or not, is told to whoever started the program.
+fn code(ended: anyhow::Result<bool>) -> ExitCode {
+    match ended {
+        Ok(true) => ExitCode::SUCCESS,
+        // What was left or found has been said.
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("pool-daemon: {error:#}");
+            // Without an output there is nobody to tell.
+            let _unwritable = writeln!(io::stderr(), "pool-daemon: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+#[tokio::main]
+async fn check(config: &Config, problems: &Problems) -> anyhow::Result<bool> {
+    let ports = [("daemon.listen", config.daemon.listen), ("daemon.admin_listen", config.daemon.admin_listen)];
+    Ok(doctor::run(config, &ports, &problems.0, &mut io::stdout().lock()).await?)
 }
 
 #[tokio::main]
@@ -100,4 +130,16 @@ async fn run(config: Config) -> anyhow::Result<End> {
     served?;
     shutdown.force();
     Ok(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_tells_how_it_ended() {
+        assert_eq!(code(Ok(true)), ExitCode::SUCCESS);
+        assert_eq!(code(Ok(false)), ExitCode::FAILURE);
+        assert_eq!(code(Err(anyhow::anyhow!("on purpose"))), ExitCode::FAILURE);
+    }
 }

@@ -6,7 +6,10 @@ use std::sync::{
 };
 
 use browserfleet_common::error_code::ErrorCode;
-use tokio::{sync, time::Instant};
+use tokio::{
+    sync,
+    time::{Duration, Instant},
+};
 
 use crate::{
     failure::Failure,
@@ -16,6 +19,10 @@ use crate::{
 
 /// Most calls of one lease that wait for their turn.
 const MAX_WAITING: usize = 16;
+
+/// Most time for a blank page to open in place of one that is given up. More than it ever needs: a browser that does not
+/// manage this much is ended.
+const OPENING: Duration = Duration::from_secs(3);
 
 /// The page of a lease and the turns its calls take.
 #[derive(Debug)]
@@ -60,6 +67,11 @@ impl Workspace {
         Ok(waiting)
     }
 
+    /// What all pages of the lease share.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
     /// The current page.
     pub fn page(&self) -> Page {
         self.page.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -75,10 +87,16 @@ impl Workspace {
         self.untold.swap(false, Ordering::AcqRel)
     }
 
+    /// What happened in the session's pages unasked and has not been told; only the first who asks hears of it.
+    pub fn take_notices(&self) -> Vec<String> {
+        self.context.take_notices()
+    }
+
     /// Gives up the current page and opens a blank one in its place.
-    pub async fn replace_page(&self, deadline: Instant) -> Result<(), Failure> {
+    pub async fn replace_page(&self) -> Result<(), Failure> {
         let old = self.page();
-        old.close(deadline).await;
+        old.close().await;
+        let deadline = Instant::now() + OPENING;
         let new = self.context.open_page(deadline).await?;
         new.replace(&old, deadline).await?;
         *self.page.lock().unwrap_or_else(PoisonError::into_inner) = new;

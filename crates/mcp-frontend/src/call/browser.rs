@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use browserfleet_common::{error_code::ErrorCode, pb::CallToolRequest};
-use browserfleet_tools::{Arguments as _, SESSION_ID, SessionUse, Tool};
+use browserfleet_tools::{Arguments as _, Effect, SESSION_ID, SessionUse, Tool};
 use serde_json::Value;
 use tokio::time::{Instant, interval_at};
 
@@ -13,14 +13,12 @@ use super::{
     lease,
     progress::Progress,
     reply::Reply,
+    resolve::{self, Opened},
 };
 use crate::{
-    app::Core,
+    core::Core,
     failure::{DaemonError, Failure},
-    session::{
-        Key, LeaseRef, Loss, LossReason, Record,
-        resolve::{self, Opened},
-    },
+    session::{Key, LeaseRef, Loss, LossReason, Record},
 };
 
 /// How often a call may be tried, as long as it has not started: the second time with a new browser.
@@ -80,8 +78,17 @@ impl<'a> Run<'a> {
     }
 
     async fn with_retries(&mut self) -> Result<Reply, Failure> {
+        // The lease whose daemon may have run the call already.
+        let mut doubtful: Option<LeaseRef> = None;
         for _ in 0..ATTEMPTS {
-            let lease = self.leased().await?;
+            let lease = match self.leased().await {
+                Err(failure) if failure.code == ErrorCode::BrowserGone && doubtful.is_some() => return Err(broken()),
+                leased => leased?,
+            };
+            if doubtful.as_ref().is_some_and(|before| before.lease_id == lease.lease_id) {
+                return Err(broken());
+            }
+            doubtful = None;
             match self.attempt(&lease).await {
                 Ran::Ended(reply) => return self.ended(&lease, reply).await,
                 Ran::Refused(failure, reply) => {
@@ -96,12 +103,14 @@ impl<'a> Run<'a> {
                 }
                 Ran::NotStarted(DaemonError::Refused(failure)) => return Err(failure),
                 // Whether the browser is still there, the next acquisition tells.
-                Ran::NotStarted(DaemonError::Unreachable) => {
+                Ran::NotStarted(DaemonError::Unreachable) => self.unreachable(&lease).await?,
+                Ran::NotStarted(DaemonError::Broken) => {
                     self.unreachable(&lease).await?;
+                    doubtful = (self.tool.effect != Effect::Reads).then_some(lease);
                 }
             }
         }
-        Err(Failure::unreachable())
+        Err(if doubtful.is_some() { broken() } else { Failure::unreachable() })
     }
 
     async fn unreachable(&mut self, lease: &LeaseRef) -> Result<(), Failure> {
@@ -116,7 +125,8 @@ impl<'a> Run<'a> {
             lease::told(self.core, &self.record).await?;
             return Err(lost(loss));
         }
-        let lease = lease::ensure(self.core, &mut self.record, self.progress, self.deadline).await?;
+        let may_move = self.goes_on();
+        let lease = lease::ensure(self.core, &mut self.record, self.progress, self.deadline, may_move).await?;
         self.record.lease.lost = None;
         match untold {
             // The daemon still has it: nothing was lost.
@@ -133,7 +143,11 @@ impl<'a> Run<'a> {
             CallToolRequest { lease_id: lease.lease_id.clone(), token: lease.token.clone(), ..self.request.clone() };
         let started = Instant::now();
         let work = async {
-            match self.core.pool.call_tool(request, self.deadline).await {
+            let events = match self.core.fleet.holder(lease).await {
+                Ok(daemon) => daemon.call_tool(request, self.deadline).await,
+                Err(error) => Err(error),
+            };
+            match events {
                 Ok(events) => collect(events, self.progress).await,
                 Err(error) => Ran::NotStarted(error),
             }
@@ -205,7 +219,7 @@ fn lost(loss: &Loss) -> Failure {
 fn broken() -> Failure {
     Failure::new(
         ErrorCode::BrowserGone,
-        "The connection to the browser broke while the tool was running. It may or may not have taken effect: look at \
+        "The connection to the browser broke during the call. It may or may not have taken effect: look at \
          the page before you repeat it.",
     )
 }

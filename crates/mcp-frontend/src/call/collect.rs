@@ -29,7 +29,7 @@ const LAST_WORD: Duration = Duration::from_millis(100);
 pub(super) enum Ran {
     /// It came to its end, well or not.
     Ended(Reply),
-    /// Nothing has touched the page.
+    /// Nothing has touched the page, unless the error is [`DaemonError::Broken`]: then nobody knows.
     NotStarted(DaemonError),
     /// The daemon says so, during the run.
     Refused(Failure, Reply),
@@ -45,12 +45,13 @@ pub(super) async fn collect(mut events: Streaming<CallToolResponse>, progress: &
         let event = match events.message().await {
             Ok(Some(response)) => response.event,
             Ok(None) if started => return Ran::Broken(parts.finish()),
+            // The daemon has ended the stream itself, in order: it would have said that it started.
             Ok(None) => return Ran::NotStarted(DaemonError::Unreachable),
             Err(status) => {
                 return match DaemonError::from(status) {
                     error if !started => Ran::NotStarted(error),
                     DaemonError::Refused(failure) => Ran::Refused(failure, parts.finish()),
-                    DaemonError::Unreachable => Ran::Broken(parts.finish()),
+                    DaemonError::Unreachable | DaemonError::Broken => Ran::Broken(parts.finish()),
                 };
             }
         };

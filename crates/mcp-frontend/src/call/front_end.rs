@@ -6,12 +6,12 @@ use browserfleet_common::{error_code::ErrorCode, ids::SessionName};
 use browserfleet_tools::{Arguments, Close, SessionClose, SessionList, SessionStats, parse};
 use serde_json::{Map, Value, json};
 
-use super::{Call, reply::Reply};
+use super::{Call, reply::Reply, resolve};
 use crate::{
-    app::Core,
     caller::Caller,
+    core::Core,
     failure::Failure,
-    session::{LeaseState, Record, Scope, resolve},
+    session::{LeaseState, Record, Scope},
 };
 
 /// Runs a call.
@@ -52,7 +52,7 @@ async fn close(core: &Arc<Core>, caller: &Caller, mut arguments: Map<String, Val
 async fn free(core: &Arc<Core>, record: &Record) -> Result<(), Failure> {
     let held = record.lease.lease.as_ref();
     if let Some(lease) = held {
-        core.pool.release(lease).await.map_err(crate::failure::DaemonError::into_failure)?;
+        core.fleet.release(lease).await.map_err(crate::failure::DaemonError::into_failure)?;
     }
     let expected = held.map(|lease| lease.lease_id.as_str());
     // Anything but success means that another call has changed the session meanwhile: its word stands.

@@ -7,8 +7,9 @@ use tokio::time::Instant;
 
 use super::progress::Progress;
 use crate::{
-    app::Core,
+    core::Core,
     failure::{DaemonError, Failure},
+    fleet::Wanted,
     session::{LeaseRef, LeaseState, Loss, Record, Swapped},
 };
 
@@ -17,12 +18,14 @@ const TTL_MIN: Duration = Duration::from_secs(10);
 /// How often a lease that is lost before it was bound is asked for again.
 const ATTEMPTS: usize = 2;
 
-/// The lease the session holds, or a new one, bound to the session and confirmed to its daemon. `record` follows.
+/// The lease the session holds, or a new one, bound to the session and confirmed to its daemon. `record` follows. When the
+/// session's browser is out of reach but may still be there, only a call that `may_move` gets another one.
 pub(super) async fn ensure(
     core: &Arc<Core>,
     record: &mut Record,
     progress: &Progress,
     deadline: Instant,
+    may_move: bool,
 ) -> Result<LeaseRef, Failure> {
     if let Some(lease) = &record.lease.lease {
         return Ok(lease.clone());
@@ -30,10 +33,9 @@ pub(super) async fn ensure(
     for _ in 0..ATTEMPTS {
         let ttl = ttl(core, record);
         let wait = core.config.call.queue_wait.min(deadline.saturating_duration_since(Instant::now()));
-        let acquired = core.pool.acquire(record, ttl, wait, &mut progress.clone()).await;
-        let lease = acquired.map_err(DaemonError::into_failure)?;
+        let lease = acquire(core, Wanted { session: record, ttl, wait }, progress, may_move).await?;
         let lease = bind(core, record, lease).await?;
-        match core.pool.renew(&lease, ttl).await {
+        match core.fleet.renew(&lease, ttl).await {
             Ok(()) => return Ok(lease),
             // It was lost between grant and binding: there is nothing in it to mourn.
             Err(DaemonError::Refused(failure)) if failure.code == ErrorCode::LeaseLost => {
@@ -43,6 +45,25 @@ pub(super) async fn ensure(
         }
     }
     Err(Failure::unreachable())
+}
+
+/// A grant: of the browser the session had, if it may still be there, else of any.
+async fn acquire(
+    core: &Arc<Core>,
+    wanted: Wanted<'_>,
+    progress: &Progress,
+    may_move: bool,
+) -> Result<LeaseRef, Failure> {
+    if let Some(loss) = wanted.session.lease.lost.as_ref().filter(|loss| loss.reason.is_uncertain()) {
+        match core.fleet.resume(&loss.daemon, wanted).await {
+            Ok(Some(lease)) => return Ok(lease),
+            Ok(None) => {}
+            Err(_unreachable) if may_move => {}
+            Err(_unreachable) if core.fleet.count() > 1 => return Err(Failure::out_of_reach()),
+            Err(error) => return Err(error.into_failure()),
+        }
+    }
+    core.fleet.place(wanted, &mut progress.clone()).await.map_err(DaemonError::into_failure)
 }
 
 /// Writes a grant into the session. Two calls that race end with one lease: the loser returns its grant at once, unless
@@ -95,7 +116,7 @@ pub(super) async fn told(core: &Arc<Core>, record: &Record) -> Result<(), Failur
 
 /// Returns a lease, as well as possible: what cannot be returned now lapses at the daemon.
 pub(super) async fn release(core: &Arc<Core>, lease: &LeaseRef) {
-    if let Err(error) = core.pool.release(lease).await {
+    if let Err(error) = core.fleet.release(lease).await {
         tracing::warn!(lease = lease.lease_id, ?error, "a lease could not be returned; it will lapse");
     }
 }

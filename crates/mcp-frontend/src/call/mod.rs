@@ -1,11 +1,14 @@
 //! One tool call, from arguments to reply: resolve the session, make sure it has a browser, run the tool.
 //!
-//! [`reply`] is what comes out, [`browser`] runs tools in a browser ([`lease`] gets one, [`collect`] reads the answer),
-//! [`front_end`] has the tools that need none. [`running`] counts.
+//! [`reply`] is what comes out, [`browser`] runs tools in a browser ([`resolve`] says whose, [`lease`] gets one, [`collect`] reads the
+//! answer),
+//! [`front_end`] has the tools that need none.
 
 pub(crate) mod reply;
 
 pub(crate) mod browser;
+
+mod resolve;
 
 mod lease;
 
@@ -14,8 +17,6 @@ mod collect;
 mod front_end;
 
 pub(crate) mod progress;
-
-pub(crate) mod running;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
@@ -28,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::{progress::Progress, reply::Reply};
-use crate::{app::Core, caller::Caller, failure::Failure};
+use crate::{caller::Caller, core::Core, failure::Failure};
 
 /// Beyond the deadline, so that the daemon's own answer about it arrives first.
 const SLACK: Duration = Duration::from_secs(1);

@@ -16,7 +16,7 @@ use rmcp::{
 };
 use tokio::time::timeout;
 
-use crate::pool_client::QueueWatch;
+use crate::fleet::QueueWatch;
 
 /// How long a client that does not read may hold up its own call.
 const PATIENCE: Duration = Duration::from_millis(500);

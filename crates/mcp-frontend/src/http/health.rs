@@ -1,13 +1,13 @@
-//! `/health`: this process lives. `/ready`: it can serve.
+//! `/health`: this process lives. `/ready`: it can serve. `/metrics`: what it has counted.
 
 use std::sync::Arc;
 
 use axum::{Json, extract::State, response::IntoResponse};
 use browserfleet_common::ids::Principal;
-use http::StatusCode;
+use http::{StatusCode, header::CONTENT_TYPE};
 use serde_json::json;
 
-use crate::app::Core;
+use crate::core::Core;
 
 /// Answers as long as the process does. Counts that cannot be had are missing.
 pub(super) async fn health(State(core): State<Arc<Core>>) -> impl IntoResponse {
@@ -28,7 +28,14 @@ pub(super) async fn health(State(core): State<Arc<Core>>) -> impl IntoResponse {
 /// Whether new work should be sent here.
 pub(super) async fn ready(State(core): State<Arc<Core>>) -> impl IntoResponse {
     let stopping = core.shutdown.soft().is_cancelled();
-    let pool = !stopping && core.pool.status().await.is_ok();
+    let pool = !stopping && core.fleet.is_ready().await;
     let status = if pool { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": pool, "stopping": stopping, "pool": pool })))
+    let daemons = json!({ "total": core.fleet.count(), "in_service": core.fleet.in_service() });
+    (status, Json(json!({ "ready": pool, "stopping": stopping, "pool": pool, "daemons": daemons })))
+}
+
+/// What this process has counted.
+pub(super) async fn metrics() -> impl IntoResponse {
+    let page = browserfleet_common::metrics::metrics().render();
+    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], page)
 }

@@ -13,7 +13,7 @@ use super::{
     health, sessions,
 };
 use crate::{
-    app::Core,
+    core::Core,
     mcp::endpoint::{self, Endpoint},
 };
 
@@ -23,6 +23,7 @@ pub(crate) fn router(core: &Arc<Core>) -> Router {
     let operators = Router::new()
         .route("/health", get(health::health))
         .route("/ready", get(health::ready))
+        .route("/metrics", get(health::metrics))
         .route("/sessions", get(sessions::sessions))
         .with_state(Arc::clone(core));
     Router::new()

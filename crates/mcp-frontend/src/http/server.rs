@@ -17,7 +17,7 @@ use tokio::{
 use tower::ServiceExt as _;
 
 use super::watch::{Limits, Phases, Watched};
-use crate::app::Core;
+use crate::core::Core;
 
 /// Most bytes of a request's headers.
 const HEADERS_BYTES_MAX: usize = 16 << 10;

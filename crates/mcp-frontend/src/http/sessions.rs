@@ -12,7 +12,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::{
-    app::Core,
+    core::Core,
     session::{Record, Scope},
 };
 

@@ -16,7 +16,7 @@ use super::{
     strict,
 };
 use crate::{
-    app::Core,
+    core::Core,
     http::body::{self, BodyError},
 };
 

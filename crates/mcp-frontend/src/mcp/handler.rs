@@ -1,6 +1,9 @@
 //! What the server does, whichever era and transport a request came by.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    borrow::Cow,
+    sync::{Arc, LazyLock},
+};
 
 use browserfleet_tools::{CATALOGUE, Effect, find};
 use rmcp::{
@@ -19,10 +22,10 @@ use uuid::Uuid;
 
 use super::render::render;
 use crate::{
-    app::Core,
     call::{self, Call, progress::Progress},
     caller::Caller,
     connection,
+    core::Core,
 };
 
 /// For agents, beside the tool list.
@@ -41,22 +44,16 @@ pub(crate) struct Handler {
 }
 
 /// The catalogue, as MCP shows it: fixed order, made once.
-#[derive(Debug)]
-pub(crate) struct Tools(Vec<Tool>);
-
-impl Tools {
-    pub(crate) fn new() -> Self {
-        let shown = CATALOGUE.iter().map(|tool| {
-            let reads = tool.effect == Effect::Reads;
-            let annotations =
-                ToolAnnotations::with_title(tool.title).read_only(reads).destructive(!reads).open_world(true);
-            Tool::new(tool.name, tool.description, Arc::new(tool.input_schema()))
-                .with_title(tool.title)
-                .with_annotations(annotations)
-        });
-        Self(shown.collect())
-    }
-}
+static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(|| {
+    let shown = CATALOGUE.iter().map(|tool| {
+        let reads = tool.effect == Effect::Reads;
+        let annotations = ToolAnnotations::with_title(tool.title).read_only(reads).destructive(!reads).open_world(true);
+        Tool::new(tool.name, tool.description, Arc::new(tool.input_schema()))
+            .with_title(tool.title)
+            .with_annotations(annotations)
+    });
+    shown.collect()
+});
 
 impl Handler {
     pub(crate) fn new(core: Arc<Core>) -> Self {
@@ -109,13 +106,13 @@ impl ServerHandler for Handler {
         if request.is_some_and(|request| request.cursor.is_some()) {
             return Err(ErrorData::invalid_params("unknown cursor: the list has one page", None));
         }
-        let list = ListToolsResult::with_all_items(self.core.tools.0.clone());
+        let list = ListToolsResult::with_all_items(TOOLS.clone());
         let modern = context.protocol_version().is_some_and(|version| !version.has_initialize());
         Ok(if modern { list.with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Private) } else { list })
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        self.core.tools.0.iter().find(|tool| tool.name == name).cloned()
+        TOOLS.iter().find(|tool| tool.name == name).cloned()
     }
 
     async fn call_tool(

@@ -11,7 +11,7 @@ use rmcp::transport::{
 };
 
 use super::handler::Handler;
-use crate::{app::Core, caller::Caller};
+use crate::{caller::Caller, core::Core};
 
 /// rmcp's service in its stateless mode, with JSON answers and without an event store: with one, a client that goes away
 /// would not cancel its request.

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
 use super::handler::Handler;
-use crate::{app::Core, connection::Key};
+use crate::{connection::Key, core::Core};
 
 /// How long running calls may go on after the client has closed its end.
 const LAST_CALLS: Duration = Duration::from_secs(1);

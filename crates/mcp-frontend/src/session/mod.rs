@@ -1,15 +1,13 @@
 //! Sessions: browser workspaces with an owner, a handle and a time to live.
 //!
 //! [`record`] says what is kept of one, [`store`] what every place to keep it must do, [`memory`] is the place inside
-//! this process. Which session a call belongs to is decided in `resolve`.
+//! this process. Which session a call belongs to is decided in `call::resolve`.
 
 pub mod record;
 
 pub mod store;
 
 pub mod memory;
-
-pub(crate) mod resolve;
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod suite;

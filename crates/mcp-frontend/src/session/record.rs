@@ -70,7 +70,7 @@ pub struct LeaseRef {
     pub lease_id: String,
     /// The fencing token, minted and checked by the daemon.
     pub token: String,
-    /// Address of the daemon.
+    /// The daemon: its address, as the front ends' settings name it.
     pub daemon: String,
 }
 
@@ -87,6 +87,8 @@ impl std::fmt::Debug for LeaseRef {
 pub struct Loss {
     /// The lease that held it: if the daemon still grants this one, nothing was lost.
     pub lease_id: String,
+    /// The daemon that held it, as in [`LeaseRef::daemon`].
+    pub daemon: String,
     pub reason: LossReason,
     /// Why, in the daemon's words, if it said so.
     pub detail: Option<String>,
@@ -94,7 +96,7 @@ pub struct Loss {
 
 impl Loss {
     pub fn new(lease: &LeaseRef, reason: LossReason) -> Self {
-        Self { lease_id: lease.lease_id.clone(), reason, detail: None }
+        Self { lease_id: lease.lease_id.clone(), daemon: lease.daemon.clone(), reason, detail: None }
     }
 
     /// Why, for the agent.

@@ -172,6 +172,7 @@ async fn one_of_many_binds(store: Arc<dyn Store>) {
     let held_id = held.lease.expect("somebody won").lease_id;
     let loss = LeaseState::lost(Loss {
         lease_id: held_id.clone(),
+        daemon: "http://daemon".to_owned(),
         reason: LossReason::LeaseEnded,
         detail: Some("é".to_owned()),
     });

@@ -14,23 +14,17 @@ use browserfleet_common::{
         AcquireRequest, AcquireResponse, CallToolRequest, CallToolResponse, DrainRequest, DrainResponse,
         GetLeaseRequest, GetLeaseResponse, GetPoolRequest, GetPoolResponse, Granted, Lease, ListLeasesRequest,
         ListLeasesResponse, Queued, ReleaseRequest, ReleaseResponse, RenewRequest, RenewResponse, acquire_response,
-        browser_service_server::{BrowserService, BrowserServiceServer},
-        from_wire,
-        pool_service_server::{PoolService, PoolServiceServer},
+        browser_service_server::BrowserService, from_wire, pool_service_server::PoolService,
     },
 };
 use futures_util::Stream;
-use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{DuplexStream, duplex},
     sync::mpsc,
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{
-    Request, Response, Status,
-    transport::{Channel, Endpoint, Server, Uri},
-};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
 
 use super::script::{Event, Script, usual};
 
@@ -41,17 +35,28 @@ type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[derive(Clone)]
 pub struct FakeDaemon {
     state: Arc<Mutex<State>>,
-    tasks: Tasks,
+    pub(super) tasks: Tasks,
 }
 
 struct State {
+    pool_id: String,
+    /// How often it has been started.
+    incarnation: u64,
+    /// Browsers it has; `usize::MAX` without a limit.
+    capacity: usize,
+    draining: bool,
+    /// Takes every token for one of its own, as no daemon should.
+    gullible: bool,
     leases: HashMap<(String, String, String), (Lease, String)>,
     granted: u64,
+    /// Callers in its queue.
+    waiting: u32,
     script: Option<Script>,
     /// Places in the queue to tell before a grant.
     queue: Vec<(u32, u32)>,
     refuse: Option<Status>,
-    reachable: bool,
+    /// Cancelled while it cannot be reached through memory.
+    unreachable: CancellationToken,
     seen: Seen,
 }
 
@@ -70,42 +75,28 @@ pub struct Seen {
     pub left_queue: usize,
     /// The time to live the last acquisition asked for.
     pub ttl: Option<Duration>,
+    /// How often it was asked how it is.
+    pub looked: usize,
 }
 
 impl FakeDaemon {
     pub fn new(tasks: &Tasks) -> Self {
         let state = State {
+            pool_id: "fake".to_owned(),
+            incarnation: 1,
+            capacity: usize::MAX,
+            draining: false,
+            gullible: false,
+            waiting: 0,
             leases: HashMap::new(),
             granted: 0,
             script: None,
             queue: Vec::new(),
             refuse: None,
-            reachable: true,
+            unreachable: CancellationToken::new(),
             seen: Seen::default(),
         };
         Self { state: Arc::new(Mutex::new(state)), tasks: tasks.clone() }
-    }
-
-    /// A channel to it. Every connection is a pipe in memory.
-    pub fn channel(&self) -> Channel {
-        let daemon = self.clone();
-        Endpoint::from_static("http://fake.daemon").connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
-            let daemon = daemon.clone();
-            async move { daemon.connect().map(TokioIo::new) }
-        }))
-    }
-
-    fn connect(&self) -> std::io::Result<DuplexStream> {
-        if !self.state().reachable {
-            return Err(std::io::ErrorKind::ConnectionRefused.into());
-        }
-        let (client, server) = duplex(1 << 20);
-        let incoming = tokio_stream::once(Ok::<_, std::io::Error>(server));
-        let router = Server::builder()
-            .add_service(PoolServiceServer::new(self.clone()))
-            .add_service(BrowserServiceServer::new(self.clone()));
-        self.tasks.spawn("fake daemon", router.serve_with_incoming(incoming));
-        Ok(client)
     }
 
     /// What it has seen so far.
@@ -138,34 +129,116 @@ impl FakeDaemon {
         self.state().leases.clear();
     }
 
-    /// Whether connections can be made; those that exist go on.
+    /// Whether it can be reached through memory. When not, the connections that exist break.
     pub fn reachable(&self, reachable: bool) {
-        self.state().reachable = reachable;
+        let mut state = self.state();
+        if reachable == state.unreachable.is_cancelled() {
+            std::mem::take(&mut state.unreachable).cancel();
+        }
+        if !reachable {
+            state.unreachable.cancel();
+        }
+    }
+
+    /// Cancelled when it cannot be reached any more.
+    pub(super) fn unreachable(&self) -> CancellationToken {
+        self.state().unreachable.clone()
+    }
+
+    /// Has so many browsers from now on. Callers for whom there is none wait until one is free.
+    pub fn capacity(&self, browsers: usize) {
+        self.state().capacity = browsers;
+    }
+
+    /// Callers in its queue.
+    pub fn waiting(&self) -> u32 {
+        self.state().waiting
+    }
+
+    /// Takes no new leases; those it has go on.
+    pub fn start_draining(&self) {
+        self.state().draining = true;
+    }
+
+    /// Dies and is started again, as `pool_id`: its leases are gone. A gullible one would take their tokens all the same.
+    pub fn restart(&self, pool_id: &str, gullible: bool) {
+        let mut state = self.state();
+        state.leases.clear();
+        state.incarnation += 1;
+        pool_id.clone_into(&mut state.pool_id);
+        state.gullible = gullible;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn grant(&self, request: AcquireRequest) -> AcquireResponse {
+    /// A lease, unless every browser is taken.
+    fn grant(&self, request: &AcquireRequest) -> Option<AcquireResponse> {
         let mut state = self.state();
-        let key = (request.principal, request.session, request.birth);
+        let key = (request.principal.clone(), request.session.clone(), request.birth.clone());
         if !state.leases.contains_key(&key) {
+            if state.leases.len() >= state.capacity {
+                return None;
+            }
             state.granted += 1;
-            let lease_id = format!("lease-{}", state.granted);
-            let token = format!("token of {lease_id}");
+            let of = if state.pool_id == "fake" { String::new() } else { format!("{}-", state.pool_id) };
+            let lease_id = format!("{of}lease-{}", state.granted);
+            let token = format!("{}/{}/{}/1", state.pool_id, state.incarnation, state.granted);
             state.leases.insert(key.clone(), (Lease { lease_id, ..Lease::default() }, token));
         }
         let (lease, token) = state.leases[&key].clone();
         let granted = Granted { lease: Some(lease), token };
-        AcquireResponse { event: Some(acquire_response::Event::Granted(granted)) }
+        Some(AcquireResponse { event: Some(acquire_response::Event::Granted(granted)) })
+    }
+
+    /// Tells the scripted places, then waits for a browser as long as the caller does.
+    async fn serve_in_turn(
+        self,
+        request: AcquireRequest,
+        queue: Vec<(u32, u32)>,
+        answers: mpsc::Sender<Result<AcquireResponse, Status>>,
+    ) {
+        let deadline = Instant::now() + request.wait.and_then(from_wire).unwrap_or_default();
+        for (position, depth) in queue {
+            if !self.tell(&answers, position, depth).await {
+                return;
+            }
+        }
+        let mut line = None;
+        let answer = loop {
+            if let Some(grant) = self.grant(&request) {
+                break Ok(grant);
+            }
+            if deadline <= Instant::now() {
+                break Err(ErrorCode::QueueTimeout.status("no browser became free in time"));
+            }
+            let position = line.get_or_insert_with(|| InLine::join(&self)).position;
+            if !self.tell(&answers, position, position).await {
+                return;
+            }
+        };
+        let _gone = answers.send(answer).await;
+    }
+
+    /// Tells a place and lets some time pass. Answers whether the caller is still there.
+    async fn tell(&self, answers: &mpsc::Sender<Result<AcquireResponse, Status>>, position: u32, depth: u32) -> bool {
+        let event = Some(acquire_response::Event::Queued(Queued { position, depth }));
+        let _gone = answers.send(Ok(AcquireResponse { event })).await;
+        tokio::select! {
+            () = sleep(Duration::from_millis(50)) => true,
+            () = answers.closed() => {
+                self.state().seen.left_queue += 1;
+                false
+            }
+        }
     }
 
     /// The living lease of an id and a token.
     fn holds(&self, lease_id: &str, token: &str) -> Result<(), Status> {
         let state = self.state();
         let held = state.leases.values().any(|(lease, held)| lease.lease_id == lease_id && held == token);
-        if held { Ok(()) } else { Err(ErrorCode::LeaseLost.status("the lease has ended")) }
+        if held || state.gullible { Ok(()) } else { Err(ErrorCode::LeaseLost.status("the lease has ended")) }
     }
 
     async fn play(self, events: Vec<Event>, answers: mpsc::Sender<Result<CallToolResponse, Status>>) {
@@ -195,6 +268,26 @@ impl FakeDaemon {
     }
 }
 
+/// A place in the queue.
+struct InLine {
+    daemon: FakeDaemon,
+    position: u32,
+}
+
+impl InLine {
+    fn join(daemon: &FakeDaemon) -> Self {
+        let mut state = daemon.state();
+        state.waiting += 1;
+        Self { daemon: daemon.clone(), position: state.waiting }
+    }
+}
+
+impl Drop for InLine {
+    fn drop(&mut self) {
+        self.daemon.state().waiting -= 1;
+    }
+}
+
 impl std::fmt::Debug for FakeDaemon {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FakeDaemon").field("seen", &self.seen()).finish_non_exhaustive()
@@ -211,27 +304,14 @@ impl PoolService for FakeDaemon {
             let mut state = self.state();
             state.seen.acquired += 1;
             state.seen.ttl = request.ttl.and_then(from_wire);
-            (state.queue.clone(), state.refuse.clone())
+            let draining = state.draining.then(|| ErrorCode::Draining.status("the daemon is stopping"));
+            (state.queue.clone(), draining.or_else(|| state.refuse.clone()))
         };
         if let Some(status) = refuse {
             return Err(status);
         }
         let (answers, stream) = mpsc::channel(4);
-        let daemon = self.clone();
-        self.tasks.spawn("fake queue", async move {
-            for (position, depth) in queue {
-                let event = Some(acquire_response::Event::Queued(Queued { position, depth }));
-                let _gone = answers.send(Ok(AcquireResponse { event })).await;
-                tokio::select! {
-                    () = sleep(Duration::from_millis(50)) => {}
-                    () = answers.closed() => {
-                        daemon.state().seen.left_queue += 1;
-                        return;
-                    }
-                }
-            }
-            let _gone = answers.send(Ok(daemon.grant(request))).await;
-        });
+        self.tasks.spawn("fake queue", self.clone().serve_in_turn(request, queue, answers));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
@@ -262,7 +342,19 @@ impl PoolService for FakeDaemon {
     }
 
     async fn get_pool(&self, _request: Request<GetPoolRequest>) -> Answer<GetPoolResponse> {
-        Ok(Response::new(GetPoolResponse { pool_id: "fake".to_owned(), ..GetPoolResponse::default() }))
+        let mut state = self.state();
+        state.seen.looked += 1;
+        let number = |count: usize| u32::try_from(count.min(1000)).unwrap_or_default();
+        Ok(Response::new(GetPoolResponse {
+            pool_id: state.pool_id.clone(),
+            incarnation: state.incarnation.to_string(),
+            max_browsers: number(state.capacity),
+            idle: number(state.capacity.saturating_sub(state.leases.len())),
+            leased: number(state.leases.len()),
+            queued: state.waiting,
+            draining: state.draining,
+            ..GetPoolResponse::default()
+        }))
     }
 
     async fn drain(&self, _request: Request<DrainRequest>) -> Answer<DrainResponse> {

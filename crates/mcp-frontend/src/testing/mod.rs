@@ -1,6 +1,9 @@
-//! For tests, here and elsewhere: a pool daemon with scripted behaviour, reached over a pipe in memory.
+//! For tests, here and elsewhere: a pool daemon with scripted behaviour, reached over a pipe in memory or
+//! over TCP.
 
 mod daemon;
+
+mod doors;
 
 mod script;
 

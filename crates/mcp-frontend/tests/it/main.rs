@@ -20,6 +20,14 @@ mod sessions;
 
 mod leases;
 
+mod fleet;
+
+mod operators;
+
+mod proxy;
+
+mod wire;
+
 mod limits;
 
 mod ending;

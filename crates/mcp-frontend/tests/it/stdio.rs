@@ -128,3 +128,26 @@ async fn the_stop_signal_lets_a_running_call_finish() {
     timeout(LIMIT, &mut pipe.served).await.unwrap().unwrap();
     assert_eq!(pipe.daemon.leases(), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn who_waits_for_a_browser_hears_its_place_in_both_eras() {
+    let params = json!({ "name": "browser_open", "arguments": {}, "_meta": { "progressToken": "p" } });
+    for (handshake, params) in [(true, params.clone()), (false, modern_params(params))] {
+        let mut pipe = Pipe::start();
+        pipe.daemon.queue(&[(2, 3), (1, 2)]);
+        if handshake {
+            pipe.ask(&initialize("2025-11-25")).await;
+            pipe.say(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })).await;
+        }
+        pipe.say(&request(5, "tools/call", params)).await;
+        for expected in ["Waiting for a browser: place 2 of 3", "Waiting for a browser: place 1 of 2"] {
+            let said = pipe.hear().await;
+            assert_eq!(
+                (&said["method"], &said["params"]["message"]),
+                (&json!("notifications/progress"), &json!(expected))
+            );
+        }
+        assert_eq!(pipe.hear().await["id"], 5);
+        pipe.hang_up().await;
+    }
+}

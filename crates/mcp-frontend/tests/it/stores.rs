@@ -52,7 +52,7 @@ impl Store for Meddling {
         next: LeaseState,
     ) -> Result<Swapped, Unavailable> {
         if next.lease.is_some() && self.faster.swap(false, Ordering::SeqCst) {
-            let (lease_id, token, daemon) = ("elsewhere".to_owned(), "token".to_owned(), "other".to_owned());
+            let (lease_id, token, daemon) = ("elsewhere".to_owned(), "token".to_owned(), "local".to_owned());
             let other = LeaseState { lease: Some(LeaseRef { lease_id, token, daemon }), lost: None };
             self.up()?.swap_lease(key, birth, None, other).await?;
         }

@@ -13,7 +13,7 @@ use browserfleet_common::{
     clock::{Clock, SystemClock},
     lifecycle::{Shutdown, Tasks},
 };
-use browserfleet_mcp_frontend::{App, Config, Fault, Host, Stores, testing::FakeDaemon};
+use browserfleet_mcp_frontend::{App, Config, Fault, Host, Pools, Stores, testing::FakeDaemon};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -31,13 +31,22 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// A fleet in this process.
 pub(crate) struct World {
+    /// The first daemon: in most tests the only one.
     pub(crate) daemon: FakeDaemon,
+    pub(crate) daemons: Vec<FakeDaemon>,
     pub(crate) stores: Stores,
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) tasks: Tasks,
     /// One per front end.
     pub(crate) shutdown: Vec<Shutdown>,
     pub(crate) served: Vec<JoinHandle<Option<()>>>,
+}
+
+/// What a front end is put before.
+pub(crate) struct Behind {
+    pub(crate) tasks: Tasks,
+    pub(crate) daemons: Vec<FakeDaemon>,
+    pub(crate) pools: Pools,
 }
 
 impl World {
@@ -68,14 +77,41 @@ impl World {
         Self::build(1, |_| (), |_| (), Some(fault)).await
     }
 
+    /// One front end over several daemons, in memory.
+    pub(crate) async fn fleet(count: usize) -> Self {
+        let tasks = Tasks::new();
+        let daemons: Vec<_> = (0..count).map(|_| FakeDaemon::new(&tasks)).collect();
+        let named = daemons.iter().enumerate();
+        let pools = named.fold(Pools::default(), |pools, (number, daemon)| {
+            daemon.restart(&format!("pool-{number}"), false);
+            pools.and(format!("daemon-{number}"), daemon.channel())
+        });
+        let plenty = |config: &mut Config| config.session.per_principal = 1000;
+        Self::over(Behind { tasks, daemons, pools }, 1, plenty, |_| (), None).await
+    }
+
     async fn build(
         count: usize,
         change: impl Fn(&mut Config),
         keep: impl Fn(&mut Stores),
         fault: Option<Fault>,
     ) -> Self {
-        let (tasks, mut shutdown) = (Tasks::new(), Vec::new());
+        let tasks = Tasks::new();
         let daemon = FakeDaemon::new(&tasks);
+        let pools = Pools::from(daemon.channel());
+        Self::over(Behind { tasks, daemons: vec![daemon], pools }, count, change, keep, fault).await
+    }
+
+    /// Front ends over daemons that are there already.
+    pub(crate) async fn over(
+        behind: Behind,
+        count: usize,
+        change: impl Fn(&mut Config),
+        keep: impl Fn(&mut Stores),
+        fault: Option<Fault>,
+    ) -> Self {
+        let Behind { tasks, daemons, pools } = behind;
+        let mut shutdown = Vec::new();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut config = Config::default();
         change(&mut config);
@@ -91,14 +127,14 @@ impl World {
                 shutdown: shutdown[shutdown.len() - 1].clone(),
                 clock: Arc::clone(&clock),
             };
-            let (config, stores) = (config.clone(), stores.clone());
+            let (config, stores, pools) = (config.clone(), stores.clone(), pools.clone());
             let app = match &fault {
-                Some(fault) => App::with_fault(config, daemon.channel(), stores, host, fault.clone()),
-                None => App::build_with(config, daemon.channel(), stores, host),
+                Some(fault) => App::with_fault(config, pools, stores, host, fault.clone()),
+                None => App::build_with(config, pools, stores, host),
             };
             served.push(tasks.spawn("front end", async move { app.serve_http(listener).await.unwrap() }));
         }
-        Self { daemon, stores, addresses, tasks, shutdown, served }
+        Self { daemon: daemons[0].clone(), daemons, stores, addresses, tasks, shutdown, served }
     }
 
     /// A client that has not said anything.

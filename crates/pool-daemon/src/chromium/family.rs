@@ -4,7 +4,10 @@
 //! could. They are found in `/proc` as descendants of the group, or, when their parents are gone, by the mark that the
 //! browser's environment carries.
 
-use std::{collections::HashSet, fs, process};
+use std::{
+    collections::{HashMap, HashSet},
+    fs, process,
+};
 
 use nix::{
     sys::{
@@ -115,6 +118,15 @@ fn reap_adopted(all: &[Stat]) {
             let _reaped = waitpid(Pid::from_raw(stat.pid), Some(WaitPidFlag::WNOHANG));
         }
     }
+}
+
+/// The living processes of every group of this machine, by the group's number. Blocks for milliseconds.
+pub(crate) fn groups() -> HashMap<u32, Vec<u32>> {
+    let mut groups: HashMap<u32, Vec<u32>> = HashMap::new();
+    for stat in table().into_iter().filter(|stat| !stat.zombie) {
+        groups.entry(stat.group.unsigned_abs()).or_default().push(stat.pid.unsigned_abs());
+    }
+    groups
 }
 
 /// All processes. Those that come or go meanwhile may be missing.

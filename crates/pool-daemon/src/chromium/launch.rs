@@ -16,7 +16,10 @@ use std::{
     time::Duration,
 };
 
-use browserfleet_common::lifecycle::{Tasks, panic_text};
+use browserfleet_common::{
+    lifecycle::{Tasks, panic_text},
+    size::MIB,
+};
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, fcntl},
@@ -52,7 +55,7 @@ use super::{
 /// Launches waiting for the thread. A spawn takes milliseconds; more than this means something is stuck.
 const QUEUE: usize = 64;
 /// With less shared memory than this Chromium's renderers crash on larger pages.
-const SHM: u64 = 256 * 1024 * 1024;
+pub(crate) const SMALL_SHM: u64 = 256 * MIB;
 /// What of the daemon's environment a browser gets. The rest may hold secrets.
 const ENVIRONMENT: &[&str] = &["PATH", "LANG", "LANGUAGE", "TZ"];
 const ENVIRONMENT_PREFIXES: &[&str] = &["LC_", "FONTCONFIG_"];
@@ -90,6 +93,8 @@ pub enum LaunchError {
     Execute { path: PathBuf, source: io::Error },
     #[error("the browser did not start within {after:?}; stderr: {stderr}")]
     TimedOut { after: Duration, stderr: String },
+    #[error("the browser does not get ready: {reason}; stderr: {stderr}")]
+    NotReady { reason: String, stderr: String },
     #[error("the browser ended at once with {exit}; stderr: {stderr}")]
     Exited { exit: Exit, stderr: String },
     #[error(
@@ -348,7 +353,7 @@ fn connect(command: &mut Command, commands: PipeReader, replies: PipeWriter) {
 
 /// A missing or unreadable `/dev/shm` is a small one.
 fn shm_is_small(path: &Path) -> bool {
-    statvfs(path).map_or(true, |shm| shm.blocks().saturating_mul(shm.fragment_size()) < SHM)
+    statvfs(path).map_or(true, |shm| shm.blocks().saturating_mul(shm.fragment_size()) < SMALL_SHM)
 }
 
 fn is_passed_on(name: &str) -> bool {

@@ -13,14 +13,17 @@ mod profile;
 mod stderr;
 #[cfg(test)]
 mod tests;
+pub mod version;
 
 use std::{path::PathBuf, time::Duration};
 
+pub(crate) use family::groups;
 pub use find::{FindError, find, is_headless_shell};
 pub use flags::FlagError;
+pub(crate) use launch::SMALL_SHM;
 pub use launch::{Child, LaunchError, Spawner, StartError};
 pub use process::{End, Ended, Exit, Process, become_subreaper};
-pub use profile::{InstanceDir, ProfileError, Swept};
+pub use profile::{InstanceDir, MIN_FREE_DISK, ProfileError, Swept};
 
 /// How browsers are started and ended.
 #[derive(Clone, Debug)]
@@ -41,4 +44,16 @@ pub struct Config {
     pub extra_args: Vec<String>,
     /// Used only as root: the browser of slot n runs as user and group `uid_base + n`.
     pub uid_base: u32,
+}
+
+/// An error and its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }

@@ -25,8 +25,16 @@ use std::{
     time::Duration,
 };
 
-use nix::unistd::{Uid, geteuid};
+use browserfleet_common::size::{MIB, Size};
+use nix::{
+    sys::statvfs::statvfs,
+    unistd::{Uid, geteuid},
+};
 use uuid::Uuid;
+
+/// With less than this left on the disk no browser is started. A profile begins with some megabytes and grows with what
+/// pages store; a disk that fills up breaks every browser on it, in ways that look like the pages' fault.
+pub const MIN_FREE_DISK: u64 = 512 * MIB;
 
 const LOCK: &str = "lock";
 const STATE_LOCK: &str = ".lock";
@@ -55,6 +63,11 @@ pub enum ProfileError {
         path.display(), excess
     )]
     TooLong { path: PathBuf, excess: usize },
+    #[error(
+        "only {} are left on the disk of {}, a browser is started with {} or more; free some space or choose another \
+         state directory", Size(*free), path.display(), Size(MIN_FREE_DISK)
+    )]
+    Full { path: PathBuf, free: u64 },
     #[error(
         "browsers run as unprivileged users and cannot pass through {}; chmod o+x it or choose another state directory",
         path.display()
@@ -149,6 +162,21 @@ impl InstanceDir {
             }
         }
         Ok(swept)
+    }
+
+    /// What is left on this directory's disk for us, in bytes.
+    pub fn free_disk(&self) -> io::Result<u64> {
+        let disk = statvfs(&self.path)?;
+        Ok(disk.blocks_available().saturating_mul(disk.fragment_size()))
+    }
+
+    /// Whether there is room for another browser.
+    fn has_room(&self) -> Result<(), ProfileError> {
+        let free = self.free_disk().map_err(ProfileError::io(&self.path))?;
+        if free < MIN_FREE_DISK {
+            return Err(ProfileError::Full { path: self.state_dir.clone(), free });
+        }
+        Ok(())
     }
 
     fn remove(&self) -> io::Result<()> {
@@ -246,6 +274,7 @@ pub(super) struct Profile {
 impl Profile {
     /// Makes the directory, readable by `owner` alone (by this process's user if `None`).
     pub(super) fn create(instance: &Arc<InstanceDir>, slot: u32, owner: Option<Uid>) -> Result<Self, ProfileError> {
+        instance.has_room()?;
         let name = format!("{slot}-{}", instance.next.fetch_add(1, Ordering::Relaxed));
         let path = instance.path.join(&name);
         let instance_name = instance.path.file_name().unwrap_or_default().to_string_lossy();

@@ -289,6 +289,20 @@ async fn what_cannot_be_executed_is_named() {
 }
 
 #[tokio::test]
+async fn a_directory_that_cannot_be_made_costs_one_launch() {
+    let scene = Scene::new("echo ready >&2; sleep 30");
+    let (instance, away) = (scene.spawner.instance().path().to_owned(), scene.dir.path().join("away"));
+    fs::rename(&instance, &away).unwrap();
+    let error = scene.spawner.launch(0).await.unwrap_err();
+    assert!(matches!(error, LaunchError::Profile(_)), "{error}");
+    let text = super::chain(&error);
+    assert!(text.contains(&instance.display().to_string()) && text.contains("No such file"), "{text}");
+    fs::rename(&away, &instance).unwrap();
+    let child = scene.launch().await;
+    assert_eq!(child.process.end().await.left, 0);
+}
+
+#[tokio::test]
 async fn a_slot_without_a_uid_is_refused() {
     if !geteuid().is_root() {
         return;

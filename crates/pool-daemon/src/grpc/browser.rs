@@ -1,8 +1,14 @@
 //! `BrowserService`: a call's stream, from its place in the line to its end.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 
-use browserfleet_common::{error_code::ErrorCode, ids, lifecycle::Tasks, pb};
+use browserfleet_common::{
+    error_code::ErrorCode,
+    ids,
+    lifecycle::{Tasks, panic_text},
+    pb,
+};
+use futures_util::FutureExt as _;
 use serde_json::Value;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
@@ -12,7 +18,7 @@ use tonic::{Request, Response, Status};
 use super::convert;
 use crate::{
     failure::Failure,
-    pool::{Handle, Leased},
+    pool::{Handle, Leased, browser::Death},
     tools::{Abilities, Call, Outcome, Registry, Section, Times, run},
 };
 
@@ -89,10 +95,25 @@ struct Job {
 
 impl Job {
     async fn work(self) {
-        let _running = self.leased.enter();
-        if let Err(status) = self.in_turn().await {
-            self.send(Err(status)).await;
-        }
+        let status = match AssertUnwindSafe(self.run()).catch_unwind().await {
+            Ok(Ok(())) => return,
+            Ok(Err(status)) => status,
+            Err(panic) => self.broken(panic_text(panic.as_ref())),
+        };
+        self.send(Err(status)).await;
+    }
+
+    /// The call has failed inside: what it left of its browser is unknown, so the browser goes, and nothing else.
+    fn broken(&self, panic: &str) -> Status {
+        tracing::error!(request = self.request.request_id, tool = self.request.tool, panic, "a call panicked");
+        let reason = "a call in it failed inside; this is a defect of the server".to_owned();
+        self.leased.browser.condemn(Death { code: ErrorCode::Internal, reason });
+        ErrorCode::Internal.status("the call failed inside; this is a defect of the server. Its browser is ended")
+    }
+
+    async fn run(&self) -> Result<(), Status> {
+        let _running = self.leased.enter().map_err(convert::status)?;
+        self.in_turn().await
     }
 
     /// Waits for the turn, runs the tool and sends its reply.
@@ -110,6 +131,10 @@ impl Job {
                 return Err(ErrorCode::CallTimeout.status("earlier calls of this session took too long"));
             }
         };
+        // Its turn and the end of its caller may have come together: then it does not run.
+        if self.cancel.is_cancelled() {
+            return Ok(());
+        }
         // The lease may have ended while the call waited: nothing may touch the page of the next one.
         if self.leased.ended().is_cancelled() {
             return Err(self.lost());
@@ -127,6 +152,10 @@ impl Job {
         .await;
         drop(turn);
         self.log(&outcome, started.elapsed());
+        // The token counted when the page was touched; it has to count still when the result is told.
+        if outcome.failure.is_none() && self.leased.ended().is_cancelled() {
+            return Err(self.lost());
+        }
         self.reply(outcome).await;
         Ok(())
     }
@@ -141,7 +170,8 @@ impl Job {
     }
 
     fn lost(&self) -> Status {
-        self.leased.lost().map_or_else(|| ErrorCode::LeaseLost.status("the lease has ended"), convert::status)
+        let lost = self.leased.lost().map_or_else(|| "the lease has ended".to_owned(), |refusal| refusal.message);
+        ErrorCode::LeaseLost.status(lost)
     }
 
     async fn reply(&self, outcome: Outcome) {
@@ -231,7 +261,15 @@ fn timeout_of<T>(request: &Request<T>) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt as _;
+    use pb::browser_service_server::BrowserService as _;
+    use tokio::sync::watch;
+
     use super::*;
+    use crate::{
+        pool::{Key, Pressure, driver, test_limits},
+        testing::FakeLauncher,
+    };
 
     #[test]
     fn long_sections_travel_in_pieces() {
@@ -244,6 +282,44 @@ mod tests {
     #[test]
     fn an_empty_section_is_one_piece() {
         assert_eq!(pieces(Section::Text { title: "Result", body: String::new() }).len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_panics_costs_its_browser_and_nothing_else() {
+        let tasks = Tasks::new();
+        let launcher = FakeLauncher::new(&tasks);
+        let (_calm, pressure) = watch::channel(Pressure::default());
+        let handle = driver::start(test_limits(2, 0), "pool".to_owned(), Arc::clone(&launcher) as _, pressure, &tasks);
+        let lease = async |session: &str| {
+            let key = Key { principal: "p".to_owned(), session: session.to_owned(), birth: "1".to_owned() };
+            let deadline = Instant::now() + Duration::from_secs(10);
+            let acquisition = handle.acquire(key, Duration::from_mins(1), deadline).await.unwrap();
+            acquisition.outcome().await.unwrap()
+        };
+        let (hit, other) = (lease("hit").await, lease("other").await);
+        let second = Duration::from_secs(1);
+        let times = Times { action: second, navigation: second, script: second };
+        let abilities = Abilities { headed: false };
+        let mut service = Browsers::new(handle.clone(), times, abilities, 10 * second, tasks.clone());
+        service.registry = Registry::panicking("browser_snapshot");
+
+        let request = pb::CallToolRequest {
+            lease_id: hit.lease_id.clone(),
+            token: hit.token.clone(),
+            tool: "browser_snapshot".to_owned(),
+            ..pb::CallToolRequest::default()
+        };
+        let mut stream = service.call_tool(Request::new(request)).await.unwrap().into_inner();
+        let mut last = None;
+        while let Some(message) = stream.next().await {
+            last = Some(message);
+        }
+        let status = last.unwrap().expect_err("the caller is told");
+        assert_eq!(ErrorCode::of(&status), ErrorCode::Internal);
+        hit.ended().cancelled().await;
+        assert!(hit.lost().unwrap().message.contains("defect of the server"), "{:?}", hit.lost());
+        assert!(!other.ended().is_cancelled(), "nothing else");
+        assert_eq!(tasks.panicked(), 0, "it was caught where it can be answered");
     }
 
     #[test]

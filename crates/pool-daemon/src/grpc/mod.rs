@@ -6,15 +6,22 @@ mod pool;
 
 use std::{future::Future, time::Duration};
 
-use browserfleet_common::{lifecycle::Tasks, pb};
+use browserfleet_common::{
+    lifecycle::Tasks,
+    pb::{self, browser_service_server::BrowserServiceServer, pool_service_server::PoolServiceServer},
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_stream::Stream;
-use tonic::transport::{Server, server::Connected};
+use tonic::{
+    server::NamedService as _,
+    transport::{Server, server::Connected},
+};
+use tonic_health::ServingStatus;
 
 pub use browser::Browsers;
 pub use pool::Pools;
 
-use crate::pool::{Counts, Handle};
+use crate::pool::Handle;
 
 /// Most streams of one connection: a front end multiplexes all its calls over one.
 const MAX_STREAMS: u32 = 256;
@@ -31,11 +38,13 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// Serves every service on a stream of connections until `stop` resolves and the running calls have ended.
+/// Serves every service on a stream of connections until `stop` resolves and the running calls have ended. A connection
+/// older than `max_age` takes no new calls, so that front ends spread over daemons that have moved; its running ones end.
 pub async fn serve<I, C, E>(
     connections: I,
     pools: Pools,
     browsers: Browsers,
+    max_age: Duration,
     tasks: &Tasks,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError>
@@ -56,14 +65,14 @@ where
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .max_concurrent_streams(MAX_STREAMS)
+        // Without tonic's grace: with it there is no GOAWAY, only a hard end. Every call has its own deadline.
+        .max_connection_age(max_age)
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
+        .add_service(PoolServiceServer::new(pools).max_decoding_message_size(pb::MESSAGE_BYTES))
         .add_service(
-            pb::pool_service_server::PoolServiceServer::new(pools).max_decoding_message_size(pb::MESSAGE_BYTES),
-        )
-        .add_service(
-            pb::browser_service_server::BrowserServiceServer::new(browsers)
+            BrowserServiceServer::new(browsers)
                 .max_decoding_message_size(pb::MESSAGE_BYTES)
                 .max_encoding_message_size(pb::MESSAGE_BYTES),
         )
@@ -72,14 +81,25 @@ where
     Ok(())
 }
 
-/// Serving, until a drain begins.
+/// Serving, as long as a newcomer can have a browser.
 async fn report_health(health: tonic_health::server::HealthReporter, handle: Handle) {
-    health.set_serving::<pb::pool_service_server::PoolServiceServer<Pools>>().await;
-    health.set_serving::<pb::browser_service_server::BrowserServiceServer<Browsers>>().await;
     let mut counts = handle.watch();
-    // The driver being gone is the end of serving as well.
-    let _driver_gone = counts.wait_for(|counts: &Counts| counts.draining).await.map(drop);
-    health.set_not_serving::<pb::pool_service_server::PoolServiceServer<Pools>>().await;
-    health.set_not_serving::<pb::browser_service_server::BrowserServiceServer<Browsers>>().await;
-    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    let mut told = None;
+    loop {
+        let serving = counts.borrow_and_update().unavailable().is_none();
+        if told.replace(serving) != Some(serving) {
+            report(&health, serving).await;
+        }
+        if counts.changed().await.is_err() {
+            // The driver is gone: nothing is granted any more.
+            return report(&health, false).await;
+        }
+    }
+}
+
+async fn report(health: &tonic_health::server::HealthReporter, serving: bool) {
+    let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for service in ["", PoolServiceServer::<Pools>::NAME, BrowserServiceServer::<Browsers>::NAME] {
+        health.set_service_status(service, status).await;
+    }
 }

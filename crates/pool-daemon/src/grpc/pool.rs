@@ -89,18 +89,27 @@ impl pb::pool_service_server::PoolService for Pools {
     }
 
     async fn get_pool(&self, _request: Request<pb::GetPoolRequest>) -> Result<Response<pb::GetPoolResponse>, Status> {
-        let (counts, identity) = (self.handle.counts(), self.handle.identity());
+        let (counts, identity, limits) = (self.handle.counts(), self.handle.identity(), self.handle.limits());
+        let unavailable = counts.unavailable().unwrap_or_default().to_owned();
+        let pressure =
+            [counts.pressure.memory, counts.pressure.cpu].into_iter().flatten().collect::<Vec<_>>().join("; ");
         Ok(Response::new(pb::GetPoolResponse {
             pool_id: identity.pool_id.clone(),
             incarnation: identity.incarnation.clone(),
-            max_browsers: convert::number(self.handle.max_browsers()),
+            max_browsers: convert::number(limits.max_browsers),
             starting: convert::number(counts.starting),
             idle: convert::number(counts.idle),
             leased: convert::number(counts.leased),
-            ending: convert::number(counts.ending),
+            killing: convert::number(counts.killing),
             queued: convert::number(counts.queued),
             draining: counts.draining,
             uptime: Some(pb::to_wire(self.handle.uptime())),
+            retiring: convert::number(counts.retiring),
+            poisoned: convert::number(counts.poisoned),
+            leases: convert::number(counts.leases),
+            contexts_per_browser: convert::number(limits.contexts_per_browser),
+            unavailable,
+            pressure,
         }))
     }
 
@@ -149,8 +158,8 @@ fn granted(leased: &Leased) -> pb::Granted {
             lease_id: leased.lease_id.clone(),
             principal_hash: browserfleet_common::ids::digest(&leased.key.principal),
             session_hash: browserfleet_common::ids::digest(&leased.key.session),
-            slot: convert::number(leased.at.slot),
-            generation: leased.at.generation,
+            slot: convert::number(leased.at.browser.slot),
+            generation: leased.at.browser.generation,
             browser_pid: leased.browser.tree.pid(),
             ..pb::Lease::default()
         }),

@@ -1,16 +1,22 @@
 //! A browser context: the cookies, storage and pages of one session, apart from every other context's.
 
+use std::sync::Arc;
+
 use browserfleet_cdp::{
     Connection,
     browser_protocol::{
-        browser::BrowserContextId,
-        target::{CreateBrowserContextParams, DisposeBrowserContextParams},
+        browser::{BrowserContextId, SetDownloadBehaviorBehavior, SetDownloadBehaviorParams},
+        target::{
+            CreateBrowserContextParams, CreateTargetParams, DisposeBrowserContextParams, FilterEntry,
+            GetTargetInfoParams, SetDiscoverTargetsParams, TargetFilter, TargetId,
+        },
     },
 };
 use browserfleet_common::lifecycle::Tasks;
-use tokio::time::Instant;
+use tokio::{sync::OnceCell, time::Instant};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::Page;
+use super::{Page, notices::Notices, tabs};
 use crate::failure::Failure;
 
 /// A context of a browser. Not a border between tenants: the clipboard, crashes and the browser's own process are shared.
@@ -20,23 +26,40 @@ pub struct Context {
     id: Option<BrowserContextId>,
     connection: Connection,
     tasks: Tasks,
+    notices: Arc<Notices>,
+    /// Set with the first page; ends the guard with the last handle.
+    guard: Arc<OnceCell<DropGuard>>,
 }
 
 impl Context {
     /// The context every browser has.
     pub fn default_of(connection: &Connection, tasks: &Tasks) -> Self {
-        Self { id: None, connection: connection.clone(), tasks: tasks.clone() }
+        Self {
+            id: None,
+            connection: connection.clone(),
+            tasks: tasks.clone(),
+            notices: Arc::default(),
+            guard: Arc::default(),
+        }
     }
 
     /// A further context in a browser.
     pub async fn create(connection: &Connection, tasks: &Tasks, deadline: Instant) -> Result<Self, Failure> {
         let created = connection.browser().call(CreateBrowserContextParams::default(), deadline).await?;
-        Ok(Self { id: Some(created.browser_context_id), connection: connection.clone(), tasks: tasks.clone() })
+        Ok(Self { id: Some(created.browser_context_id), ..Self::default_of(connection, tasks) })
     }
 
     /// Opens a blank page, ready to be used.
     pub async fn open_page(&self, deadline: Instant) -> Result<Page, Failure> {
-        Page::open(&self.connection, self.id.as_ref(), &self.tasks, deadline).await
+        let mut create = CreateTargetParams::new("about:blank");
+        create.browser_context_id.clone_from(&self.id);
+        let target = self.connection.browser().call(create, deadline).await?.target_id;
+        // Beside each other: a session waits for both, and a blank page opens nothing.
+        let (_guard, page) = tokio::try_join!(
+            self.guard.get_or_try_init(|| self.watch(&target, deadline)),
+            Page::open(&self.connection, target.clone(), &self.notices, &self.tasks, deadline),
+        )?;
+        Ok(page)
     }
 
     /// Closes every page of a context of its own and forgets its data. The default context stays until its browser ends.
@@ -45,5 +68,35 @@ impl Context {
             self.connection.browser().call(DisposeBrowserContextParams::new(id.clone()), deadline).await?;
         }
         Ok(())
+    }
+
+    /// What happened in this context and has not been told; only the first who asks hears of it.
+    pub fn take_notices(&self) -> Vec<String> {
+        self.notices.take()
+    }
+
+    /// Denies downloads, and watches what pages open. The first page shows which context this is: Chromium does not say
+    /// the id of its default one otherwise.
+    async fn watch(&self, page: &TargetId, deadline: Instant) -> Result<DropGuard, Failure> {
+        let browser = self.connection.browser();
+        let events = browser.subscribe(tabs::EVENTS, tabs::CAPACITY);
+        let asked = GetTargetInfoParams { target_id: Some(page.clone()) };
+        let context = browser.call(asked, deadline).await?.target_info.browser_context_id;
+        let mut deny = SetDownloadBehaviorParams::new(SetDownloadBehaviorBehavior::Deny);
+        deny.browser_context_id.clone_from(&self.id);
+        deny.events_enabled = Some(true);
+        let mut discover = SetDiscoverTargetsParams::new(true);
+        let pages = FilterEntry { r#type: Some("page".to_owned()), ..FilterEntry::default() };
+        discover.filter = Some(TargetFilter::new(vec![pages]));
+        tokio::try_join!(browser.call(deny, deadline), browser.call(discover, deadline))?;
+        let ended = CancellationToken::new();
+        let guard = tabs::Guard {
+            connection: self.connection.clone(),
+            context: context.map(|id| id.inner().clone()).unwrap_or_default(),
+            notices: Arc::clone(&self.notices),
+            ended: ended.clone(),
+        };
+        self.tasks.spawn("context.tabs", guard.run(events));
+        Ok(ended.drop_guard())
     }
 }

@@ -5,12 +5,14 @@ use browserfleet_cdp::{
     js_protocol::runtime::{CallArgument, CallFunctionOnParams, EvaluateParams, ExceptionDetails, RemoteObject},
 };
 use browserfleet_common::error_code::ErrorCode;
+use serde::Deserialize;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Page, world::call};
 use crate::failure::Failure;
 
-/// Most bytes of a result, measured in the page before it is sent.
+/// Most characters of a result, counted in the page before it is sent.
 const MAX_RESULT: usize = 256 << 10;
 
 /// A script's result.
@@ -36,7 +38,7 @@ impl Page {
     }
 
     async fn evaluate_in_page(&self, code: &str, deadline: Instant) -> Result<Answer, Failure> {
-        let mut command = EvaluateParams::new(format!("({})()", wrapper(code)));
+        let mut command = EvaluateParams::new(format!("({BOUNDED})({MAX_RESULT}, {})", thunk(code)));
         command.return_by_value = Some(true);
         command.await_promise = Some(true);
         command.user_gesture = Some(true);
@@ -54,7 +56,8 @@ impl Page {
         let node = world.session.call(describe, deadline).await?.node.backend_node_id;
         let resolve = ResolveNodeParams { backend_node_id: Some(node), ..ResolveNodeParams::default() };
         let element = world.session.call(resolve, deadline).await?.object.object_id;
-        let mut command = CallFunctionOnParams::new(wrapper(code));
+        let mut command =
+            CallFunctionOnParams::new(format!("(...given) => ({BOUNDED})({MAX_RESULT}, {}, given)", thunk(code)));
         command.object_id.clone_from(&element);
         command.arguments = Some(vec![CallArgument { object_id: element, ..CallArgument::default() }]);
         command.return_by_value = Some(true);
@@ -67,55 +70,55 @@ impl Page {
 
 type Answer = (RemoteObject, Option<ExceptionDetails>);
 
-/// A function that runs the agent's code and answers with bounded text: whatever the code returns, its size is known
-/// before it leaves the page.
-fn wrapper(code: &str) -> String {
+/// Runs the agent's code and answers with bounded text: whatever the code returns or throws, its size is known before it
+/// leaves the page.
+const BOUNDED: &str = include_str!("inject/bounded.js");
+
+/// The agent's code as a function that is told nothing of ours: it sees the page's names and no others.
+fn thunk(code: &str) -> String {
     // As a statement it would end with a semicolon; here it is an expression.
     let code = code.trim().trim_end_matches(';');
-    format!(
-        "async (...given) => {{
-  const code = (
-{code}
-);
-  const value = await (typeof code === 'function' ? code(...given) : code);
-  let text;
-  try {{
-    text = JSON.stringify(value, (_, item) => typeof item === 'bigint' ? `${{item}}n` : item, 2);
-  }} catch {{
-    text = JSON.stringify(String(value));
-  }}
-  // The page may have its own idea of these functions: what counts is the size of what they have made.
-  text = text === undefined ? 'undefined' : `${{text.toWellFormed()}}`;
-  return text.length > {MAX_RESULT} ? {{ tooLarge: text.length }} : text;
-}}"
-    )
+    format!("() => (\n{code}\n)")
+}
+
+/// What `BOUNDED` answers when there is no result.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct NoResult {
+    too_large: bool,
+    threw: Option<String>,
 }
 
 fn text_of((result, exception): Answer) -> Result<String, Failure> {
     if let Some(exception) = exception {
         return Err(script_error(&exception));
     }
-    match result.value {
-        Some(serde_json::Value::String(text)) => Ok(text),
-        Some(other) => {
-            let size = other["tooLarge"].as_u64().unwrap_or_default();
+    let answer = match result.value {
+        Some(Value::String(text)) => return Ok(text),
+        Some(answer) => serde_json::from_value(answer).unwrap_or_default(),
+        None => NoResult::default(),
+    };
+    match answer {
+        NoResult { threw: Some(text), .. } => Err(thrown(&text)),
+        NoResult { too_large: true, .. } => {
             let message = format!(
-                "the result has {size} characters; at most {MAX_RESULT} can be returned. Return less, for example a part \
+                "the result is larger than the {MAX_RESULT} characters that can be returned. Return less, for example a part \
                  of it or a count"
             );
             Err(Failure::new(ErrorCode::ResultTooLarge, message))
         }
-        None => Ok("undefined".to_owned()),
+        NoResult { .. } => Ok("undefined".to_owned()),
     }
 }
 
-/// What the agent's code threw, without the frames of our wrapper.
-fn script_error(exception: &ExceptionDetails) -> Failure {
-    let thrown = exception.exception.as_ref();
-    let description = thrown.and_then(|object| object.description.clone());
-    let value = thrown.and_then(|object| object.value.as_ref()).map(ToString::to_string);
-    let text = description.or(value).unwrap_or_else(|| exception.text.clone());
-    let text = text.split("\n    at ").next().unwrap_or(&text);
-    // The page chooses the text: further lines are indented, or they could look like a section of ours.
+/// The page chooses the text: further lines are indented, or they could look like a section of ours.
+fn thrown(text: &str) -> Failure {
     Failure::new(ErrorCode::ScriptError, text.replace('\n', "\n  "))
+}
+
+/// Code that could not be run at all.
+fn script_error(exception: &ExceptionDetails) -> Failure {
+    let description = exception.exception.as_ref().and_then(|object| object.description.as_deref());
+    let text = description.unwrap_or(&exception.text);
+    thrown(text.split("\n    at ").next().unwrap_or(text))
 }

@@ -73,13 +73,23 @@ enum TypeAction {
 impl Page {
     /// Clicks an element. Answers how test code would name it.
     pub async fn click(&self, target: &str, press: Press, deadline: Instant) -> Result<String, Failure> {
+        let (at, locator) = loop {
+            match self.prepare_click(target, deadline).await {
+                // The page has replaced its document in the middle. Nothing has been done to either yet.
+                Err(failure) if failure.is_stale_document() && Instant::now() < deadline => {}
+                prepared => break prepared?,
+            }
+        };
+        self.strokes(at, press, deadline).await?;
+        Ok(locator)
+    }
+
+    async fn prepare_click(&self, target: &str, deadline: Instant) -> Result<((f64, f64), String), Failure> {
         let (world, target) = self.world_of(target, deadline).await?;
         let wanted = json!({ "deadlineMs": millis_until(deadline) });
         let point: Point =
             self.unless_dialog(world.value(call("prepareClick", &[target.into(), wanted]), deadline)).await?;
-        let (x, y) = self.to_page(&world, point.x, point.y, deadline).await?;
-        self.strokes((x, y), press, deadline).await?;
-        Ok(point.locator)
+        Ok((self.to_page(&world, point.x, point.y, deadline).await?, point.locator))
     }
 
     /// Types text into an element, replacing what is there, or key by key at its end. Answers how test code would name
@@ -91,10 +101,12 @@ impl Page {
         slowly: bool,
         deadline: Instant,
     ) -> Result<String, Failure> {
-        let (world, target) = self.world_of(target, deadline).await?;
-        let wanted = json!({ "deadlineMs": millis_until(deadline), "text": text, "slowly": slowly });
-        let prepared: TypeTarget =
-            self.unless_dialog(world.value(call("prepareType", &[target.into(), wanted]), deadline)).await?;
+        let prepared = loop {
+            match self.prepare_type(target, text, slowly, deadline).await {
+                Err(failure) if failure.is_stale_document() && Instant::now() < deadline => {}
+                prepared => break prepared?,
+            }
+        };
         match prepared.action {
             TypeAction::Insert => {
                 self.unless_dialog(self.call(InsertTextParams::new(text), deadline)).await?;
@@ -108,6 +120,18 @@ impl Page {
             }
         }
         Ok(prepared.locator)
+    }
+
+    async fn prepare_type(
+        &self,
+        target: &str,
+        text: &str,
+        slowly: bool,
+        deadline: Instant,
+    ) -> Result<TypeTarget, Failure> {
+        let (world, target) = self.world_of(target, deadline).await?;
+        let wanted = json!({ "deadlineMs": millis_until(deadline), "text": text, "slowly": slowly });
+        self.unless_dialog(world.value(call("prepareType", &[target.into(), wanted]), deadline)).await
     }
 
     /// Presses and releases a key: a character, or `Enter`, `Delete`, `Tab`.
@@ -203,10 +227,11 @@ fn gone() -> Failure {
     Failure::new(ErrorCode::ElementNotActionable, "the frame of this ref is gone. Try capturing new snapshot.")
 }
 
-/// Milliseconds left, a little less than all: the page's own error should arrive before ours.
+/// Milliseconds left, a little less than all: the page's own error should arrive before ours, also from a busy machine.
 fn millis_until(deadline: Instant) -> u64 {
     let left = deadline.duration_since(Instant::now());
-    u64::try_from(left.as_millis()).unwrap_or(u64::MAX).saturating_sub(100)
+    let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+    left.saturating_sub((left / 20).max(100))
 }
 
 /// A key of a US keyboard.

@@ -1,15 +1,20 @@
 //! A page: what the daemon knows of it beside its browser, and what can be done with it.
 //!
-//! [`Page`] is the handle, [`Context`] what it shares with the other pages of its session. [`state`] is what it knows (frames, document, dialog, requests), kept up to date by [`pump`]
-//! from raw events ([`wire`]). [`world`] calls our in-page scripts (`inject/`) in their isolated world. On top of these:
-//! [`navigation`], [`snapshot`], [`input`], [`settle`], [`evaluate`], [`screenshot`], [`recovery`].
+//! [`Page`] is the handle, [`Context`] what it shares with the other pages of its session: cookies, [`notices`], the limit
+//! of [`tabs`]. [`state`] is what it knows (frames, document, dialog, requests), kept up to date by [`pump`] from raw events
+//! ([`wire`]). [`world`] calls our in-page scripts (`inject/`) in their isolated world. On top of these: [`navigation`],
+//! [`snapshot`], [`input`], [`settle`], [`evaluate`], [`screenshot`], [`recovery`].
 
 mod state;
 mod wire;
 
 mod context;
+mod notices;
 mod open;
+mod pace;
 mod pump;
+mod resync;
+mod tabs;
 mod world;
 
 mod evaluate;
@@ -32,12 +37,16 @@ pub use context::Context;
 pub use evaluate::Evaluated;
 pub use input::{Button, Press, modifier};
 pub use navigation::Navigated;
+pub use recovery::Freed;
 pub use screenshot::{Area, Picture};
 pub use snapshot::{Shot, SnapshotOptions};
 pub use state::{Dialog, DocumentInfo};
-pub use world::is_ref;
+pub use world::{is_ref, script as in_page_script};
 
-use crate::{failure::Failure, page::state::PageState};
+use crate::{
+    failure::Failure,
+    page::{notices::Notices, state::PageState},
+};
 
 /// The default viewport, in CSS pixels: the peers' own.
 pub const VIEWPORT: (u32, u32) = (1280, 720);
@@ -59,6 +68,8 @@ struct Inner {
     changed: watch::Sender<u64>,
     /// Asks the pump to answer once it has seen every event received so far.
     flush: mpsc::Sender<oneshot::Sender<()>>,
+    /// What the agent is to hear of, shared with the other pages of the session.
+    notices: Arc<Notices>,
 }
 
 impl Page {

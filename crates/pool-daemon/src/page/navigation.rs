@@ -4,7 +4,7 @@ use browserfleet_cdp::browser_protocol::page::{NavigateParams, StopLoadingParams
 use browserfleet_common::error_code::ErrorCode;
 use tokio::time::{Duration, Instant};
 
-use super::{Page, state::PageState, world::call};
+use super::{Page, state::PageState};
 use crate::failure::Failure;
 
 /// After the document has been read, its pictures and frames get this long to load as well.
@@ -85,12 +85,8 @@ impl Page {
     pub(super) async fn loaded(&self, deadline: Instant) -> Result<(), Failure> {
         let deadline = deadline.min(Instant::now() + LOAD_GRACE);
         self.unless_dialog(async {
-            self.until(deadline, |state| state.document.loaded).await;
-            let world = self.state().main_world();
-            if let Some(world) = world {
-                // A document that is replaced at this moment is the next one's business.
-                let _document_gone = world.value::<serde_json::Value>(call("arrived", &[]), deadline).await;
-            }
+            // A frame that reloads itself keeps the page from ever being loaded.
+            self.until(deadline, |state| state.document.loaded || state.is_restless()).await;
             Ok(())
         })
         .await

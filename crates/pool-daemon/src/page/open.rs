@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex};
 use browserfleet_cdp::{
     Connection, Error, Session,
     browser_protocol::{
-        browser::BrowserContextId,
         emulation::{SetDeviceMetricsOverrideParams, SetFocusEmulationEnabledParams},
         inspector, log, network, page,
-        target::{AttachToTargetParams, CreateTargetParams, FilterEntry, SetAutoAttachParams, TargetFilter},
+        target::{AttachToTargetParams, FilterEntry, SetAutoAttachParams, TargetFilter, TargetId},
     },
     js_protocol::runtime,
 };
@@ -18,7 +17,7 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use super::{Inner, Page, VIEWPORT, pump, state::PageState, world};
+use super::{Inner, Page, VIEWPORT, notices::Notices, pump, state::PageState, world};
 use crate::failure::Failure;
 
 /// The name of our isolated world. Pages cannot see it.
@@ -31,16 +30,14 @@ const FRAME_SETUP: Duration = Duration::from_secs(5);
 const FLUSHES: usize = 8;
 
 impl Page {
-    /// Opens a blank page in a browser context (`None`: the default one), ready to be used.
+    /// Makes the blank page of a new target ready to be used.
     pub(super) async fn open(
         connection: &Connection,
-        context: Option<&BrowserContextId>,
+        target: TargetId,
+        notices: &Arc<Notices>,
         tasks: &Tasks,
         deadline: Instant,
     ) -> Result<Self, Failure> {
-        let mut create = CreateTargetParams::new("about:blank");
-        create.browser_context_id = context.cloned();
-        let target = connection.browser().call(create, deadline).await?.target_id;
         let mut attach = AttachToTargetParams::new(target.clone());
         attach.flatten = Some(true);
         let session_id = connection.browser().call(attach, deadline).await?.session_id;
@@ -53,23 +50,42 @@ impl Page {
             state: Mutex::new(PageState::new(target.inner().clone())),
             changed: watch::Sender::new(0),
             flush,
+            notices: Arc::clone(notices),
         });
-        let events = session.subscribe(pump::EVENTS, pump::CAPACITY);
+        let crashes = connection.browser().subscribe(pump::CRASHES, pump::CAPACITY_OF_CRASHES);
+        let events = session.subscribe_with(pump::EVENTS, pump::EXPENDABLE, pump::CAPACITY);
         let pump = pump::Pump {
             page: Arc::clone(&inner),
             session: session.clone(),
             connection: connection.clone(),
             tasks: tasks.clone(),
         };
-        tasks.spawn("page.pump", pump.run(events, Some(flushes)));
+        tasks.spawn("page.pump", pump.run(events, Some(pump::Extra { flushes, crashes })));
 
         prepare(&session, deadline).await?;
         let page = Self { inner };
-        page.resize(VIEWPORT.0, VIEWPORT.1, deadline).await?;
-        // The page believes that it is the one the user looks at, as a page in a window of its own would.
-        page.call(SetFocusEmulationEnabledParams::new(true), deadline).await?;
-        page.main_world(deadline).await?;
+        tokio::try_join!(
+            page.resize(VIEWPORT.0, VIEWPORT.1, deadline),
+            // The page believes that it is the one the user looks at, as a page in a window of its own would.
+            page.call(SetFocusEmulationEnabledParams::new(true), deadline),
+            page.main_world(deadline),
+        )?;
         Ok(page)
+    }
+
+    /// A page that nobody answers for, for tests of what only carries pages around.
+    #[cfg(test)]
+    pub(crate) fn detached(connection: &Connection) -> Self {
+        let (flush, _nobody) = mpsc::channel(FLUSHES);
+        let inner = Inner {
+            session: connection.session("detached"),
+            target_id: "detached".to_owned(),
+            state: Mutex::new(PageState::new("detached".to_owned())),
+            changed: watch::Sender::new(0),
+            flush,
+            notices: Arc::default(),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Sets the viewport, in CSS pixels.
@@ -104,14 +120,22 @@ async fn prepare(session: &Session, deadline: Instant) -> Result<(), Error> {
         session.call(log::EnableParams::default(), deadline),
         session.call(network::EnableParams::default(), deadline),
         session.call(auto_attach(), deadline),
-        // Only pages know it; frames in other processes crash with their own error.
+        // Only pages know these.
         async { Ok(session.call(inspector::EnableParams::default(), deadline).await.ok()) },
+        async { Ok(session.call(no_files(), deadline).await.ok()) },
     )?;
     Ok(())
 }
 
+/// Nobody sits before a file chooser: it is cancelled, and we are told.
+fn no_files() -> page::SetInterceptFileChooserDialogParams {
+    let mut command = page::SetInterceptFileChooserDialogParams::new(true);
+    command.cancel = Some(true);
+    command
+}
+
 /// Frames in other processes announce themselves and wait until they are ready.
-fn auto_attach() -> SetAutoAttachParams {
+pub(super) fn auto_attach() -> SetAutoAttachParams {
     let frames = FilterEntry { r#type: Some("iframe".to_owned()), ..FilterEntry::default() };
     let mut command = SetAutoAttachParams::new(true, true);
     command.flatten = Some(true);

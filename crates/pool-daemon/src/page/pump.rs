@@ -2,14 +2,22 @@
 
 use std::sync::Arc;
 
-use browserfleet_cdp::{Connection, Event, Events, Item, Session};
+use browserfleet_cdp::{
+    Connection, Event, Events, Item, Session, browser_protocol::page::HandleJavaScriptDialogParams,
+    js_protocol::runtime::TerminateExecutionParams,
+};
 use browserfleet_common::lifecycle::Tasks;
 use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Duration, Instant},
+};
 
 use super::{
-    Inner, open,
-    state::{Dialog, PageState},
+    Inner,
+    notices::Notice,
+    open, resync,
+    state::{Crash, Dialog, PageState, Verdict, cut},
     wire,
 };
 
@@ -26,12 +34,11 @@ pub(super) const EVENTS: &[&str] = &[
     "Inspector.targetCrashed",
     "Page.javascriptDialogOpening",
     "Page.javascriptDialogClosed",
+    "Page.downloadWillBegin",
+    "Page.fileChooserOpened",
     "Runtime.executionContextCreated",
     "Runtime.executionContextDestroyed",
     "Runtime.executionContextsCleared",
-    "Runtime.consoleAPICalled",
-    "Runtime.exceptionThrown",
-    "Log.entryAdded",
     "Network.requestWillBeSent",
     "Network.responseReceived",
     "Network.loadingFinished",
@@ -39,8 +46,24 @@ pub(super) const EVENTS: &[&str] = &[
     "Target.attachedToTarget",
 ];
 
+/// Events that are only counted. A page can send any number of them: they must not cost us one of those above.
+pub(super) const EXPENDABLE: &[&str] = &["Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"];
+
 /// How many events may wait for the pump before further ones are lost; it takes microseconds for each.
 pub(super) const CAPACITY: usize = 8192;
+
+/// On the browser's own level: how a page crashed.
+pub(super) const CRASHES: &[&str] = &["Target.targetCrashed"];
+pub(super) const CAPACITY_OF_CRASHES: usize = 64;
+
+/// Most time for the answer to a dialog.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// After this many dialogs in a row that were dismissed, the script that opens them is stopped.
+const PATIENCE: u64 = 50;
+
+/// Longest name of a download that is kept.
+const MAX_NAME: usize = 200;
 
 /// What a pump needs.
 pub(super) struct Pump {
@@ -50,34 +73,108 @@ pub(super) struct Pump {
     pub(super) tasks: Tasks,
 }
 
+/// What only the pump of the page's own session has.
+pub(super) struct Extra {
+    /// Requests to answer once every event received so far has been seen.
+    pub(super) flushes: mpsc::Receiver<oneshot::Sender<()>>,
+    pub(super) crashes: Events,
+}
+
 impl Pump {
-    /// Runs until the session's events end. `flush` is the page's; the pumps of its child sessions have none.
-    pub(super) async fn run(self, mut events: Events, mut flush: Option<mpsc::Receiver<oneshot::Sender<()>>>) {
+    /// Runs until the session's events end. Pumps of child sessions have no `extra`.
+    pub(super) async fn run(self, mut events: Events, mut extra: Option<Extra>) {
+        let mut dismissed = 0;
         loop {
             tokio::select! {
                 // Events first: a flush is answered when everything received before it has been seen.
                 biased;
                 item = events.recv() => match item {
-                    Some(Item::Event(event)) => self.event(&event),
-                    Some(Item::Lagged(lost)) => tracing::warn!(lost, "a page sends events too fast: what is known of it may be behind"),
+                    Some(Item::Event(event)) => self.event(&event, &mut dismissed),
+                    Some(Item::Lagged(lost)) => {
+                        tracing::warn!(lost, "a page sends events too fast: asking for what is missing");
+                        resync::start(&self.page, &self.session, &self.tasks);
+                    }
                     None => return,
                 },
-                Some(reply) = next_flush(&mut flush) => {
+                Some(signal) = next_signal(&mut extra) => match signal {
                     // The asker may have gone away.
-                    let _asker_gone = reply.send(());
-                }
+                    Signal::Flush(reply) => drop(reply.send(())),
+                    Signal::Crash(event) => self.crash(&event),
+                },
             }
         }
     }
 
-    fn event(&self, event: &Event) {
-        if event.method == "Target.attachedToTarget" {
-            if let Some(attached) = decode::<wire::Attached>(event) {
-                self.attach(&attached);
+    fn event(&self, event: &Event, dismissed: &mut u64) {
+        match event.method {
+            "Target.attachedToTarget" => {
+                if let Some(attached) = decode::<wire::Attached>(event) {
+                    self.attach(&attached);
+                }
             }
-            return;
+            "Page.javascriptDialogOpening" => {
+                if let Some(dialog) = decode::<wire::DialogOpening>(event) {
+                    self.dialog(Dialog { kind: dialog.kind, message: dialog.message }, dismissed);
+                }
+            }
+            "Page.downloadWillBegin" => {
+                if let Some(download) = decode::<wire::DownloadBegins>(event) {
+                    self.page.notices.add(Notice::DownloadDenied(cut(download.suggested_filename, MAX_NAME)));
+                }
+            }
+            "Page.fileChooserOpened" => self.page.notices.add(Notice::FilesAsked),
+            "Inspector.targetCrashed" => self.page.change(|state| {
+                // A frame in a process of its own takes nothing with it.
+                if self.is_main() { state.crashed(self.session.id()) } else { state.worlds_cleared(self.session.id()) }
+            }),
+            _ => self.page.change(|state| apply(state, event, &self.session)),
         }
-        self.page.change(|state| apply(state, event, &self.session));
+    }
+
+    fn is_main(&self) -> bool {
+        self.session.id() == self.page.session.id()
+    }
+
+    /// How some page of the browser crashed.
+    fn crash(&self, event: &Event) {
+        if let Some(crashed) = decode::<wire::TargetCrashed>(event)
+            && crashed.target_id == self.page.target_id
+        {
+            let crash = Crash { status: crashed.status, code: crashed.error_code };
+            self.page.change(|state| state.crash = Some(crash));
+        }
+    }
+
+    /// A dialog has opened: it stays, or it is answered here and now. Nothing waits for the page.
+    fn dialog(&self, dialog: Dialog, dismissed: &mut u64) {
+        let mut verdict = Verdict::Stays;
+        self.page.change(|state| verdict = state.dialog_opened(dialog.clone(), Instant::now()));
+        let notice = match verdict {
+            Verdict::Stays => {
+                *dismissed = 0;
+                return;
+            }
+            Verdict::Dismiss => {
+                *dismissed += 1;
+                Notice::DialogDismissed(Dialog { message: cut(dialog.message, MAX_NAME), ..dialog })
+            }
+            Verdict::Leave => Notice::Left,
+        };
+        self.page.notices.add(notice);
+        let stop = verdict == Verdict::Dismiss && dismissed.is_multiple_of(PATIENCE);
+        let session = self.page.session.clone();
+        self.tasks.spawn("page.dialog", async move {
+            let deadline = Instant::now() + ANSWER;
+            let answer = session.call(HandleJavaScriptDialogParams::new(verdict == Verdict::Leave), deadline);
+            if stop {
+                // In this order on the wire: the script is free when it is told to stop.
+                let stopped = session.call(TerminateExecutionParams::default(), deadline);
+                let _either_may_be_too_late = tokio::join!(answer, stopped);
+            } else {
+                // The page may have gone, or somebody was faster.
+                let _answered_already = answer.await;
+            }
+        });
     }
 
     /// A frame lives in a process of its own: it gets a session, our scripts and a pump of its own.
@@ -89,7 +186,7 @@ impl Pump {
             connection: self.connection.clone(),
             tasks: self.tasks.clone(),
         };
-        let events = session.subscribe(EVENTS, CAPACITY);
+        let events = session.subscribe_with(EVENTS, EXPENDABLE, CAPACITY);
         let waiting = attached.waiting_for_debugger;
         self.tasks.spawn("page.frame.setup", async move {
             if let Err(error) = open::prepare_frame(&session, waiting).await {
@@ -101,10 +198,18 @@ impl Pump {
     }
 }
 
-async fn next_flush(flush: &mut Option<mpsc::Receiver<oneshot::Sender<()>>>) -> Option<oneshot::Sender<()>> {
-    match flush {
-        Some(flush) => flush.recv().await,
-        None => None,
+/// What a pump hears of beside its session's events.
+enum Signal {
+    Flush(oneshot::Sender<()>),
+    Crash(Event),
+}
+
+async fn next_signal(extra: &mut Option<Extra>) -> Option<Signal> {
+    let Extra { flushes, crashes } = extra.as_mut()?;
+    tokio::select! {
+        biased;
+        Some(Item::Event(event)) = crashes.recv() => Some(Signal::Crash(event)),
+        flush = flushes.recv() => flush.map(Signal::Flush),
     }
 }
 
@@ -129,7 +234,6 @@ fn apply(state: &mut PageState, event: &Event, session: &Session) {
                 state.world_destroyed(&gone.execution_context_unique_id);
             }
         }
-        "Inspector.targetCrashed" => state.crashed(session.id()),
         "Runtime.executionContextsCleared" => state.worlds_cleared(session.id()),
         "Runtime.exceptionThrown" => state.document.errors += 1,
         "Runtime.consoleAPICalled" => {
@@ -196,12 +300,7 @@ fn apply_page(state: &mut PageState, event: &Event) {
         "Page.frameRequestedNavigation" | "Page.frameStartedNavigating" | "Page.frameStoppedLoading" => {
             apply_loading(state, event);
         }
-        "Page.javascriptDialogOpening" => {
-            if let Some(dialog) = decode::<wire::DialogOpening>(event) {
-                state.dialog_opened(Dialog { kind: dialog.kind, message: dialog.message });
-            }
-        }
-        "Page.javascriptDialogClosed" => state.dialog = None,
+        "Page.javascriptDialogClosed" => state.dialog_closed(Instant::now()),
         _ => {}
     }
 }

@@ -1,37 +1,125 @@
 //! Freeing a page that does not answer, so that one bad page costs its call and not its session.
 //!
 //! The order matters (measured: a `Page.navigate` sent to a looping page makes `terminateExecution` hang): dialog, script,
-//! loading. A page that still does not answer is the caller's to replace.
+//! loading, and only then another document. A page that still does not answer is the caller's to replace.
 
 use browserfleet_cdp::{
     SessionState,
-    browser_protocol::{page::HandleJavaScriptDialogParams, target::CloseTargetParams},
+    browser_protocol::{
+        page::{HandleJavaScriptDialogParams, NavigateParams, StopLoadingParams},
+        target::CloseTargetParams,
+    },
     js_protocol::runtime::{EvaluateParams, TerminateExecutionParams},
 };
 use tokio::time::{Duration, Instant};
 
-use super::Page;
+use super::{Page, notices::Notice, state::Crash};
 use crate::failure::Failure;
 
-/// Most time for each step.
+/// Most time for each step, its probe included.
 const STEP: Duration = Duration::from_secs(1);
 
-impl Page {
-    /// Stops what the page is doing. Answers whether it is well afterwards.
-    pub async fn recover(&self) -> bool {
-        if self.dialog().is_none() {
-            // A page that is already free refuses; one that is stuck may not answer. The probe below tells.
-            let _refused = self.call(TerminateExecutionParams::default(), Instant::now() + STEP).await;
-            self.stop_loading().await;
+/// How long the browser's word for a crash is waited for: it follows the crash itself at once.
+const WORD: Duration = Duration::from_millis(50);
+
+/// Signal 5: how Chromium's renderers end themselves, above all when V8 has no memory left.
+const TRAP: i64 = 5;
+
+/// What freed a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freed {
+    /// A dialog had stopped it.
+    Dialog,
+    Script,
+    Loading,
+    /// Its document had to go: a blank one is open.
+    Blank,
+}
+
+impl Freed {
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dialog => "dialog",
+            Self::Script => "script",
+            Self::Loading => "loading",
+            Self::Blank => "blank",
         }
-        self.dialog().is_some() || self.answers(Instant::now() + STEP).await
+    }
+}
+
+impl Page {
+    /// Stops what the page is doing, gently first. Answers what has helped; nothing if the page still does not answer.
+    pub async fn recover(&self) -> Option<Freed> {
+        // Until it is free no dialog may stop it again.
+        self.state().dismissing = true;
+        let freed = self.climb().await;
+        self.state().dismissing = false;
+        freed
+    }
+
+    async fn climb(&self) -> Option<Freed> {
+        let step = || Instant::now() + STEP;
+        let deadline = step();
+        // Also when we know of none: the event may have been lost. Without one it is refused at once.
+        if self.call(HandleJavaScriptDialogParams::new(false), deadline).await.is_ok() {
+            if let Some(dialog) = self.state().dialog.take() {
+                self.inner.notices.add(Notice::DialogDismissed(dialog));
+            }
+            if self.answers(deadline).await {
+                return Some(Freed::Dialog);
+            }
+        }
+        let deadline = step();
+        // A page that is already free may refuse; one that is stuck may not answer. The probe tells.
+        let _refused = self.call(TerminateExecutionParams::default(), deadline).await;
+        if self.answers(deadline).await {
+            return Some(Freed::Script);
+        }
+        let deadline = step();
+        let _refused = self.call(StopLoadingParams::default(), deadline).await;
+        if self.answers(deadline).await {
+            return Some(Freed::Loading);
+        }
+        let deadline = step();
+        let _refused = self.call(NavigateParams::new("about:blank"), deadline).await;
+        self.answers(deadline).await.then_some(Freed::Blank)
     }
 
     /// Closes the page for good, whatever it is doing: a dialog or a loop does not keep it open.
-    pub async fn close(&self, deadline: Instant) {
+    pub async fn close(&self) {
         let close = CloseTargetParams::new(self.inner.target_id.clone());
         // It may have gone already.
-        let _already_closed = self.inner.session.connection().browser().call(close, deadline).await;
+        let _already_closed = self.inner.session.connection().browser().call(close, Instant::now() + STEP).await;
+    }
+
+    /// How often the page has crashed, as of now.
+    pub async fn crashes(&self) -> u64 {
+        self.synced().await;
+        self.state().crashes
+    }
+
+    /// Waits until the page has crashed more than `before` times, and says how.
+    pub async fn crashed_since(&self, before: u64) -> Failure {
+        let mut changes = self.inner.changed.subscribe();
+        while self.state().crashes <= before {
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+        self.crash_failure().await
+    }
+
+    /// Whether the page's renderer is dead. A navigation revives it.
+    pub fn is_crashed(&self) -> bool {
+        self.inner.session.state() == SessionState::Crashed
+    }
+
+    /// What a call fails with because of the page's last crash.
+    pub async fn crash_failure(&self) -> Failure {
+        self.until(Instant::now() + WORD, |state| state.crash.is_some()).await;
+        let crash = self.state().crash.clone();
+        Failure::page_crashed(crash.is_some_and(|Crash { status, code }| status == "oom" || code == TRAP))
     }
 
     /// Whether the page was closed, by itself or with its opener: nothing can be done with it any more.

@@ -126,10 +126,13 @@ impl Composer<'_> {
         if let Some(depth) = self.options.depth {
             wanted["depth"] = depth.into();
         }
-        let expression = format!(
+        let look = format!(
             "(shot => ({{ ...shot, url: location.href.slice(0, {MAX_URL}), title: String(document.title).slice(0, {MAX_TITLE}) }}))({})",
             call("snapshot", &[wanted])
         );
+        // A document that has just been loaded may still have to focus what asks for it.
+        let main = self.page.state().main_world().is_some_and(|main| main.context == world.context);
+        let expression = if main { format!("{}.then(() => {look})", call("arrived", &[])) } else { look };
         let shot: FrameShot = world.value(expression, self.deadline).await?;
         // An empty document has no refs and takes no number.
         if !shot.text.is_empty() {
@@ -165,15 +168,24 @@ impl Composer<'_> {
         let node = world.session.call(describe, self.deadline).await?.node;
         let Some(frame) = node.frame_id.map(|id| id.inner().clone()) else { return Ok(String::new()) };
         let wait = self.deadline.min(Instant::now() + FRAME_WAIT);
-        self.page.until(wait, |state| state.world_in(&frame).is_some()).await;
-        let child = {
-            let mut state = self.page.state();
-            state.owned_by(&frame, &hole.r#ref);
-            state.world_in(&frame).cloned()
-        };
-        let Some(child) = child else { return Ok(String::new()) };
-        let shot = self.frame(&child, None).await?;
-        Ok(self.fill(&child, shot.text, shot.frames, depth).await)
+        // A frame that reloads itself may replace its document in the middle.
+        for _ in 0..ATTEMPTS {
+            self.page.until(wait, |state| state.world_in(&frame).is_some()).await;
+            let child = {
+                let mut state = self.page.state();
+                state.owned_by(&frame, &hole.r#ref);
+                state.world_in(&frame).cloned()
+            };
+            let Some(child) = child else { break };
+            match self.frame(&child, None).await {
+                Err(failure) if failure.is_stale_document() => {}
+                shot => {
+                    let shot = shot?;
+                    return Ok(self.fill(&child, shot.text, shot.frames, depth).await);
+                }
+            }
+        }
+        Ok(String::new())
     }
 }
 

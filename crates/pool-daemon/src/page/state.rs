@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 
 use browserfleet_cdp::Session;
+use tokio::time::Instant;
+
+use super::pace::Pace;
 
 /// The isolated world of one document, where our scripts live.
 #[derive(Clone, Debug)]
@@ -29,6 +32,8 @@ pub(super) struct Frame {
     pub(super) parent: Option<String>,
     /// The ref of the iframe element in the parent's document, once a snapshot has shown it.
     pub(super) owner: Option<String>,
+    /// How many documents it has had.
+    pub(super) commits: u64,
 }
 
 /// The main frame's document.
@@ -71,6 +76,34 @@ const MAX_REQUESTS: usize = 1000;
 /// Beyond this, a page's further frames are not driven: a page may not exhaust the daemon.
 const MAX_FRAMES: usize = 200;
 
+/// Most characters that are kept of what a page chooses freely.
+const MAX_URL: usize = 4_000;
+const MAX_MESSAGE: usize = 2_000;
+const MAX_STATUS: usize = 100;
+
+/// A frame with more documents than this within one of the page's is reloading itself.
+const RELOADS: u64 = 5;
+
+/// What has to be done about a dialog that has opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It stays until the agent answers it.
+    Stays,
+    /// It is dismissed at once.
+    Dismiss,
+    /// A page may not keep anybody from leaving it.
+    Leave,
+}
+
+/// How a page crashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Crash {
+    /// Chromium's word: killed, crashed, oom, …
+    pub(super) status: String,
+    /// The signal, or the exit code.
+    pub(super) code: i64,
+}
+
 impl Requests {
     pub(super) fn start(&mut self, id: String) {
         self.started += 1;
@@ -100,6 +133,13 @@ pub(super) struct PageState {
     pub(super) dialog: Option<Dialog>,
     /// How many dialogs have been opened.
     pub(super) dialogs: u64,
+    pace: Pace,
+    /// The page is being freed: no dialog may stop it.
+    pub(super) dismissing: bool,
+    /// How often the page has crashed.
+    pub(super) crashes: u64,
+    /// How it did the last time, once the browser has said so.
+    pub(super) crash: Option<Crash>,
     /// Whether the main frame is on its way to another document.
     pub(super) navigating: bool,
     /// The viewport, in CSS pixels.
@@ -196,14 +236,47 @@ impl PageState {
     /// The renderer is dead: nothing of the page goes on.
     pub(super) fn crashed(&mut self, session: Option<&str>) {
         self.worlds_cleared(session);
-        self.dialog = None;
+        self.crashes += 1;
+        self.crash = None;
+        self.dialog_closed(Instant::now());
         self.requests = Requests { started: self.requests.started, ..Requests::default() };
         self.navigating = false;
     }
 
-    pub(super) fn dialog_opened(&mut self, dialog: Dialog) {
-        self.dialog = Some(dialog);
+    /// A dialog has opened and stops the page.
+    pub(super) fn dialog_opened(&mut self, dialog: Dialog, now: Instant) -> Verdict {
         self.dialogs += 1;
+        let storm = self.pace.opened(now);
+        if dialog.kind == "beforeunload" {
+            return Verdict::Leave;
+        }
+        if storm || self.dismissing {
+            return Verdict::Dismiss;
+        }
+        self.dialog = Some(Dialog { message: cut(dialog.message, MAX_MESSAGE), ..dialog });
+        Verdict::Stays
+    }
+
+    pub(super) fn dialog_closed(&mut self, now: Instant) {
+        self.pace.closed(now);
+        self.dialog = None;
+    }
+
+    /// Events were lost: what only they could end is over.
+    pub(super) fn lagged(&mut self) {
+        self.requests = Requests { started: self.requests.started, ..Requests::default() };
+        self.navigating = false;
+    }
+
+    /// The frames there are in the page's own process: no other is left, but for those that have a session of their own.
+    pub(super) fn only_frames(&mut self, present: &[String], session: Option<&str>) {
+        let elsewhere = |frame: &Frame| frame.world.as_ref().is_some_and(|world| world.session.id() != session);
+        self.frames.retain(|id, frame| present.contains(id) || elsewhere(frame));
+    }
+
+    /// Whether some frame reloads itself so often that the page will never be loaded.
+    pub(super) fn is_restless(&self) -> bool {
+        self.frames.values().any(|frame| frame.commits > RELOADS)
     }
 
     /// A document was committed in a frame.
@@ -219,16 +292,18 @@ impl PageState {
             }
             self.navigating = false;
             frame.clone_into(&mut self.main_frame);
-            self.document.url = url;
+            self.document.url = cut(url, MAX_URL);
         }
         if self.frames.len() < MAX_FRAMES || self.frames.contains_key(frame) {
             let known = self.frames.entry(frame.to_owned()).or_default();
+            known.commits += u64::from(parent.is_some());
             known.parent = parent;
         }
     }
 
     /// The response of the main document comes before its commit; it is kept under the new loader.
     pub(super) fn document_response(&mut self, loader: &str, status: i64, text: String) {
+        let text = cut(text, MAX_STATUS);
         if self.document.loader == loader {
             self.document.status = Some((status, text));
         } else {
@@ -260,4 +335,12 @@ impl PageState {
     pub(super) fn frame_where(&self, condition: impl Fn(&World) -> bool) -> Option<&Frame> {
         self.frames.values().find(|frame| frame.world.as_ref().is_some_and(&condition))
     }
+}
+
+/// At most `most` characters of a text.
+pub(super) fn cut(mut text: String, most: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(most) {
+        text.truncate(end);
+    }
+    text
 }

@@ -80,6 +80,70 @@ impl NavigationAsked {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DownloadBegins {
+    pub(super) frame_id: String,
+    #[serde(default)]
+    pub(super) suggested_filename: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TargetCreated {
+    pub(super) target_info: TargetInfo,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Targets {
+    pub(super) target_infos: Vec<TargetInfo>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TargetInfo {
+    pub(super) target_id: String,
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    /// The page that opened it, even if it may not know.
+    pub(super) opener_id: Option<String>,
+    #[serde(default)]
+    pub(super) browser_context_id: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TargetOnly {
+    pub(super) target_id: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TargetCrashed {
+    pub(super) target_id: String,
+    /// killed, crashed, oom, …
+    #[serde(default)]
+    pub(super) status: String,
+    /// The signal, or the exit code.
+    #[serde(default)]
+    pub(super) error_code: i64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct FrameTree {
+    pub(super) frame_tree: FrameBranch,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct FrameBranch {
+    pub(super) frame: FrameInfo,
+    #[serde(default)]
+    pub(super) child_frames: Vec<FrameBranch>,
+}
+
+#[derive(Debug, Deserialize)]
 pub(super) struct DialogOpening {
     #[serde(rename = "type")]
     pub(super) kind: String,

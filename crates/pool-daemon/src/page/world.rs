@@ -15,7 +15,7 @@ use super::{
 use crate::failure::Failure;
 
 /// The scripts, as one function: nothing of them is visible but the object they publish.
-pub(super) fn script() -> String {
+pub fn script() -> String {
     const PARTS: [&str; 5] = [
         include_str!("inject/dom.js"),
         include_str!("inject/aria.js"),

@@ -1,11 +1,15 @@
-//! What happens: one task owns the pool's state, feeds it events and carries out its actions.
+//! What happens: one task owns the pool's state, feeds it events and has its actions carried out ([`super::hands`]).
 //!
-//! Page work never runs here, and nothing here waits for a browser: launches, endings and watches are tasks of their own
-//! that report back as events.
+//! Page work never runs here, and nothing here waits for a browser: launches, openings, endings and watches are tasks of
+//! their own that report back as events.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
-use browserfleet_common::{ids, lifecycle::Tasks};
+use browserfleet_common::{ids, lifecycle::Tasks, metrics::metrics};
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, watch},
@@ -13,10 +17,11 @@ use tokio::{
 };
 
 use super::{
-    Browser, Launcher,
-    handle::{Caller, Command, Handle, Identity, Listed, Place},
+    Launcher,
+    browser::{Browser, Death, Ready},
+    handle::{Caller, Command, Handle, Identity, Listed},
     lease::{Leased, Registry},
-    model::{Action, Event, LeaseRef, Limits, Ticket},
+    model::{Action, BrowserRef, Counts, Event, LeaseRef, Limits, Pressure, Term, Ticket},
     state::State,
 };
 
@@ -25,29 +30,47 @@ const COMMANDS: usize = 256;
 
 /// What tasks report back.
 #[derive(Debug)]
-enum Report {
-    Launched { slot: usize, generation: u64, browser: Arc<Browser> },
-    LaunchFailed { slot: usize, generation: u64, reason: String },
-    Died { slot: usize, generation: u64, reason: String },
-    Ended { slot: usize, generation: u64 },
+pub(super) enum Report {
+    Launched { at: BrowserRef, browser: Arc<Browser> },
+    LaunchFailed { at: BrowserRef, reason: String },
+    Opened { lease: LeaseRef, ready: Ready },
+    OpenFailed { lease: LeaseRef, reason: String },
+    Closed { at: BrowserRef },
+    CloseFailed { at: BrowserRef },
+    Died { at: BrowserRef, death: Death },
+    Ended { at: BrowserRef },
+    EndFailed { at: BrowserRef },
+}
+
+/// The callers of a lease whose browser context is being opened.
+#[derive(Debug, Default)]
+pub(super) struct Opening {
+    pub(super) callers: Vec<Ticket>,
+    /// The lease has ended meanwhile: the context is closed as soon as it is there.
+    pub(super) ended: bool,
 }
 
 /// The task's own data.
 pub struct Driver {
-    state: State,
-    launcher: Arc<dyn Launcher>,
-    tasks: Tasks,
-    identity: Arc<Identity>,
-    registry: Arc<Registry>,
-    browsers: HashMap<usize, Arc<Browser>>,
-    callers: HashMap<Ticket, Caller>,
+    pub(super) state: State,
+    pub(super) limits: Arc<Limits>,
+    pub(super) launcher: Arc<dyn Launcher>,
+    pub(super) tasks: Tasks,
+    pub(super) identity: Arc<Identity>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) browsers: HashMap<BrowserRef, Arc<Browser>>,
+    pub(super) callers: HashMap<Ticket, Caller>,
+    pub(super) opening: HashMap<LeaseRef, Opening>,
+    /// Leases that have just ended, until their contexts are closed or their browsers ended. Empty between two steps.
+    pub(super) ended: HashMap<LeaseRef, Arc<Leased>>,
     next_ticket: u64,
     /// Resolves with the ticket of a caller that went away.
     departures: FuturesUnordered<BoxFuture<'static, Ticket>>,
     commands: mpsc::Receiver<Command>,
     reports: mpsc::Receiver<Report>,
-    reporter: mpsc::Sender<Report>,
-    counts: watch::Sender<super::model::Counts>,
+    pub(super) reporter: mpsc::Sender<Report>,
+    pressure: watch::Receiver<Pressure>,
+    counts: watch::Sender<Counts>,
 }
 
 impl std::fmt::Debug for Driver {
@@ -57,34 +80,45 @@ impl std::fmt::Debug for Driver {
 }
 
 /// Starts the pool. Its driver runs as a task of `tasks` until a drain has finished.
-pub fn start(limits: Limits, pool_id: String, launcher: Arc<dyn Launcher>, tasks: &Tasks) -> Handle {
+pub fn start(
+    limits: Limits,
+    pool_id: String,
+    launcher: Arc<dyn Launcher>,
+    pressure: watch::Receiver<Pressure>,
+    tasks: &Tasks,
+) -> Handle {
     let (command_sender, commands) = mpsc::channel(COMMANDS);
-    // Each slot has at most a launch, a death and an ending under way.
-    let (reporter, reports) = mpsc::channel(3 * limits.max_browsers);
-    let (counts, counts_watch) = watch::channel(super::model::Counts::default());
+    // Each browser has at most a launch, a death and an ending under way, and each of its contexts an opening or a closing.
+    let (reporter, reports) = mpsc::channel((3 + limits.contexts_per_browser) * limits.max_browsers);
+    let (counts, counts_watch) = watch::channel(Counts::default());
     let identity = Arc::new(Identity { pool_id, incarnation: ids::random_hex() });
     let registry = Arc::new(Registry::default());
+    let limits = Arc::new(limits);
     let handle = Handle {
         commands: command_sender,
         registry: Arc::clone(&registry),
         counts: counts_watch,
         identity: Arc::clone(&identity),
         started: Instant::now(),
-        max_browsers: limits.max_browsers,
+        limits: Arc::clone(&limits),
     };
     let driver = Driver {
-        state: State::new(limits),
+        state: State::new(Limits::clone(&limits)),
+        limits,
         launcher,
         tasks: tasks.clone(),
         identity,
         registry,
         browsers: HashMap::new(),
         callers: HashMap::new(),
+        opening: HashMap::new(),
+        ended: HashMap::new(),
         next_ticket: 1,
         departures: FuturesUnordered::new(),
         commands,
         reports,
         reporter,
+        pressure,
         counts,
     };
     tasks.spawn("pool.driver", driver.run());
@@ -94,13 +128,19 @@ pub fn start(limits: Limits, pool_id: String, launcher: Arc<dyn Launcher>, tasks
 impl Driver {
     async fn run(mut self) {
         self.step(Event::Tick);
+        let mut watches_pressure = true;
         while !self.state.is_drained() {
-            let deadline = self.state.next_deadline();
+            let deadline = self.state.next_deadline(Instant::now());
             tokio::select! {
                 // Facts before questions: an answer should know that a browser has just died.
                 biased;
                 Some(report) = self.reports.recv() => self.report(report),
                 Some(ticket) = self.departures.next() => self.depart(ticket),
+                changed = self.pressure.changed(), if watches_pressure => {
+                    watches_pressure = changed.is_ok();
+                    let pressure = self.pressure.borrow_and_update().clone();
+                    self.step(Event::Pressure(pressure));
+                }
                 Some(command) = self.commands.recv() => self.command(command),
                 () = at(deadline) => {
                     self.note_activity();
@@ -113,19 +153,40 @@ impl Driver {
 
     fn report(&mut self, report: Report) {
         match report {
-            Report::Launched { slot, generation, browser } => {
-                self.watch(slot, generation, &browser);
-                self.browsers.insert(slot, browser);
-                self.step(Event::Launched { slot, generation });
+            Report::Launched { at, browser } => {
+                metrics().launches.add("ok");
+                self.watch(at, &browser);
+                self.browsers.insert(at, browser);
+                self.step(Event::Launched { at });
             }
-            Report::LaunchFailed { slot, generation, reason } => {
-                tracing::warn!(slot, generation, reason, "browser did not start");
-                self.step(Event::LaunchFailed { slot, generation, reason });
+            Report::LaunchFailed { at, reason } => {
+                metrics().launches.add("failed");
+                tracing::warn!(slot = at.slot, generation = at.generation, reason, "browser did not start");
+                self.step(Event::LaunchFailed { at, reason });
             }
-            Report::Died { slot, generation, reason } => self.step(Event::Died { slot, generation, reason }),
-            Report::Ended { slot, generation } => {
-                self.browsers.remove(&slot);
-                self.step(Event::Ended { slot, generation });
+            Report::Opened { lease, ready } => self.opened(lease, ready),
+            Report::OpenFailed { lease, reason } => self.open_failed(lease, reason),
+            Report::Closed { at } => {
+                let memory = self.browsers.get(&at).map_or(0, |browser| browser.tree.memory());
+                self.step(Event::Closed { at, memory });
+            }
+            Report::CloseFailed { at } => self.step(Event::CloseFailed { at }),
+            Report::Died { at, death } => {
+                if self.state.is_running(at) {
+                    metrics().deaths.add(death.code.name());
+                    tracing::warn!(slot = at.slot, code = death.code.name(), reason = death.reason, "browser died");
+                }
+                self.step(Event::Died { at, death });
+            }
+            Report::Ended { at } => {
+                metrics().ends.add("gone");
+                self.browsers.remove(&at);
+                self.step(Event::Ended { at });
+            }
+            Report::EndFailed { at } => {
+                metrics().ends.add("left");
+                self.browsers.remove(&at);
+                self.step(Event::EndFailed { at });
             }
         }
     }
@@ -145,7 +206,10 @@ impl Driver {
             }
             Command::Renew { at, ttl, reply } => {
                 self.step(Event::Renew { lease: at, ttl });
-                let left = self.state.lease(at).map(|lease| self.left(lease));
+                let left = self.state.lease(at).map(|lease| self.left(&lease.term));
+                if let (Some(leased), Some(lease)) = (self.registry.at(at), self.state.lease(at)) {
+                    leased.renewed(lease.term);
+                }
                 // A caller that went away needs no answer, here and below.
                 let _caller_gone = reply.send(left);
             }
@@ -158,7 +222,7 @@ impl Driver {
                 let _caller_gone = reply.send(self.list());
             }
             Command::Drain { deadline, reply } => {
-                let running = self.state.counts().leased;
+                let running = self.state.counts().leases;
                 self.step(Event::Drain { deadline });
                 let _caller_gone = reply.send(running);
             }
@@ -175,118 +239,64 @@ impl Driver {
     fn note_activity(&mut self) {
         for leased in self.registry.all() {
             if let Some(at) = leased.last_used() {
-                let actions = self.state.on(Event::Used { lease: leased.at, at }, Instant::now());
-                self.carry_out(actions);
+                self.step(Event::Used { lease: leased.at, at });
             }
         }
     }
 
-    fn step(&mut self, event: Event) {
-        let actions = self.state.on(event, Instant::now());
-        self.carry_out(actions);
-        self.counts.send_if_modified(|counts| {
-            let now = self.state.counts();
-            std::mem::replace(counts, now) != now
-        });
+    /// Feeds an event to the state and has everything done that follows from it.
+    pub(super) fn step(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            let actions = self.state.on(event, Instant::now());
+            self.carry_out(actions, &mut events);
+        }
+        self.publish();
     }
 
-    fn carry_out(&mut self, actions: Vec<Action>) {
+    fn carry_out(&mut self, actions: Vec<Action>, events: &mut VecDeque<Event>) {
+        let mut granted: Vec<(LeaseRef, Vec<Ticket>)> = Vec::new();
         for action in actions {
             match action {
-                Action::Launch { slot, generation } => self.launch(slot, generation),
-                Action::End { slot, generation } => self.end(slot, generation),
-                Action::Grant { ticket, lease } => self.grant(ticket, lease),
-                Action::Refuse { ticket, refusal } => {
-                    if let Some(caller) = self.callers.remove(&ticket) {
-                        let _caller_gone = caller.outcome.send(Err(refusal));
-                    }
-                }
-                Action::Queued { ticket, position, depth } => {
-                    if let Some(caller) = self.callers.get(&ticket) {
-                        caller.place.send_replace(Place { position, depth });
-                    }
-                }
-                Action::Revoke { lease, reason } => self.revoke(lease, &reason),
+                Action::Launch { at } => self.launch(at),
+                Action::End { at } => self.end(at),
+                Action::Grant { ticket, lease } => match granted.iter_mut().find(|(other, _)| *other == lease) {
+                    Some((_, tickets)) => tickets.push(ticket),
+                    None => granted.push((lease, vec![ticket])),
+                },
+                Action::Refuse { ticket, refusal } => self.refuse(ticket, refusal),
+                Action::Queued { ticket, position, depth } => self.tell(ticket, position, depth),
+                Action::Revoke { lease, death } => self.revoke(lease, &death),
+                Action::Close { lease } => self.close(lease),
             }
+        }
+        self.ended.clear();
+        for (lease, tickets) in granted {
+            events.extend(self.grant(lease, tickets));
         }
     }
 
-    fn launch(&self, slot: usize, generation: u64) {
-        let (launcher, reporter) = (Arc::clone(&self.launcher), self.reporter.clone());
-        self.tasks.spawn("pool.launch", async move {
-            let report = match launcher.launch(slot).await {
-                Ok(browser) => Report::Launched { slot, generation, browser },
-                Err(error) => Report::LaunchFailed { slot, generation, reason: error.to_string() },
-            };
-            // Nobody listens any more only when the driver is gone, and then nobody may keep a browser.
-            if let Err(mpsc::error::SendError(Report::Launched { browser, .. })) = reporter.send(report).await {
-                browser.tree.end().await;
+    fn publish(&self) {
+        let now = self.state.counts();
+        self.counts.send_if_modified(|counts| {
+            if *counts == now {
+                return false;
             }
-        });
-    }
-
-    fn watch(&self, slot: usize, generation: u64, browser: &Arc<Browser>) {
-        let (browser, reporter) = (Arc::clone(browser), self.reporter.clone());
-        self.tasks.spawn("pool.watch", async move {
-            let reason = browser.died().await.reason;
-            // The driver being gone means that the browser was ended on purpose.
-            let _driver_gone = reporter.send(Report::Died { slot, generation, reason }).await;
-        });
-    }
-
-    fn end(&self, slot: usize, generation: u64) {
-        let Some(browser) = self.browsers.get(&slot).cloned() else {
-            debug_assert!(false, "a slot that is ended has a browser");
-            return;
-        };
-        let reporter = self.reporter.clone();
-        self.tasks.spawn("pool.end", async move {
-            let left = browser.tree.end().await;
-            if left > 0 {
-                // The slot stays taken: its user id may still run something. Better one browser less than a shared one.
-                tracing::error!(slot, left, pid = browser.tree.pid(), "processes of a browser could not be ended");
-                return;
+            let states = [
+                ("starting", now.starting),
+                ("idle", now.idle),
+                ("leased", now.leased),
+                ("draining", now.retiring),
+                ("killing", now.killing),
+                ("poisoned", now.poisoned),
+            ];
+            for (state, count) in states {
+                metrics().browsers.set(state, count);
             }
-            let _driver_gone = reporter.send(Report::Ended { slot, generation }).await;
+            metrics().queue.set("waiting", now.queued);
+            *counts = now;
+            true
         });
-    }
-
-    fn grant(&mut self, ticket: Ticket, at: LeaseRef) {
-        let leased = self.registry.at(at).or_else(|| self.new_lease(at));
-        let (Some(caller), Some(leased)) = (self.callers.remove(&ticket), leased) else {
-            debug_assert!(false, "a granted ticket has a caller and a browser");
-            return;
-        };
-        // A caller that left a moment ago leaves a lease that stays unbound and is taken back soon. Ending it here could
-        // take it from another front end that asked for the same session.
-        let _caller_gone = caller.outcome.send(Ok(leased));
-    }
-
-    fn new_lease(&self, at: LeaseRef) -> Option<Arc<Leased>> {
-        let key = self.state.lease(at)?.key.clone();
-        let browser = Arc::clone(self.browsers.get(&at.slot)?);
-        let ready = browser.take_ready()?;
-        let Identity { pool_id, incarnation } = &*self.identity;
-        let token = format!("{pool_id}/{incarnation}/{}/{}", at.slot, at.generation);
-        let lease_id = uuid::Uuid::new_v4().to_string();
-        tracing::info!(
-            lease = lease_id,
-            slot = at.slot,
-            principal = ids::digest(&key.principal),
-            session = ids::digest(&key.session),
-            "lease granted"
-        );
-        let leased = Arc::new(Leased::new(lease_id, token, at, key, browser, ready));
-        self.registry.insert(Arc::clone(&leased));
-        Some(leased)
-    }
-
-    fn revoke(&self, at: LeaseRef, reason: &str) {
-        if let Some(leased) = self.registry.at(at) {
-            self.registry.remove(&leased.lease_id, reason);
-            leased.end(reason);
-            tracing::info!(lease = leased.lease_id, slot = at.slot, reason, "lease ended");
-        }
     }
 
     fn list(&self) -> Vec<Listed> {
@@ -296,17 +306,34 @@ impl Driver {
             .filter_map(|(at, lease)| {
                 Some(Listed {
                     leased: self.registry.at(at)?,
-                    bound: lease.bound,
-                    age: now.duration_since(lease.granted),
-                    idle: now.duration_since(lease.used),
-                    expires_in: self.left(lease),
+                    bound: lease.term.bound,
+                    age: now.duration_since(lease.term.granted),
+                    idle: now.duration_since(lease.term.used),
+                    expires_in: self.left(&lease.term),
                 })
             })
             .collect()
     }
 
-    fn left(&self, lease: &super::model::Lease) -> Duration {
-        lease.expires(self.state.limits()).duration_since(Instant::now())
+    fn left(&self, term: &Term) -> Duration {
+        term.expires(&self.limits).saturating_duration_since(Instant::now())
+    }
+
+    /// A granted lease that its callers may have: registered, so that calls are let in.
+    pub(super) fn register(&mut self, at: LeaseRef, ready: Ready) -> Option<Arc<Leased>> {
+        let lease = self.state.lease(at)?;
+        let browser = Arc::clone(self.browsers.get(&at.browser)?);
+        let leased = Arc::new(Leased::new(&self.identity, at, lease, browser, ready, Arc::clone(&self.limits)));
+        metrics().grants.add(if self.limits.contexts_per_browser > 1 { "context" } else { "process" });
+        tracing::info!(
+            lease = leased.lease_id,
+            slot = at.browser.slot,
+            principal = ids::digest(&leased.key.principal),
+            session = ids::digest(&leased.key.session),
+            "lease granted"
+        );
+        self.registry.insert(Arc::clone(&leased));
+        Some(leased)
     }
 }
 
@@ -317,3 +344,7 @@ async fn at(deadline: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;

@@ -11,7 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     lease::{Leased, Registry},
-    model::{Counts, Key, LeaseRef, Refusal},
+    model::{Counts, Key, LeaseRef, Limits, Refusal},
 };
 
 /// Who this pool is.
@@ -67,6 +67,14 @@ pub struct Acquisition {
     _gone: DropGuard,
 }
 
+impl Acquisition {
+    /// Waits for the answer, whatever the place in the queue.
+    pub async fn outcome(self) -> Result<Arc<Leased>, Refusal> {
+        let Self { outcome, _gone, .. } = self;
+        outcome.await.unwrap_or_else(|_driver_gone| Err(stopped()))
+    }
+}
+
 /// What everybody but the driver holds of the pool.
 #[derive(Clone, Debug)]
 pub struct Handle {
@@ -75,7 +83,7 @@ pub struct Handle {
     pub(super) counts: watch::Receiver<Counts>,
     pub(super) identity: Arc<Identity>,
     pub(super) started: Instant,
-    pub(super) max_browsers: usize,
+    pub(super) limits: Arc<Limits>,
 }
 
 impl Handle {
@@ -125,7 +133,7 @@ impl Handle {
 
     /// How many browsers are in which state, now.
     pub fn counts(&self) -> Counts {
-        *self.counts.borrow()
+        self.counts.borrow().clone()
     }
 
     /// The counts as they change, for those who wait for a state.
@@ -141,8 +149,8 @@ impl Handle {
         self.started.elapsed()
     }
 
-    pub fn max_browsers(&self) -> usize {
-        self.max_browsers
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     async fn send(&self, command: Command) -> Result<(), Refusal> {

@@ -10,8 +10,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    browser::{Browser, Ready},
-    model::{Key, LeaseRef, Refusal},
+    browser::{Browser, Death, Ready},
+    handle::Identity,
+    model::{BrowserRef, Key, Lease, LeaseRef, Limits, Refusal, Term},
+    state::lease_lost,
 };
 use crate::workspace::Workspace;
 
@@ -22,61 +24,75 @@ const REMEMBERED: usize = 1024;
 #[derive(Debug)]
 pub struct Leased {
     pub lease_id: String,
-    /// pool id / incarnation / slot / generation. Unguessable through the incarnation, and never repeated.
+    /// pool id / incarnation / slot / generation . seat. Unguessable through the incarnation, and never repeated.
     pub token: String,
     pub at: LeaseRef,
     pub key: Key,
     pub browser: Arc<Browser>,
     pub workspace: Workspace,
+    limits: Arc<Limits>,
     activity: Mutex<Activity>,
     ended: CancellationToken,
-    reason: OnceLock<String>,
+    death: OnceLock<Death>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Activity {
     running: usize,
-    /// When the last call ended.
-    last: Option<Instant>,
+    /// As the driver knows it, with the calls it has not heard of yet.
+    term: Term,
 }
 
 impl Leased {
     pub(super) fn new(
-        lease_id: String,
-        token: String,
+        identity: &Identity,
         at: LeaseRef,
-        key: Key,
+        lease: &Lease,
         browser: Arc<Browser>,
         ready: Ready,
+        limits: Arc<Limits>,
     ) -> Self {
+        let Identity { pool_id, incarnation } = identity;
+        let LeaseRef { browser: BrowserRef { slot, generation }, seat } = at;
         Self {
-            lease_id,
-            token,
+            lease_id: uuid::Uuid::new_v4().to_string(),
+            token: format!("{pool_id}/{incarnation}/{slot}/{generation}.{seat}"),
             at,
-            key,
-            workspace: Workspace::new(ready),
+            key: lease.key.clone(),
             browser,
-            activity: Mutex::default(),
+            workspace: Workspace::new(ready),
+            limits,
+            activity: Mutex::new(Activity { running: 0, term: lease.term }),
             ended: CancellationToken::new(),
-            reason: OnceLock::new(),
+            death: OnceLock::new(),
         }
     }
 
-    /// Marks a call as running: the lease does not expire meanwhile.
-    pub fn enter(self: &Arc<Self>) -> Running {
-        lock(&self.activity).running += 1;
-        Running(Arc::clone(self))
+    /// Marks a call as running: the lease does not expire meanwhile. Refused when its time is over already, even if the
+    /// driver has not come to ending it: after a long pause of the whole process nothing may run on old time.
+    pub fn enter(self: &Arc<Self>) -> Result<Running, Refusal> {
+        let mut activity = lock(&self.activity);
+        if activity.running == 0 && activity.term.expires(&self.limits) <= Instant::now() {
+            return Err(lost(&lease_lost(activity.term.reason(&self.limits))));
+        }
+        activity.running += 1;
+        Ok(Running(Arc::clone(self)))
     }
 
     /// When the lease was last used, if it ever was; now, while a call runs.
     pub(super) fn last_used(&self) -> Option<Instant> {
         let activity = lock(&self.activity);
-        if activity.running > 0 { Some(Instant::now()) } else { activity.last }
+        if activity.running > 0 { Some(Instant::now()) } else { activity.term.bound.then_some(activity.term.used) }
     }
 
-    pub(super) fn end(&self, reason: &str) {
+    /// The session has confirmed the lease.
+    pub(super) fn renewed(&self, term: Term) {
+        lock(&self.activity).term = term;
+    }
+
+    pub(super) fn end(&self, death: &Death) {
         // The first reason is the cause; a later one follows from it.
-        let _already_ended = self.reason.set(reason.to_owned());
+        let _already_ended = self.death.set(death.clone());
         self.ended.cancel();
     }
 
@@ -85,9 +101,15 @@ impl Leased {
         &self.ended
     }
 
-    /// The refusal of a call under an ended lease; `None` while it lives.
+    /// The refusal of a call under an ended lease; `None` while it lives. A browser that took too much memory has a code
+    /// of its own here: the call that runs may be the cause, a later one is not.
     pub fn lost(&self) -> Option<Refusal> {
-        self.ended.is_cancelled().then(|| lost(self.reason.get().map_or("it has ended", String::as_str)))
+        let death = self.death.get().filter(|_| self.ended.is_cancelled())?;
+        let code = match death.code {
+            ErrorCode::BrowserOutOfMemory => death.code,
+            _ => ErrorCode::LeaseLost,
+        };
+        Some(Refusal { code, ..lost(death) })
     }
 }
 
@@ -99,7 +121,8 @@ impl Drop for Running {
     fn drop(&mut self) {
         let mut activity = lock(&self.0.activity);
         activity.running -= 1;
-        activity.last = Some(Instant::now());
+        activity.term.bound = true;
+        activity.term.used = Instant::now();
     }
 }
 
@@ -112,7 +135,7 @@ pub struct Registry {
 #[derive(Debug, Default)]
 struct Inner {
     live: HashMap<String, Arc<Leased>>,
-    ended: VecDeque<(String, String)>,
+    ended: VecDeque<(String, Death)>,
 }
 
 impl Registry {
@@ -122,10 +145,10 @@ impl Registry {
         match inner.live.get(lease_id) {
             Some(leased) if leased.token == token => Ok(Arc::clone(leased)),
             // A wrong token learns nothing about the lease.
-            Some(_) => Err(lost("it belongs to somebody else")),
+            Some(_) => Err(lost(&lease_lost("it belongs to somebody else"))),
             None => {
-                let reason = inner.ended.iter().rev().find(|(id, _)| id == lease_id).map(|(_, reason)| reason.as_str());
-                Err(lost(reason.unwrap_or("it is not known here")))
+                let death = inner.ended.iter().rev().find(|(id, _)| id == lease_id).map(|(_, death)| death.clone());
+                Err(lost(&death.unwrap_or_else(|| lease_lost("it is not known here"))))
             }
         }
     }
@@ -143,18 +166,18 @@ impl Registry {
         lock(&self.inner).live.values().find(|leased| leased.at == at).cloned()
     }
 
-    pub(super) fn remove(&self, lease_id: &str, reason: &str) {
+    pub(super) fn remove(&self, lease_id: &str, death: &Death) {
         let mut inner = lock(&self.inner);
         inner.live.remove(lease_id);
-        inner.ended.push_back((lease_id.to_owned(), reason.to_owned()));
+        inner.ended.push_back((lease_id.to_owned(), death.clone()));
         if inner.ended.len() > REMEMBERED {
             inner.ended.pop_front();
         }
     }
 }
 
-fn lost(reason: &str) -> Refusal {
-    Refusal::new(ErrorCode::LeaseLost, format!("the browser of this session is gone: {reason}"))
+fn lost(death: &Death) -> Refusal {
+    Refusal::new(ErrorCode::LeaseLost, format!("the browser of this session is gone: {}", death.reason))
 }
 
 /// Plain data behind a short lock: a panic while holding it leaves it whole.

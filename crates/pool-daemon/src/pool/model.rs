@@ -5,23 +5,67 @@ use std::time::Duration;
 use browserfleet_common::error_code::ErrorCode;
 use tokio::time::Instant;
 
+use super::browser::Death;
+
 /// What the pool may do.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Most browsers, counting those being started and ended.
     pub max_browsers: usize,
+    /// Leases one browser serves at a time. Above 1 each works in a browser context of its own, and only leases of one
+    /// principal share a browser: a context is not a border between tenants.
+    pub contexts_per_browser: usize,
     /// Browsers kept ready and unleased.
     pub min_warm: usize,
+    /// Launches that run at a time.
+    pub max_starting: usize,
+    /// After a grant, browsers are not started ahead of need for this long: the session's first page needs the processor
+    /// more than the next session does.
+    pub ahead_delay: Duration,
     /// Most callers waiting.
     pub max_queue: usize,
+    pub per_principal: PerPrincipal,
     /// An unleased browser above `min_warm` is ended after this.
     pub warm_ttl: Duration,
+    pub retirement: Retirement,
     /// A lease nobody confirmed is taken back after this.
     pub unbound_ttl: Duration,
-    /// After a failed launch the next one waits this long, doubled with each failure in a row…
+    /// No lease lives longer, whatever happens in it.
+    pub max_lifetime: Duration,
+    pub launching: Launching,
+}
+
+/// Bounds on what one principal has of the pool.
+#[derive(Clone, Copy, Debug)]
+pub struct PerPrincipal {
+    /// Leases, those waited for included.
+    pub max_leases: usize,
+    /// Callers waiting.
+    pub max_waiting: usize,
+}
+
+/// When a browser takes no further lease. One that is leased lives on until its leases have ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Retirement {
+    /// Since its launch. Each browser's own limit lies within a tenth of it, so that not all go at once.
+    pub max_age: Duration,
+    /// Leases it has served.
+    pub max_uses: u32,
+    /// Memory of all its processes, in bytes.
+    pub max_memory: u64,
+}
+
+/// How failing launches are answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Launching {
+    /// After a failure the next launch waits this long, doubled with each failure in a row…
     pub backoff: Duration,
     /// … up to this.
     pub max_backoff: Duration,
+    /// So many failures within `breaker_window` open the breaker: callers are refused instead of kept waiting, and one
+    /// launch at a time finds out whether the trouble is over.
+    pub breaker_failures: usize,
+    pub breaker_window: Duration,
 }
 
 /// Who a lease is for. A second request with the same key gets the same lease.
@@ -33,15 +77,22 @@ pub struct Key {
     pub birth: String,
 }
 
-/// A caller's place in the queue.
+/// A caller's request for a browser.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
 
-/// One lease, by the slot it holds and the generation of the browser in it. Never repeats.
+/// One browser: the slot it is in, and a number that no other browser of this daemon's life has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LeaseRef {
+pub struct BrowserRef {
     pub slot: usize,
     pub generation: u64,
+}
+
+/// One lease: the browser it is in, and the how-manieth of that browser's leases it is. Never repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LeaseRef {
+    pub browser: BrowserRef,
+    pub seat: u32,
 }
 
 /// What the machine is short of; each is a clause for people, such as "memory: 93 % of 4.0 GiB are in use".
@@ -58,20 +109,32 @@ pub enum Event {
     Acquire { ticket: Ticket, key: Key, ttl: Duration, deadline: Instant },
     /// The caller behind a ticket went away.
     Abandon { ticket: Ticket },
+    /// A lease was granted to callers who had all gone away: nobody knows of it, and nothing has touched its browser.
+    Undelivered { lease: LeaseRef },
     /// A launch succeeded.
-    Launched { slot: usize, generation: u64 },
+    Launched { at: BrowserRef },
     /// A launch failed, and nothing of it is left.
-    LaunchFailed { slot: usize, generation: u64, reason: String },
+    LaunchFailed { at: BrowserRef, reason: String },
     /// The session confirmed the lease, perhaps with a new time to live.
     Renew { lease: LeaseRef, ttl: Option<Duration> },
     /// The lease was used at this time.
     Used { lease: LeaseRef, at: Instant },
     /// The session gives the lease back.
     Release { lease: LeaseRef },
+    /// A granted lease could not be given its browser context.
+    OpenFailed { lease: LeaseRef, reason: String },
+    /// The browser context of an ended lease is gone. `memory`: of the browser, in bytes, 0 when unknown.
+    Closed { at: BrowserRef, memory: u64 },
+    /// The browser context of an ended lease could not be closed.
+    CloseFailed { at: BrowserRef },
     /// A browser died by itself.
-    Died { slot: usize, generation: u64, reason: String },
+    Died { at: BrowserRef, death: Death },
     /// The browser that was being ended is verified gone.
-    Ended { slot: usize, generation: u64 },
+    Ended { at: BrowserRef },
+    /// The browser that was being ended is not gone: its slot may still run something.
+    EndFailed { at: BrowserRef },
+    /// What the machine is short of has changed.
+    Pressure(Pressure),
     /// No new leases; those still running at `deadline` are ended.
     Drain { deadline: Instant },
     /// Time has passed.
@@ -81,14 +144,13 @@ pub enum Event {
 /// Something to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Start a browser.
     Launch {
-        slot: usize,
-        generation: u64,
+        at: BrowserRef,
     },
     /// End the browser and everything of it.
     End {
-        slot: usize,
-        generation: u64,
+        at: BrowserRef,
     },
     /// The caller gets this lease. Several callers of one key get the same.
     Grant {
@@ -105,10 +167,14 @@ pub enum Action {
         position: usize,
         depth: usize,
     },
-    /// The lease is over; `End` of its browser follows.
+    /// The lease is over: no call may use it any more. `Close` or `End` follows.
     Revoke {
         lease: LeaseRef,
-        reason: String,
+        death: Death,
+    },
+    /// Close the browser context of an ended lease; its browser goes on.
+    Close {
+        lease: LeaseRef,
     },
 }
 
@@ -132,32 +198,71 @@ impl Refusal {
     }
 }
 
-/// A lease as the decisions see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lease {
-    pub key: Key,
+/// The life of a lease in time. All of it is the monotonic clock's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
     pub granted: Instant,
     /// Last renewal or call.
     pub used: Instant,
+    /// How long it lives without either.
     pub ttl: Duration,
     /// Whether the session has confirmed it.
     pub bound: bool,
 }
 
-impl Lease {
+impl Term {
+    pub fn new(granted: Instant, ttl: Duration) -> Self {
+        Self { granted, used: granted, ttl, bound: false }
+    }
+
     /// When it ends if nothing happens.
     pub fn expires(&self, limits: &Limits) -> Instant {
-        if self.bound { self.used + self.ttl } else { self.granted + limits.unbound_ttl }
+        let idle = if self.bound { self.used + self.ttl } else { self.granted + limits.unbound_ttl };
+        idle.min(self.granted + limits.max_lifetime)
+    }
+
+    /// Why it ends then.
+    pub fn reason(&self, limits: &Limits) -> &'static str {
+        if self.expires(limits) == self.granted + limits.max_lifetime {
+            "the session has reached its longest lifetime"
+        } else if self.bound {
+            "the session was idle too long"
+        } else {
+            "the lease was not confirmed in time"
+        }
     }
 }
 
-/// Counts for operators.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A lease as the decisions see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    pub key: Key,
+    pub term: Term,
+}
+
+/// Counts for operators and for those who choose among daemons.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub starting: usize,
     pub idle: usize,
+    /// Browsers that serve at least one lease and take more if they may.
     pub leased: usize,
-    pub ending: usize,
+    /// Browsers that serve their last leases.
+    pub retiring: usize,
+    pub killing: usize,
+    /// Slots out of use until the daemon restarts, because something in them could not be ended or accounted for.
+    pub poisoned: usize,
+    pub leases: usize,
     pub queued: usize,
     pub draining: bool,
+    /// Why browsers cannot be started at present.
+    pub broken: Option<String>,
+    pub pressure: Pressure,
+}
+
+impl Counts {
+    /// Why a newcomer gets no browser here, even by waiting.
+    pub fn unavailable(&self) -> Option<&str> {
+        if self.draining { Some("it is shutting down") } else { self.broken.as_deref().filter(|_| self.idle == 0) }
+    }
 }

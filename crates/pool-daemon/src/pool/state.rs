@@ -1,67 +1,54 @@
 //! What is allowed: the pool's decisions as plain data. No lock, no clock, no I/O.
 //!
 //! [`State::on`] takes an event and the time and answers with the actions to take; [`crate::pool::driver`] takes them.
-//! Invariants (checked by [`State::check`] in tests and debug builds): a slot has at most one lease; a lease has one
-//! session; starting + idle + leased + ending never exceeds `max_browsers`; a generation is never used twice.
+//! Who is let in and served is in [`super::admission`], which browsers are started and ended for it in [`super::supply`].
+//! The invariants are in [`super::audit`]; they are checked after every event, in production too, and a slot that breaks
+//! one is poisoned: its browser is ended and the slot stays out of use.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
-use browserfleet_common::error_code::ErrorCode;
+use browserfleet_common::{error_code::ErrorCode, metrics::metrics};
 use tokio::time::Instant;
 
-use super::model::{Action, Counts, Event, Key, Lease, LeaseRef, Limits, Refusal, Ticket};
-
-/// The state of one slot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Slot {
-    Empty,
-    Starting { generation: u64 },
-    Idle { generation: u64, since: Instant },
-    Leased { generation: u64, lease: Lease },
-    Ending { generation: u64 },
-}
-
-#[derive(Clone, Debug)]
-struct Waiter {
-    ticket: Ticket,
-    key: Key,
-    ttl: Duration,
-    deadline: Instant,
-    /// The last place told, so that the same news is not told twice.
-    told: (usize, usize),
-}
+use super::{
+    admission::draining,
+    breaker::Breaker,
+    browser::Death,
+    model::{Action, BrowserRef, Counts, Event, Key, Lease, LeaseRef, Limits, Pressure, Refusal},
+    queue::{Queue, Waiter},
+    slot::{Phase, Slot, Up},
+    supply::Wanted,
+};
 
 /// The pool.
 #[derive(Clone, Debug)]
 pub struct State {
-    limits: Limits,
-    slots: Vec<Slot>,
-    queue: VecDeque<Waiter>,
+    pub(super) limits: Limits,
+    pub(super) slots: Vec<Slot>,
+    pub(super) queue: Queue,
     /// Where the live lease of a key is.
-    by_key: HashMap<Key, LeaseRef>,
-    next_generation: u64,
-    /// Launches that failed in a row, and when the next one may be tried.
-    failures: u32,
-    launch_after: Option<Instant>,
+    pub(super) by_key: HashMap<Key, LeaseRef>,
+    pub(super) breaker: Breaker,
+    pub(super) pressure: Pressure,
+    pub(super) next_generation: u64,
+    /// When launching ahead of need may go on after a grant.
+    pub(super) ahead_from: Option<Instant>,
     /// Set once by a drain: when the remaining leases are ended.
-    draining: Option<Instant>,
+    pub(super) draining: Option<Instant>,
 }
 
 impl State {
     pub fn new(limits: Limits) -> Self {
-        let slots = vec![Slot::Empty; limits.max_browsers];
         Self {
-            limits,
-            slots,
-            queue: VecDeque::new(),
+            slots: vec![Slot::Empty; limits.max_browsers],
+            queue: Queue::default(),
             by_key: HashMap::new(),
+            breaker: Breaker::new(limits.launching),
+            pressure: Pressure::default(),
             next_generation: 1,
-            failures: 0,
-            launch_after: None,
+            ahead_from: None,
             draining: None,
+            limits,
         }
     }
 
@@ -69,26 +56,25 @@ impl State {
     pub fn on(&mut self, event: Event, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
-            Event::Acquire { ticket, key, ttl, deadline } => self.acquire(ticket, key, ttl, deadline, &mut actions),
-            Event::Abandon { ticket } => self.queue.retain(|waiter| waiter.ticket != ticket),
-            Event::Launched { slot, generation } => self.launched(slot, generation, now),
-            Event::LaunchFailed { slot, generation, reason } => {
-                self.launch_failed(slot, generation, &reason, now, &mut actions);
+            Event::Acquire { ticket, key, ttl, deadline } => {
+                self.acquire(Waiter::new(ticket, key, ttl, deadline), now, &mut actions);
             }
+            Event::Abandon { ticket } => drop(self.queue.take(|waiter| waiter.ticket == ticket)),
+            Event::Undelivered { lease } => self.undelivered(lease),
+            Event::Launched { at } => self.launched(at, now, &mut actions),
+            Event::LaunchFailed { at, reason } => self.launch_failed(at, &reason, now, &mut actions),
             Event::Renew { lease, ttl } => self.renew(lease, ttl, now),
-            Event::Used { lease, at } => {
-                if let Some(lease) = self.lease_mut(lease) {
-                    lease.bound = true;
-                    lease.used = lease.used.max(at);
-                }
+            Event::Used { lease, at } => self.used(lease, at),
+            Event::Release { lease } => {
+                self.end_lease(lease, &lease_lost("released"), now, &mut actions);
             }
-            Event::Release { lease } => self.end_lease(lease, "released", &mut actions),
-            Event::Died { slot, generation, reason } => self.died(slot, generation, &reason, &mut actions),
-            Event::Ended { slot, generation } => {
-                if self.slots[slot] == (Slot::Ending { generation }) {
-                    self.slots[slot] = Slot::Empty;
-                }
-            }
+            Event::OpenFailed { lease, reason } => self.open_failed(lease, &reason, now, &mut actions),
+            Event::Closed { at, memory } => self.closed(at, memory <= self.limits.retirement.max_memory, now),
+            Event::CloseFailed { at } => self.closed(at, false, now),
+            Event::Died { at, death } => self.died(at, &death, &mut actions),
+            Event::Ended { at } => self.replace(at, Slot::Empty),
+            Event::EndFailed { at } => self.replace(at, Slot::Poisoned),
+            Event::Pressure(pressure) => self.pressure = pressure,
             Event::Drain { deadline } => self.drain(deadline, &mut actions),
             Event::Tick => {}
         }
@@ -96,52 +82,51 @@ impl State {
         actions
     }
 
-    /// What every event may make possible: expiries, grants, launches, news for those who wait.
+    /// What every event may make possible: expiries, grants, ends, launches, news for those who wait.
     fn settle(&mut self, now: Instant, actions: &mut Vec<Action>) {
         self.expire(now, actions);
+        // Before anybody is refused for waiting too long: who cannot wait at all gets what is there.
         self.grant(now, actions);
+        self.give_up(now, actions);
+        self.retire(now, actions);
         self.launch(now, actions);
         let depth = self.queue.len();
-        for (index, waiter) in self.queue.iter_mut().enumerate() {
-            let place = (index + 1, depth);
-            if waiter.told != place {
-                waiter.told = place;
-                actions.push(Action::Queued { ticket: waiter.ticket, position: place.0, depth });
-            }
-        }
-        debug_assert_eq!(self.check(), Ok(()));
+        let news = self.queue.news();
+        actions.extend(news.into_iter().map(|(ticket, position)| Action::Queued { ticket, position, depth }));
+        self.audit(actions);
     }
 
-    /// When [`Event::Tick`] is due next.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        let waiting = self.queue.iter().map(|waiter| waiter.deadline);
-        let slots = self.slots.iter().enumerate().filter_map(|(index, slot)| match slot {
-            Slot::Leased { lease, .. } => Some(lease.expires(&self.limits)),
-            Slot::Idle { since, .. } if self.surplus_idle(index) => Some(*since + self.limits.warm_ttl),
-            _ => None,
+    /// When [`Event::Tick`] is due next, as long as nothing else happens.
+    pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        let leases = self.slots.iter().enumerate().flat_map(|(slot, state)| state.leases(slot));
+        let expiries = leases.map(|(_, lease)| lease.term.expires(&self.limits));
+        let idle = self.idle().flat_map(|(at, up)| {
+            let cold = (self.is_surplus(at)).then_some(up.free_since + self.limits.warm_ttl);
+            [Some(up.expires(&self.limits)), cold]
         });
-        let launch = self.launch_after.filter(|_| self.launches_wanted() > 0);
-        let drain = self.draining.filter(|_| self.leases().next().is_some());
-        waiting.chain(slots).chain(launch).chain(drain).min()
+        let launch = self.breaker.not_before().filter(|_| self.wanted(now) != Wanted::default());
+        let ahead = self.ahead_from;
+        let drain = self.draining.filter(|_| !self.by_key.is_empty());
+        let all =
+            expiries.chain(idle.flatten()).chain(launch).chain(ahead).chain(drain).chain(self.queue.next_deadline());
+        // Whatever is due now has been done by the event that has just been handled.
+        all.filter(|at| *at > now).min()
     }
 
     /// A live lease.
     pub fn lease(&self, at: LeaseRef) -> Option<&Lease> {
-        match self.slots.get(at.slot) {
-            Some(Slot::Leased { generation, lease }) if *generation == at.generation => Some(lease),
-            _ => None,
-        }
+        self.up(at.browser)?.leases.get(&at.seat)
+    }
+
+    /// Whether a browser is up, as far as the pool knows.
+    pub fn is_running(&self, at: BrowserRef) -> bool {
+        self.up(at).is_some()
     }
 
     /// Every live lease, oldest first.
     pub fn leases(&self) -> impl Iterator<Item = (LeaseRef, &Lease)> {
-        let mut live: Vec<_> = (0..self.slots.len())
-            .filter_map(|slot| match &self.slots[slot] {
-                Slot::Leased { generation, lease } => Some((LeaseRef { slot, generation: *generation }, lease)),
-                _ => None,
-            })
-            .collect();
-        live.sort_by_key(|(_, lease)| lease.granted);
+        let mut live: Vec<_> = self.slots.iter().enumerate().flat_map(|(slot, state)| state.leases(slot)).collect();
+        live.sort_by_key(|(at, lease)| (lease.term.granted, *at));
         live.into_iter()
     }
 
@@ -150,80 +135,64 @@ impl State {
     }
 
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts { queued: self.queue.len(), draining: self.draining.is_some(), ..Counts::default() };
+        let mut counts = Counts {
+            leases: self.by_key.len(),
+            queued: self.queue.len(),
+            draining: self.draining.is_some(),
+            broken: self.breaker.broken().map(|reason| format!("browsers cannot be started: {reason}")),
+            pressure: self.pressure.clone(),
+            ..Counts::default()
+        };
         for slot in &self.slots {
-            match slot {
-                Slot::Empty => {}
-                Slot::Starting { .. } => counts.starting += 1,
-                Slot::Idle { .. } => counts.idle += 1,
-                Slot::Leased { .. } => counts.leased += 1,
-                Slot::Ending { .. } => counts.ending += 1,
-            }
+            let count = match slot {
+                Slot::Empty => continue,
+                Slot::Starting { .. } => &mut counts.starting,
+                Slot::Killing { .. } => &mut counts.killing,
+                Slot::Poisoned => &mut counts.poisoned,
+                Slot::Up(up) => match up.phase() {
+                    Phase::Idle => &mut counts.idle,
+                    Phase::Leased => &mut counts.leased,
+                    Phase::Retiring => &mut counts.retiring,
+                },
+            };
+            *count += 1;
         }
         counts
     }
 
-    /// Whether a drain has finished: nothing is left.
+    /// Whether a drain has finished: nothing is left that could be ended.
     pub fn is_drained(&self) -> bool {
-        self.draining.is_some() && self.queue.is_empty() && self.slots.iter().all(|slot| *slot == Slot::Empty)
+        let over = |slot: &Slot| matches!(slot, Slot::Empty | Slot::Poisoned);
+        self.draining.is_some() && self.queue.is_empty() && self.slots.iter().all(over)
     }
 
-    /// The invariants; the error says which one is broken.
-    pub fn check(&self) -> Result<(), String> {
-        let counts = self.counts();
-        if counts.starting + counts.idle + counts.leased + counts.ending > self.limits.max_browsers {
-            return Err(format!("more browsers than allowed: {counts:?}"));
+    fn undelivered(&mut self, at: LeaseRef) {
+        if let Some(lease) = self.up_mut(at.browser).and_then(|up| up.unseat(at.seat)) {
+            self.by_key.remove(&lease.key);
         }
-        if counts.queued > self.limits.max_queue {
-            return Err(format!("queue longer than allowed: {counts:?}"));
-        }
-        if self.by_key.len() != counts.leased {
-            return Err(format!("{} keys for {} leases", self.by_key.len(), counts.leased));
-        }
-        for (key, at) in &self.by_key {
-            if self.lease(*at).is_none_or(|lease| lease.key != *key) {
-                return Err(format!("key of slot {} does not lead to its lease", at.slot));
-            }
-        }
-        Ok(())
     }
 
-    fn acquire(&mut self, ticket: Ticket, key: Key, ttl: Duration, deadline: Instant, actions: &mut Vec<Action>) {
-        if let Some(&lease) = self.by_key.get(&key) {
-            actions.push(Action::Grant { ticket, lease });
-        } else if self.draining.is_some() {
-            actions.push(Action::Refuse { ticket, refusal: draining() });
-        } else if self.queue.len() >= self.limits.max_queue && self.idle().is_empty() {
-            let message = format!(
-                "all {} browsers are in use and {} callers wait; try again later",
-                self.limits.max_browsers,
-                self.queue.len()
-            );
-            let refusal = Refusal::retry(ErrorCode::PoolFull, message, Duration::from_secs(5));
-            actions.push(Action::Refuse { ticket, refusal });
+    fn launched(&mut self, at: BrowserRef, now: Instant, actions: &mut Vec<Action>) {
+        if self.slots[at.slot] == (Slot::Starting { generation: at.generation }) {
+            self.slots[at.slot] = Slot::Up(Up::new(at.generation, now));
+            self.breaker.succeeded();
         } else {
-            self.queue.push_back(Waiter { ticket, key, ttl, deadline, told: (0, 0) });
+            // Its slot was poisoned meanwhile.
+            actions.push(Action::End { at });
         }
     }
 
-    fn launched(&mut self, slot: usize, generation: u64, now: Instant) {
-        if self.slots[slot] == (Slot::Starting { generation }) {
-            self.slots[slot] = Slot::Idle { generation, since: now };
-            self.failures = 0;
-            self.launch_after = None;
-        }
-    }
-
-    fn launch_failed(&mut self, slot: usize, generation: u64, reason: &str, now: Instant, actions: &mut Vec<Action>) {
-        if self.slots[slot] != (Slot::Starting { generation }) {
+    fn launch_failed(&mut self, at: BrowserRef, reason: &str, now: Instant, actions: &mut Vec<Action>) {
+        if self.slots[at.slot] != (Slot::Starting { generation: at.generation }) {
             return;
         }
-        self.slots[slot] = Slot::Empty;
-        let delay = self.limits.backoff.saturating_mul(1 << self.failures.min(16)).min(self.limits.max_backoff);
-        self.failures += 1;
-        self.launch_after = Some(now + delay);
-        // The caller at the head asked for this browser; the others may be luckier with the next one.
-        if let Some(waiter) = self.queue.pop_front() {
+        self.slots[at.slot] = Slot::Empty;
+        let delay = self.breaker.failed(reason, now);
+        // The caller whose turn it is asked for this browser, the others may be luckier with the next one; unless there
+        // is no hope.
+        let hopeless = self.breaker.broken().is_some();
+        let losers = if hopeless { self.queue.take(|_| true) } else { self.queue.pop().into_iter().collect() };
+        for waiter in losers {
             let message = format!("the browser could not be started: {reason}");
             let refusal = Refusal::retry(ErrorCode::BrowserGone, message, delay);
             actions.push(Action::Refuse { ticket: waiter.ticket, refusal });
@@ -232,156 +201,168 @@ impl State {
 
     fn renew(&mut self, at: LeaseRef, ttl: Option<Duration>, now: Instant) {
         if let Some(lease) = self.lease_mut(at) {
-            lease.bound = true;
-            lease.used = now;
-            lease.ttl = ttl.unwrap_or(lease.ttl);
+            lease.term.bound = true;
+            lease.term.used = now;
+            lease.term.ttl = ttl.unwrap_or(lease.term.ttl);
         }
     }
 
-    fn died(&mut self, slot: usize, generation: u64, reason: &str, actions: &mut Vec<Action>) {
-        match &self.slots[slot] {
-            Slot::Leased { generation: current, .. } if *current == generation => {
-                self.end_lease(LeaseRef { slot, generation }, reason, actions);
-            }
-            Slot::Idle { generation: current, .. } if *current == generation => {
-                self.end_slot(slot, generation, actions);
-            }
-            // Starting: its launch fails by itself. Ending: expected.
-            _ => {}
+    fn used(&mut self, at: LeaseRef, when: Instant) {
+        if let Some(lease) = self.lease_mut(at) {
+            lease.term.bound = true;
+            lease.term.used = lease.term.used.max(when);
+        }
+    }
+
+    fn open_failed(&mut self, at: LeaseRef, reason: &str, now: Instant, actions: &mut Vec<Action>) {
+        // A browser that cannot open a page is of no use to the next one either.
+        if let Some(up) = self.up_mut(at.browser) {
+            up.retiring = true;
+        }
+        let death = Death { code: ErrorCode::BrowserGone, reason: format!("it could not open a page: {reason}") };
+        self.end_lease(at, &death, now, actions);
+    }
+
+    fn closed(&mut self, at: BrowserRef, sound: bool, now: Instant) {
+        if let Some(up) = self.up_mut(at) {
+            up.closing = up.closing.saturating_sub(1);
+            up.free_since = now;
+            up.retiring |= !sound;
+        }
+    }
+
+    fn died(&mut self, at: BrowserRef, death: &Death, actions: &mut Vec<Action>) {
+        // Starting: its launch fails by itself. Killing: expected.
+        if self.up(at).is_some() {
+            self.end_browser(at, death, actions);
+        }
+    }
+
+    /// What the end of a browser came to.
+    fn replace(&mut self, at: BrowserRef, by: Slot) {
+        if self.slots[at.slot] == (Slot::Killing { generation: at.generation }) {
+            self.slots[at.slot] = by;
         }
     }
 
     fn drain(&mut self, deadline: Instant, actions: &mut Vec<Action>) {
         self.draining = Some(self.draining.map_or(deadline, |earlier| earlier.min(deadline)));
-        for waiter in self.queue.drain(..) {
+        for waiter in self.queue.take(|_| true) {
             actions.push(Action::Refuse { ticket: waiter.ticket, refusal: draining() });
-        }
-        for (slot, generation) in self.idle() {
-            self.end_slot(slot, generation, actions);
         }
     }
 
     fn expire(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        let (late, waiting) = self.queue.drain(..).partition::<VecDeque<_>, _>(|waiter| waiter.deadline <= now);
-        self.queue = waiting;
-        for waiter in late {
-            let message = "no browser became free in time; try again later";
-            let refusal = Refusal::retry(ErrorCode::QueueTimeout, message, Duration::from_secs(5));
-            actions.push(Action::Refuse { ticket: waiter.ticket, refusal });
-        }
         let drained = self.draining.is_some_and(|deadline| deadline <= now);
         let over: Vec<_> = self
             .leases()
-            .filter_map(|(at, lease)| match () {
-                () if drained => Some((at, "the server is shutting down")),
-                () if lease.expires(&self.limits) > now => None,
-                () if lease.bound => Some((at, "the session was idle too long")),
-                () => Some((at, "the lease was not confirmed in time")),
-            })
+            .filter(|(_, lease)| drained || lease.term.expires(&self.limits) <= now)
+            .map(|(at, lease)| (at, if drained { SHUT_DOWN } else { lease.term.reason(&self.limits) }))
             .collect();
         for (at, reason) in over {
-            self.end_lease(at, reason, actions);
-        }
-        let cold: Vec<_> = (0..self.slots.len())
-            .filter_map(|slot| match self.slots[slot] {
-                // A launch that was under way when the drain began.
-                Slot::Idle { generation, .. } if self.draining.is_some() => Some((slot, generation)),
-                Slot::Idle { generation, since } if self.surplus_idle(slot) && since + self.limits.warm_ttl <= now => {
-                    Some((slot, generation))
-                }
-                _ => None,
-            })
-            .collect();
-        for (slot, generation) in cold {
-            self.end_slot(slot, generation, actions);
+            self.end_lease(at, &lease_lost(reason), now, actions);
         }
     }
 
-    fn grant(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        while let Some((slot, generation)) = self.idle().first().copied() {
-            let Some(waiter) = self.queue.pop_front() else { return };
-            let at = LeaseRef { slot, generation };
-            let lease = Lease { key: waiter.key.clone(), granted: now, used: now, ttl: waiter.ttl, bound: false };
-            self.slots[slot] = Slot::Leased { generation, lease };
-            self.by_key.insert(waiter.key.clone(), at);
-            actions.push(Action::Grant { ticket: waiter.ticket, lease: at });
-            // Two front ends may have asked for one session: they get one lease.
-            self.queue.retain(|other| {
-                let same = other.key == waiter.key;
-                if same {
-                    actions.push(Action::Grant { ticket: other.ticket, lease: at });
-                }
-                !same
-            });
+    fn end_lease(&mut self, at: LeaseRef, death: &Death, now: Instant, actions: &mut Vec<Action>) {
+        let shared = self.limits.contexts_per_browser > 1;
+        let Some(up) = self.up_mut(at.browser) else { return };
+        let Some(lease) = up.leases.remove(&at.seat) else { return };
+        up.free_since = now;
+        // Its data must be gone before anybody else is let in, even of the same principal; so the context is closed, or
+        // the whole browser is ended when that is all it had.
+        let goes_on = shared && !(up.retiring && up.is_free());
+        if goes_on {
+            up.closing += 1;
+        }
+        self.by_key.remove(&lease.key);
+        actions.push(Action::Revoke { lease: at, death: death.clone() });
+        if goes_on {
+            actions.push(Action::Close { lease: at });
+        } else {
+            self.end_browser(at.browser, death, actions);
         }
     }
 
-    fn launch(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if self.launch_after.is_some_and(|after| after > now) {
-            return;
+    /// Ends a browser, with every lease it still has.
+    pub(super) fn end_browser(&mut self, at: BrowserRef, death: &Death, actions: &mut Vec<Action>) {
+        let killing = Slot::Killing { generation: at.generation };
+        let Slot::Up(up) = std::mem::replace(&mut self.slots[at.slot], killing) else { return };
+        for (seat, lease) in up.leases {
+            self.by_key.remove(&lease.key);
+            actions.push(Action::Revoke { lease: LeaseRef { browser: at, seat }, death: death.clone() });
         }
-        for _ in 0..self.launches_wanted() {
-            let Some(slot) = self.slots.iter().position(|slot| *slot == Slot::Empty) else { return };
-            let generation = self.next_generation;
-            self.next_generation += 1;
-            self.slots[slot] = Slot::Starting { generation };
-            actions.push(Action::Launch { slot, generation });
+        actions.push(Action::End { at });
+    }
+
+    /// Checks the invariants. What is broken costs its slot and nothing else.
+    fn audit(&mut self, actions: &mut Vec<Action>) {
+        for violation in self.violations() {
+            metrics().invariant_violations.add(violation.invariant);
+            tracing::error!(
+                invariant = violation.invariant,
+                slot = ?violation.slot,
+                what = violation.what,
+                "the pool has broken an invariant; the slot is taken out of use"
+            );
+            if let Some(slot) = violation.slot {
+                self.poison(slot, actions);
+            }
         }
     }
 
-    /// How many browsers should be started, if there is room: one for each who waits, and the warm ones.
-    fn launches_wanted(&self) -> usize {
-        if self.draining.is_some() {
-            return 0;
+    fn poison(&mut self, slot: usize, actions: &mut Vec<Action>) {
+        if let Some(up) = self.slots[slot].up() {
+            let at = BrowserRef { slot, generation: up.generation };
+            let death = Death { code: ErrorCode::Internal, reason: "the pool lost account of it".to_owned() };
+            self.end_browser(at, &death, actions);
         }
-        let counts = self.counts();
-        // After failures one launch at a time finds out whether the trouble is over.
-        let most = if self.failures > 0 { 1 } else { usize::MAX };
-        let wanted = (self.queue.len() + self.limits.min_warm).saturating_sub(counts.starting + counts.idle);
-        wanted.min(most.saturating_sub(counts.starting))
+        self.slots[slot] = Slot::Poisoned;
+        // Whatever still points there leads nowhere.
+        self.by_key.retain(|_, at| at.browser.slot != slot);
     }
 
-    fn end_lease(&mut self, at: LeaseRef, reason: &str, actions: &mut Vec<Action>) {
-        let Some(lease) = self.lease(at) else { return };
-        self.by_key.remove(&lease.key.clone());
-        actions.push(Action::Revoke { lease: at, reason: reason.to_owned() });
-        self.end_slot(at.slot, at.generation, actions);
+    fn up(&self, at: BrowserRef) -> Option<&Up> {
+        self.slots.get(at.slot)?.up().filter(|up| up.generation == at.generation)
     }
 
-    fn end_slot(&mut self, slot: usize, generation: u64, actions: &mut Vec<Action>) {
-        self.slots[slot] = Slot::Ending { generation };
-        actions.push(Action::End { slot, generation });
-    }
-
-    fn lease_mut(&mut self, at: LeaseRef) -> Option<&mut Lease> {
+    fn up_mut(&mut self, at: BrowserRef) -> Option<&mut Up> {
         match self.slots.get_mut(at.slot) {
-            Some(Slot::Leased { generation, lease }) if *generation == at.generation => Some(lease),
+            Some(Slot::Up(up)) if up.generation == at.generation => Some(up),
             _ => None,
         }
     }
 
-    /// Ready browsers, the one that has waited longest first.
-    fn idle(&self) -> Vec<(usize, u64)> {
-        let mut idle: Vec<_> = (0..self.slots.len())
-            .filter_map(|slot| match self.slots[slot] {
-                Slot::Idle { generation, since } => Some((since, slot, generation)),
-                _ => None,
-            })
-            .collect();
-        idle.sort_unstable();
-        idle.into_iter().map(|(_, slot, generation)| (slot, generation)).collect()
+    fn lease_mut(&mut self, at: LeaseRef) -> Option<&mut Lease> {
+        self.up_mut(at.browser)?.leases.get_mut(&at.seat)
     }
 
-    /// Whether an idle slot is beyond what is kept warm.
-    fn surplus_idle(&self, slot: usize) -> bool {
-        self.idle().iter().skip(self.limits.min_warm).any(|(other, _)| *other == slot)
+    /// Browsers that run.
+    pub(super) fn running(&self) -> impl Iterator<Item = (BrowserRef, &Up)> {
+        let running = |(slot, state): (usize, &'_ Slot)| -> Option<usize> { state.up().map(|_| slot) };
+        self.slots.iter().enumerate().filter_map(running).filter_map(|slot| {
+            let up = self.slots[slot].up()?;
+            Some((BrowserRef { slot, generation: up.generation }, up))
+        })
+    }
+
+    /// Browsers that serve nobody and may serve somebody.
+    pub(super) fn idle(&self) -> impl Iterator<Item = (BrowserRef, &Up)> {
+        self.running().filter(|(_, up)| up.phase() == Phase::Idle)
     }
 }
 
-fn draining() -> Refusal {
-    Refusal::retry(ErrorCode::Draining, "the server is shutting down; try again elsewhere", Duration::from_secs(1))
+/// Why a drain ends leases.
+pub(super) const SHUT_DOWN: &str = "the server is shutting down";
+
+pub(super) fn lease_lost(reason: &str) -> Death {
+    Death { code: ErrorCode::LeaseLost, reason: reason.to_owned() }
 }
 
 #[cfg(test)]
 #[path = "state_tests.rs"]
-mod tests;
+pub(super) mod tests;
+
+#[cfg(test)]
+#[path = "state_histories.rs"]
+mod histories;

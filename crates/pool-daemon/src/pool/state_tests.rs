@@ -1,31 +1,89 @@
-//! The decisions, by hand and over random histories.
-
-use std::collections::{HashMap, HashSet};
-
-use proptest::prelude::*;
+//! The decisions, by hand: one rule a test.
 
 use super::*;
+use crate::pool::model::{Launching, PerPrincipal, Retirement, Ticket};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn limits(max_browsers: usize, min_warm: usize) -> Limits {
+pub(crate) fn limits(max_browsers: usize, min_warm: usize) -> Limits {
     Limits {
         max_browsers,
+        contexts_per_browser: 1,
         min_warm,
+        max_starting: 10,
+        ahead_delay: Duration::ZERO,
         max_queue: 3,
+        per_principal: PerPrincipal { max_leases: 1000, max_waiting: 1000 },
         warm_ttl: 300 * SECOND,
+        retirement: Retirement { max_age: 3600 * SECOND, max_uses: 100, max_memory: 1000 },
         unbound_ttl: 10 * SECOND,
-        backoff: SECOND,
-        max_backoff: 8 * SECOND,
+        max_lifetime: 7200 * SECOND,
+        launching: Launching {
+            backoff: SECOND,
+            max_backoff: 8 * SECOND,
+            breaker_failures: 3,
+            breaker_window: 60 * SECOND,
+        },
     }
 }
 
-fn key(session: usize) -> Key {
-    Key { principal: "p".to_owned(), session: format!("s{session}"), birth: "1".to_owned() }
+/// A pool and its clock, with the words of these tests.
+struct Scene {
+    state: State,
+    now: Instant,
+    tickets: u64,
 }
 
-fn acquire(ticket: u64, session: usize, now: Instant) -> Event {
-    Event::Acquire { ticket: Ticket(ticket), key: key(session), ttl: 60 * SECOND, deadline: now + 30 * SECOND }
+impl Scene {
+    fn new(limits: Limits) -> Self {
+        Self { state: State::new(limits), now: Instant::now(), tickets: 0 }
+    }
+
+    /// A pool with one warm browser in slot 0.
+    fn warm(mut limits: Limits) -> Self {
+        limits.min_warm = 1;
+        let mut scene = Self::new(limits);
+        assert_eq!(scene.on(Event::Tick), [Action::Launch { at: browser(0, 1) }]);
+        assert_eq!(scene.launched(0, 1), []);
+        scene
+    }
+
+    fn on(&mut self, event: Event) -> Vec<Action> {
+        self.state.on(event, self.now)
+    }
+
+    /// Somebody of a principal asks for a session; tickets count up from 1.
+    fn ask(&mut self, principal: &str, session: u64) -> Vec<Action> {
+        self.tickets += 1;
+        let key = Key { principal: principal.to_owned(), session: session.to_string(), birth: "1".to_owned() };
+        let deadline = self.now + 30 * SECOND;
+        self.on(Event::Acquire { ticket: Ticket(self.tickets), key, ttl: 60 * SECOND, deadline })
+    }
+
+    fn launched(&mut self, slot: usize, generation: u64) -> Vec<Action> {
+        self.on(Event::Launched { at: browser(slot, generation) })
+    }
+
+    fn launch_failed(&mut self, slot: usize, generation: u64) -> Vec<Action> {
+        self.on(Event::LaunchFailed { at: browser(slot, generation), reason: "no".to_owned() })
+    }
+
+    fn later(&mut self, seconds: u32) -> Vec<Action> {
+        self.now += seconds * SECOND;
+        self.on(Event::Tick)
+    }
+
+    fn next(&self) -> Option<Duration> {
+        self.state.next_deadline(self.now).map(|at| at.duration_since(self.now))
+    }
+}
+
+fn browser(slot: usize, generation: u64) -> BrowserRef {
+    BrowserRef { slot, generation }
+}
+
+fn lease(slot: usize, generation: u64, seat: u32) -> LeaseRef {
+    LeaseRef { browser: browser(slot, generation), seat }
 }
 
 fn granted(actions: &[Action]) -> Vec<(u64, LeaseRef)> {
@@ -44,257 +102,319 @@ fn refused(actions: &[Action]) -> Vec<(u64, ErrorCode)> {
     actions.iter().filter_map(refuse).collect()
 }
 
-/// A pool with one warm browser in slot 0.
-fn warm(max_browsers: usize, now: Instant) -> State {
-    let mut state = State::new(limits(max_browsers, 1));
-    assert_eq!(state.on(Event::Tick, now), [Action::Launch { slot: 0, generation: 1 }]);
-    assert_eq!(state.on(Event::Launched { slot: 0, generation: 1 }, now), []);
-    state
+fn launches(actions: &[Action]) -> usize {
+    actions.iter().filter(|action| matches!(action, Action::Launch { .. })).count()
 }
 
 #[test]
 fn a_warm_browser_is_granted_at_once_and_replaced() {
-    let now = Instant::now();
-    let mut state = warm(2, now);
-    let actions = state.on(acquire(1, 1, now), now);
-    assert_eq!(granted(&actions), [(1, LeaseRef { slot: 0, generation: 1 })]);
-    assert!(actions.contains(&Action::Launch { slot: 1, generation: 2 }), "the next one is warmed: {actions:?}");
+    let mut scene = Scene::warm(limits(2, 1));
+    let actions = scene.ask("p", 1);
+    assert_eq!(granted(&actions), [(1, lease(0, 1, 0))]);
+    assert!(actions.contains(&Action::Launch { at: browser(1, 2) }), "the next one is warmed: {actions:?}");
 }
 
 #[test]
 fn one_session_has_one_lease_however_often_it_asks() {
-    let now = Instant::now();
-    let mut state = State::new(limits(2, 0));
-    state.on(acquire(1, 1, now), now);
-    state.on(acquire(2, 1, now), now);
-    let actions = state.on(Event::Launched { slot: 0, generation: 1 }, now);
-    let lease = LeaseRef { slot: 0, generation: 1 };
-    assert_eq!(granted(&actions), [(1, lease), (2, lease)]);
-    assert_eq!(granted(&state.on(acquire(3, 1, now), now)), [(3, lease)]);
+    let mut scene = Scene::new(limits(2, 0));
+    scene.ask("p", 1);
+    scene.ask("p", 1);
+    let actions = scene.launched(0, 1);
+    assert_eq!(granted(&actions), [(1, lease(0, 1, 0)), (2, lease(0, 1, 0))]);
+    assert_eq!(granted(&scene.ask("p", 1)), [(3, lease(0, 1, 0))]);
 }
 
 #[test]
 fn a_lease_nobody_confirms_comes_back_and_a_confirmed_one_lives_by_its_use() {
-    let now = Instant::now();
-    let mut state = warm(1, now);
-    let (_, lease) = granted(&state.on(acquire(1, 1, now), now))[0];
-    assert_eq!(state.next_deadline(), Some(now + 10 * SECOND));
-    state.on(Event::Renew { lease, ttl: None }, now + 5 * SECOND);
-    state.on(Event::Used { lease, at: now + 30 * SECOND }, now + 30 * SECOND);
-    assert_eq!(state.next_deadline(), Some(now + 90 * SECOND));
-    assert_eq!(state.on(Event::Tick, now + 89 * SECOND), []);
-    let actions = state.on(Event::Tick, now + 90 * SECOND);
-    assert!(matches!(actions[..], [Action::Revoke { .. }, Action::End { slot: 0, generation: 1 }]), "{actions:?}");
-    assert!(state.lease(lease).is_none());
+    let mut scene = Scene::warm(limits(1, 1));
+    let (_, at) = granted(&scene.ask("p", 1))[0];
+    assert_eq!(scene.next(), Some(10 * SECOND));
+    scene.later(5);
+    scene.on(Event::Renew { lease: at, ttl: None });
+    scene.later(25);
+    scene.on(Event::Used { lease: at, at: scene.now });
+    assert_eq!(scene.next(), Some(60 * SECOND));
+    assert_eq!(scene.later(59), []);
+    let actions = scene.later(1);
+    assert!(matches!(actions[..], [Action::Revoke { .. }, Action::End { .. }]), "{actions:?}");
+    assert!(scene.state.lease(at).is_none());
+}
+
+#[test]
+fn no_lease_outlives_the_longest_lifetime() {
+    let mut scene = Scene::warm(limits(1, 1));
+    let (_, at) = granted(&scene.ask("p", 1))[0];
+    scene.on(Event::Renew { lease: at, ttl: None });
+    for _ in 0..143 {
+        scene.later(50);
+        scene.on(Event::Used { lease: at, at: scene.now });
+    }
+    assert_eq!(scene.next(), Some(50 * SECOND), "its use would keep it for 60");
+    let actions = scene.later(50);
+    let Action::Revoke { death, .. } = &actions[0] else { panic!("{actions:?}") };
+    assert!(death.reason.contains("longest lifetime"), "{death:?}");
 }
 
 #[test]
 fn the_queue_is_bounded_in_length_and_time_and_tells_places() {
-    let now = Instant::now();
-    let mut state = State::new(limits(1, 0));
-    let first = state.on(acquire(1, 1, now), now);
+    let mut scene = Scene::new(limits(1, 0));
+    let first = scene.ask("p", 1);
     assert!(first.contains(&Action::Queued { ticket: Ticket(1), position: 1, depth: 1 }), "{first:?}");
-    state.on(acquire(2, 2, now), now);
-    state.on(acquire(3, 3, now), now);
-    assert_eq!(refused(&state.on(acquire(4, 4, now), now)), [(4, ErrorCode::PoolFull)]);
-    let left = state.on(Event::Abandon { ticket: Ticket(2) }, now);
+    scene.ask("p", 2);
+    scene.ask("p", 3);
+    assert_eq!(refused(&scene.ask("p", 4)), [(4, ErrorCode::PoolFull)]);
+    let left = scene.on(Event::Abandon { ticket: Ticket(2) });
     assert!(left.contains(&Action::Queued { ticket: Ticket(3), position: 2, depth: 2 }), "{left:?}");
-    let late = state.on(Event::Tick, now + 30 * SECOND);
-    assert_eq!(refused(&late), [(1, ErrorCode::QueueTimeout), (3, ErrorCode::QueueTimeout)]);
+    assert_eq!(refused(&scene.later(30)), [(1, ErrorCode::QueueTimeout), (3, ErrorCode::QueueTimeout)]);
+}
+
+#[test]
+fn who_cannot_wait_gets_what_is_there_or_a_refusal_and_starts_nothing() {
+    let mut scene = Scene::warm(Limits { ahead_delay: SECOND, ..limits(3, 1) });
+    let at_once = |scene: &mut Scene, ticket: u64| {
+        let key = Key { principal: "p".to_owned(), session: ticket.to_string(), birth: "1".to_owned() };
+        scene.on(Event::Acquire { ticket: Ticket(ticket), key, ttl: 60 * SECOND, deadline: scene.now })
+    };
+    assert_eq!(granted(&at_once(&mut scene, 1)).len(), 1);
+    let actions = at_once(&mut scene, 2);
+    assert_eq!((refused(&actions), launches(&actions)), (vec![(2, ErrorCode::QueueTimeout)], 0), "{actions:?}");
+}
+
+#[test]
+fn a_flood_of_one_principal_costs_the_others_nothing() {
+    let mut scene = Scene::warm(limits(1, 1));
+    scene.ask("flood", 0);
+    for session in 1..=3 {
+        scene.ask("flood", session);
+    }
+    assert_eq!(refused(&scene.ask("calm", 9)), [(4, ErrorCode::PoolFull)], "the flood's newest makes room");
+    assert_eq!(refused(&scene.ask("flood", 5)), [(6, ErrorCode::PoolFull)]);
+    scene.on(Event::Release { lease: lease(0, 1, 0) });
+    scene.on(Event::Ended { at: browser(0, 1) });
+    assert_eq!(granted(&scene.launched(0, 2)), [(2, lease(0, 2, 0))]);
+    scene.on(Event::Release { lease: lease(0, 2, 0) });
+    scene.on(Event::Ended { at: browser(0, 2) });
+    assert_eq!(granted(&scene.launched(0, 3)), [(5, lease(0, 3, 0))], "the second turn, not the fourth place");
+}
+
+#[test]
+fn a_principal_has_as_many_leases_and_places_as_it_may() {
+    let mut limits = limits(3, 0);
+    limits.per_principal = PerPrincipal { max_leases: 2, max_waiting: 1 };
+    let mut scene = Scene::new(limits);
+    scene.ask("p", 1);
+    assert_eq!(refused(&scene.ask("p", 2)), [(2, ErrorCode::QuotaExceeded)], "one place in the queue");
+    scene.launched(0, 1);
+    scene.ask("p", 2);
+    assert_eq!(granted(&scene.launched(1, 2)).len(), 1);
+    assert_eq!(refused(&scene.ask("p", 3)), [(4, ErrorCode::QuotaExceeded)], "two leases");
+    assert_eq!(granted(&scene.ask("p", 2)).len(), 1, "an old session asks again");
+    assert_eq!(refused(&scene.ask("q", 1)), [], "others are not concerned");
+}
+
+#[test]
+fn launching_ahead_is_one_at_a_time_and_after_those_who_wait() {
+    let mut scene = Scene::new(Limits { max_starting: 2, ..limits(6, 3) });
+    assert_eq!(launches(&scene.on(Event::Tick)), 1, "one of the three warm ones");
+    assert_eq!(launches(&scene.ask("p", 1)), 0, "the one under way is for whoever asks first");
+    assert_eq!(launches(&scene.ask("p", 2)), 1);
+    assert_eq!(launches(&scene.ask("p", 3)), 0, "two at a time");
+    assert_eq!(launches(&scene.launched(0, 1)), 1, "the third's, before any warm one");
+    scene.launched(1, 2);
+    assert_eq!(launches(&scene.launched(2, 3)), 1, "nobody waits: the first warm one");
+    assert_eq!(launches(&scene.on(Event::Tick)), 0);
+}
+
+#[test]
+fn a_session_gets_its_first_page_before_the_next_browser_is_started() {
+    let mut scene = Scene::warm(Limits { ahead_delay: SECOND / 2, ..limits(3, 1) });
+    assert_eq!(launches(&scene.ask("p", 1)), 0);
+    assert_eq!(scene.next(), Some(SECOND / 2));
+    scene.now += SECOND / 2;
+    assert_eq!(launches(&scene.on(Event::Tick)), 1);
+    assert_eq!(launches(&scene.ask("p", 2)), 0, "that one is for whoever asks");
+    assert_eq!(launches(&scene.ask("p", 3)), 1, "who waits for one waits for nothing else");
 }
 
 #[test]
 fn failing_launches_back_off_and_refuse_those_they_were_for() {
-    let now = Instant::now();
-    let mut state = State::new(limits(3, 0));
-    state.on(acquire(1, 1, now), now);
-    state.on(acquire(2, 2, now), now);
-    let failed = |state: &mut State, slot, generation| {
-        state.on(Event::LaunchFailed { slot, generation, reason: "no".to_owned() }, now)
-    };
-    assert_eq!(refused(&failed(&mut state, 0, 1)), [(1, ErrorCode::BrowserGone)]);
-    assert_eq!(refused(&failed(&mut state, 1, 2)), [(2, ErrorCode::BrowserGone)]);
-    state.on(acquire(3, 3, now), now);
-    assert_eq!(state.next_deadline(), Some(now + 2 * SECOND), "the second failure doubles the delay");
-    let retry = state.on(Event::Tick, now + 2 * SECOND);
-    assert_eq!(retry, [Action::Launch { slot: 0, generation: 3 }]);
+    let mut scene = Scene::new(limits(3, 0));
+    scene.ask("p", 1);
+    scene.ask("p", 2);
+    assert_eq!(refused(&scene.launch_failed(0, 1)), [(1, ErrorCode::BrowserGone)]);
+    assert_eq!(refused(&scene.launch_failed(1, 2)), [(2, ErrorCode::BrowserGone)]);
+    scene.ask("p", 3);
+    assert_eq!(scene.next(), Some(2 * SECOND), "the second failure doubles the delay");
+    assert_eq!(scene.later(2), [Action::Launch { at: browser(0, 3) }]);
+}
+
+#[test]
+fn when_launches_keep_failing_nobody_is_kept_waiting() {
+    let mut scene = Scene::new(limits(3, 0));
+    for session in 1..=3 {
+        scene.ask("p", session);
+    }
+    for slot in 0..2 {
+        scene.launch_failed(slot, slot as u64 + 1);
+    }
+    assert_eq!(scene.state.counts().unavailable(), None);
+    assert_eq!(refused(&scene.launch_failed(2, 3)), [(3, ErrorCode::BrowserGone)]);
+    assert_eq!(scene.state.counts().unavailable(), Some("browsers cannot be started: no"));
+    assert_eq!(refused(&scene.ask("p", 4)), [(4, ErrorCode::BrowserGone)], "at once");
+    assert_eq!(scene.next(), None, "nothing is tried for nobody");
+}
+
+#[test]
+fn a_warm_pool_finds_out_by_itself_that_launches_work_again() {
+    let mut scene = Scene::new(limits(3, 1));
+    scene.on(Event::Tick);
+    for generation in 1..=3 {
+        scene.launch_failed(0, generation);
+        let wait = scene.next().expect("the next attempt");
+        scene.now += wait;
+        assert_eq!(scene.on(Event::Tick), [Action::Launch { at: browser(0, generation + 1) }]);
+    }
+    assert!(scene.state.counts().broken.is_some());
+    scene.launched(0, 4);
+    assert_eq!(scene.state.counts().broken, None);
+    assert_eq!(granted(&scene.ask("p", 1)).len(), 1);
 }
 
 #[test]
 fn a_dead_browser_ends_its_lease_with_the_reason() {
-    let now = Instant::now();
-    let mut state = warm(1, now);
-    state.on(acquire(1, 1, now), now);
-    let actions = state.on(Event::Died { slot: 0, generation: 1, reason: "killed".to_owned() }, now);
-    let lease = LeaseRef { slot: 0, generation: 1 };
-    assert_eq!(actions[0], Action::Revoke { lease, reason: "killed".to_owned() });
-    assert_eq!(actions[1], Action::End { slot: 0, generation: 1 });
+    let mut scene = Scene::warm(limits(1, 1));
+    scene.ask("p", 1);
+    let death = Death { code: ErrorCode::BrowserGone, reason: "killed".to_owned() };
+    let actions = scene.on(Event::Died { at: browser(0, 1), death: death.clone() });
+    assert_eq!(actions[0], Action::Revoke { lease: lease(0, 1, 0), death: death.clone() });
+    assert_eq!(actions[1], Action::End { at: browser(0, 1) });
     // An old browser's end does not touch what is in the slot now.
-    state.on(Event::Ended { slot: 0, generation: 1 }, now);
-    assert_eq!(state.counts().starting, 1);
-    state.on(Event::Died { slot: 0, generation: 1, reason: String::new() }, now);
-    assert_eq!(state.counts().starting, 1);
+    scene.on(Event::Ended { at: browser(0, 1) });
+    assert_eq!(scene.state.counts().starting, 1);
+    scene.on(Event::Died { at: browser(0, 1), death });
+    assert_eq!(scene.state.counts().starting, 1);
 }
 
 #[test]
-fn a_drain_refuses_waits_and_then_ends() {
-    let now = Instant::now();
-    let mut state = warm(1, now);
-    state.on(acquire(1, 1, now), now);
-    state.on(acquire(2, 2, now), now);
-    let actions = state.on(Event::Drain { deadline: now + 5 * SECOND }, now);
-    assert_eq!(refused(&actions), [(2, ErrorCode::Draining)]);
-    assert_eq!(state.next_deadline(), Some(now + 5 * SECOND));
-    assert!(!state.is_drained());
-    let actions = state.on(Event::Tick, now + 5 * SECOND);
-    assert!(actions.contains(&Action::End { slot: 0, generation: 1 }), "{actions:?}");
-    state.on(Event::Ended { slot: 0, generation: 1 }, now + 6 * SECOND);
-    assert!(state.is_drained());
+fn a_slot_whose_browser_cannot_be_ended_is_out_of_use() {
+    let mut scene = Scene::warm(limits(1, 1));
+    scene.ask("p", 1);
+    scene.on(Event::Release { lease: lease(0, 1, 0) });
+    assert_eq!(scene.on(Event::EndFailed { at: browser(0, 1) }), [], "nothing is started beside what is left");
+    assert_eq!(scene.state.counts().poisoned, 1);
+    scene.on(Event::Drain { deadline: scene.now });
+    assert!(scene.state.is_drained(), "and a drain does not wait for it");
 }
 
-/// One step of a random history.
-#[derive(Clone, Debug)]
-enum Op {
-    Acquire(usize),
-    Abandon(usize),
-    LaunchOk(usize),
-    LaunchFails(usize),
-    Renew(usize),
-    Release(usize),
-    Died(usize),
-    Ended(usize),
-    Pass(u64),
-    Drain,
+#[test]
+fn a_lease_that_reached_nobody_leaves_its_browser_to_the_next() {
+    let mut scene = Scene::warm(limits(1, 1));
+    assert_eq!(granted(&scene.ask("gone", 1)), [(1, lease(0, 1, 0))]);
+    scene.ask("next", 2);
+    let actions = scene.on(Event::Undelivered { lease: lease(0, 1, 0) });
+    assert_eq!(granted(&actions), [(2, lease(0, 1, 0))], "of whatever principal: nobody has touched it");
+    assert_eq!(launches(&actions), 0);
 }
 
-fn op() -> impl Strategy<Value = Op> {
-    prop_oneof![
-        6 => (0_usize..6).prop_map(Op::Acquire),
-        1 => any::<usize>().prop_map(Op::Abandon),
-        6 => any::<usize>().prop_map(Op::LaunchOk),
-        1 => any::<usize>().prop_map(Op::LaunchFails),
-        3 => any::<usize>().prop_map(Op::Renew),
-        3 => any::<usize>().prop_map(Op::Release),
-        1 => any::<usize>().prop_map(Op::Died),
-        6 => any::<usize>().prop_map(Op::Ended),
-        4 => (0_u64..40).prop_map(Op::Pass),
-        1 => Just(Op::Drain),
-    ]
-}
-
-/// What an outside observer sees: browsers, leases and callers, by the actions alone.
-#[derive(Default)]
-struct Observer {
-    starting: Vec<(usize, u64)>,
-    up: Vec<(usize, u64)>,
-    ending: Vec<(usize, u64)>,
-    live: HashSet<LeaseRef>,
-    ever: HashSet<LeaseRef>,
-    ended: HashSet<LeaseRef>,
-    holder: HashMap<LeaseRef, usize>,
-    waiting: HashMap<u64, usize>,
-}
-
-impl Observer {
-    fn see(&mut self, actions: &[Action]) -> Result<(), TestCaseError> {
-        for action in actions {
-            match action {
-                Action::Launch { slot, generation } => self.starting.push((*slot, *generation)),
-                Action::End { slot, generation } => {
-                    let at = self.up.iter().position(|up| up == &(*slot, *generation));
-                    prop_assert!(at.is_some(), "only a browser that is up is ended");
-                    self.up.remove(at.unwrap());
-                    self.ending.push((*slot, *generation));
-                }
-                Action::Grant { ticket, lease } => {
-                    let session = self.waiting.remove(&ticket.0);
-                    prop_assert!(session.is_some(), "a grant goes to somebody who waits");
-                    prop_assert!(self.up.contains(&(lease.slot, lease.generation)), "a granted browser is up");
-                    let holder = *self.holder.entry(*lease).or_insert(session.unwrap());
-                    prop_assert_eq!(Some(holder), session, "a lease has one session");
-                    prop_assert!(self.live.contains(lease) || self.ever.insert(*lease), "a lease never comes back");
-                    self.live.insert(*lease);
-                }
-                Action::Revoke { lease, .. } => {
-                    prop_assert!(self.live.remove(lease), "only a live lease ends");
-                    prop_assert!(self.ended.insert(*lease), "a lease ends exactly once");
-                }
-                Action::Refuse { ticket, .. } => {
-                    prop_assert!(self.waiting.remove(&ticket.0).is_some(), "one answer for each caller");
-                }
-                Action::Queued { ticket, .. } => prop_assert!(self.waiting.contains_key(&ticket.0)),
-            }
-        }
-        Ok(())
+#[test]
+fn a_short_machine_starts_nothing_ahead_and_nothing_it_has_no_memory_for() {
+    let mut scene = Scene::new(Limits { max_starting: 3, ..limits(4, 2) });
+    let cpu = Pressure { cpu: Some("busy".to_owned()), memory: None };
+    assert_eq!(launches(&scene.on(Event::Pressure(cpu))), 0, "not ahead");
+    scene.ask("p", 1);
+    assert_eq!(scene.state.counts().starting, 1, "but on demand, one at a time");
+    scene.ask("p", 2);
+    assert_eq!(scene.state.counts().starting, 1);
+    scene.launched(0, 1);
+    scene.launched(1, 2);
+    for (slot, generation) in [(0, 1), (1, 2)] {
+        scene.on(Event::Renew { lease: lease(slot, generation, 0), ttl: Some(600 * SECOND) });
     }
+    let memory = Pressure { memory: Some("memory: 95 % are in use".to_owned()), cpu: None };
+    scene.on(Event::Pressure(memory));
+    assert_eq!(launches(&scene.ask("p", 3)), 0);
+    let late = scene.later(30);
+    let Action::Refuse { refusal, .. } = &late[0] else { panic!("{late:?}") };
+    assert!(refusal.message.contains("95 %"), "{refusal:?}");
+    scene.ask("p", 4);
+    assert_eq!(launches(&scene.on(Event::Pressure(Pressure::default()))), 1, "the trouble is over");
 }
 
-fn pick<T: Copy>(items: &[T], index: usize) -> Option<T> {
-    (!items.is_empty()).then(|| items[index % items.len()])
+#[test]
+fn without_any_browser_memory_pressure_does_not_stop_the_first() {
+    let mut scene = Scene::new(limits(4, 0));
+    scene.on(Event::Pressure(Pressure { memory: Some("full".to_owned()), cpu: None }));
+    assert_eq!(launches(&scene.ask("p", 1)), 1, "nothing else would ever become free");
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+#[test]
+fn an_old_browser_is_replaced_while_nobody_has_it() {
+    let mut scene = Scene::warm(limits(2, 1));
+    let wait = scene.next().expect("its age");
+    assert!((3240..=3960).contains(&wait.as_secs()), "within a tenth of an hour: {wait:?}");
+    scene.now += wait;
+    let actions = scene.on(Event::Tick);
+    assert!(actions.contains(&Action::End { at: browser(0, 1) }) && launches(&actions) == 1, "{actions:?}");
+}
+
+#[test]
+fn a_leased_browser_is_not_retired_by_age() {
+    let mut scene = Scene::warm(limits(2, 1));
+    let (_, at) = granted(&scene.ask("p", 1))[0];
+    scene.on(Event::Renew { lease: at, ttl: None });
+    for _ in 0..100 {
+        scene.later(50);
+        scene.on(Event::Used { lease: at, at: scene.now });
+    }
+    assert!(scene.state.lease(at).is_some());
+}
+
+#[path = "state_shared_tests.rs"]
+mod shared_browsers;
+
+mod end {
+    use super::*;
 
     #[test]
-    fn invariants_hold_over_random_histories(ops in prop::collection::vec(op(), 1..200), warm in 0_usize..3) {
-        let mut now = Instant::now();
-        let mut state = State::new(limits(3, warm));
-        let mut seen = Observer::default();
-        let mut tickets = 0;
-        for op in ops {
-            let live: Vec<_> = seen.live.iter().copied().collect();
-            let event = match op {
-                Op::Acquire(session) => {
-                    tickets += 1;
-                    seen.waiting.insert(tickets, session);
-                    Some(acquire(tickets, session, now))
-                }
-                Op::Abandon(index) => {
-                    let waiting: Vec<_> = seen.waiting.keys().copied().collect();
-                    let ticket = pick(&waiting, index);
-                    ticket.map(|ticket| { seen.waiting.remove(&ticket); Event::Abandon { ticket: Ticket(ticket) } })
-                }
-                Op::LaunchOk(index) => pick(&seen.starting, index).map(|(slot, generation)| {
-                    seen.starting.retain(|at| *at != (slot, generation));
-                    seen.up.push((slot, generation));
-                    Event::Launched { slot, generation }
-                }),
-                Op::LaunchFails(index) => pick(&seen.starting, index).map(|(slot, generation)| {
-                    seen.starting.retain(|at| *at != (slot, generation));
-                    Event::LaunchFailed { slot, generation, reason: String::new() }
-                }),
-                Op::Renew(index) => pick(&live, index).map(|lease| Event::Renew { lease, ttl: None }),
-                Op::Release(index) => pick(&live, index).map(|lease| Event::Release { lease }),
-                Op::Died(index) => pick(&seen.up, index)
-                    .map(|(slot, generation)| Event::Died { slot, generation, reason: "died".to_owned() }),
-                Op::Ended(index) => pick(&seen.ending, index).map(|(slot, generation)| {
-                    seen.ending.retain(|at| *at != (slot, generation));
-                    Event::Ended { slot, generation }
-                }),
-                Op::Pass(seconds) => { now += Duration::from_secs(seconds); Some(Event::Tick) }
-                Op::Drain => Some(Event::Drain { deadline: now + 20 * SECOND }),
-            };
-            let Some(event) = event else { continue };
-            let actions = state.on(event, now);
-            seen.see(&actions)?;
-            prop_assert_eq!(state.check(), Ok(()));
-            prop_assert!(seen.starting.len() + seen.up.len() + seen.ending.len() <= 3, "more processes than allowed");
-            prop_assert_eq!(state.leases().map(|(at, _)| at).collect::<HashSet<_>>(), seen.live.clone());
-        }
-        // Calm: launches succeed, endings are verified, time passes. Then everybody has an answer and nothing is left.
-        seen.see(&state.on(Event::Drain { deadline: now }, now))?;
-        for _ in 0..10 {
-            for (slot, generation) in std::mem::take(&mut seen.starting) {
-                seen.up.push((slot, generation));
-                seen.see(&state.on(Event::Launched { slot, generation }, now))?;
-            }
-            for (slot, generation) in std::mem::take(&mut seen.ending) {
-                seen.see(&state.on(Event::Ended { slot, generation }, now))?;
-            }
-        }
-        prop_assert!(state.is_drained(), "{:?}", state.counts());
-        prop_assert!(seen.waiting.is_empty() && seen.live.is_empty() && seen.up.is_empty());
-        prop_assert_eq!(seen.ever, seen.ended);
+    fn a_drain_refuses_waits_and_then_ends() {
+        let mut scene = Scene::warm(limits(1, 1));
+        scene.ask("p", 1);
+        scene.ask("p", 2);
+        let actions = scene.on(Event::Drain { deadline: scene.now + 5 * SECOND });
+        assert_eq!(refused(&actions), [(2, ErrorCode::Draining)]);
+        assert_eq!(scene.next(), Some(5 * SECOND));
+        assert!(!scene.state.is_drained());
+        let actions = scene.later(5);
+        assert!(actions.contains(&Action::End { at: browser(0, 1) }), "{actions:?}");
+        scene.on(Event::Ended { at: browser(0, 1) });
+        assert!(scene.state.is_drained());
+    }
+
+    #[test]
+    fn a_broken_invariant_costs_its_slot_and_nothing_else() {
+        let mut scene = Scene::warm(limits(2, 1));
+        scene.ask("p", 1);
+        scene.launched(1, 2);
+        scene.ask("p", 2);
+        // As a defect would leave it: somebody else's lease in slot 0.
+        let Slot::Up(up) = &mut scene.state.slots[0] else { panic!("leased") };
+        up.owner = Some("somebody else".to_owned());
+        let before = metrics().invariant_violations.get("one_principal_a_browser");
+        let actions = scene.on(Event::Tick);
+        assert!(metrics().invariant_violations.get("one_principal_a_browser") > before);
+        assert!(matches!(&actions[0], Action::Revoke { lease: at, .. } if *at == lease(0, 1, 0)), "{actions:?}");
+        assert_eq!(actions[1], Action::End { at: browser(0, 1) });
+        assert_eq!(scene.state.counts().poisoned, 1);
+        assert!(scene.state.lease(lease(1, 2, 0)).is_some(), "the other slot goes on");
+        assert_eq!(scene.state.violations(), []);
+        assert_eq!(scene.on(Event::Ended { at: browser(0, 1) }), [], "and this one never comes back");
+    }
+
+    #[test]
+    fn a_browser_that_comes_up_in_a_poisoned_slot_is_ended() {
+        let mut scene = Scene::new(limits(1, 0));
+        scene.ask("p", 1);
+        scene.state.slots[0] = Slot::Poisoned;
+        assert_eq!(scene.launched(0, 1), [Action::End { at: browser(0, 1) }]);
     }
 }

@@ -93,6 +93,13 @@ impl Registry {
         registry
     }
 
+    /// One tool that fails inside.
+    #[cfg(test)]
+    pub(crate) fn panicking(tool: &'static str) -> Self {
+        let handler: Handler = Arc::new(|_call, _arguments| async { panic!("injected") }.boxed());
+        Self { handlers: HashMap::from([(tool, handler)]) }
+    }
+
     /// Adds a tool; its arguments' type says which.
     fn add<A, F, R>(&mut self, tool: F)
     where

@@ -72,6 +72,15 @@ impl Reply {
         self.text("Page", lines.join("\n")).text("Snapshot", snapshot)
     }
 
+    /// What happened unasked, a sentence each.
+    pub fn events(self, happened: &[String]) -> Self {
+        if happened.is_empty() {
+            return self;
+        }
+        let lines: Vec<_> = happened.iter().map(|sentence| format!("- {}", harmless(sentence))).collect();
+        self.text("Events", lines.join("\n"))
+    }
+
     /// Where the page still is, while another one has not come yet.
     pub fn still_loading(self, document: &DocumentInfo) -> Self {
         let url = harmless(&document.url);

@@ -1,16 +1,20 @@
 //! One call of a tool from its turn to its reply: dialogs, deadlines, cancellation, and freeing the page afterwards.
 
-use browserfleet_common::error_code::ErrorCode;
+use browserfleet_common::{error_code::ErrorCode, metrics::metrics};
 use browserfleet_tools::SessionUse;
 use serde_json::Value;
-use tokio::time::{Duration, Instant, timeout_at};
+use tokio::time::{Duration, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{Call, Registry, Reply};
-use crate::{failure::Failure, page::Page, pool::Leased, workspace::Workspace};
+use crate::{
+    failure::Failure,
+    page::{Freed, Page},
+    pool::{Leased, browser::Death},
+};
 
-/// Time a page gets to be freed or replaced after a call that did not end by itself.
-const RECOVERY: Duration = Duration::from_secs(5);
+/// How long the end of a lease is waited for when its browser was given up.
+const END: Duration = Duration::from_secs(1);
 
 /// The one tool that works while a dialog is open.
 const DIALOG_TOOL: &str = "browser_handle_dialog";
@@ -24,6 +28,22 @@ pub struct Outcome {
 
 /// Runs a tool that the registry has. Always ends: by its deadline, and a little later when the page has to be freed.
 pub async fn run(
+    registry: &Registry,
+    leased: &Leased,
+    tool: &str,
+    arguments: Value,
+    call: Call,
+    cancel: &CancellationToken,
+) -> Outcome {
+    let mut outcome = work(registry, leased, tool, arguments, call, cancel).await;
+    // Whoever cancelled does not listen any more: the next call hears of it.
+    if outcome.failure.as_ref().is_none_or(|failure| failure.code != ErrorCode::Cancelled) {
+        outcome.reply = outcome.reply.events(&leased.workspace.take_notices());
+    }
+    outcome
+}
+
+async fn work(
     registry: &Registry,
     leased: &Leased,
     tool: &str,
@@ -47,6 +67,10 @@ pub async fn run(
         return Outcome { failure: Some(failure), ..Outcome::default() };
     };
     let deadline = call.deadline;
+    let crashes = page.crashes().await;
+    if page.is_crashed() && !opens_pages(tool) {
+        return Outcome { failure: Some(page.crash_failure().await), ..Outcome::default() };
+    }
     let result = tokio::select! {
         // A finished call counts, whatever happened at the same moment; then the lease's end explains the others.
         biased;
@@ -54,6 +78,7 @@ pub async fn run(
             Err(Failure::new(ErrorCode::CallTimeout, "the call did not end within its time; the page was stopped"))
         }),
         () = leased.ended().cancelled() => Err(ended(leased)),
+        failure = page.crashed_since(crashes) => Err(failure),
         () = cancel.cancelled() => Err(Failure::new(ErrorCode::Cancelled, "the call was cancelled")),
     };
     conclude(result, &page, leased).await
@@ -63,7 +88,7 @@ pub async fn run(
 async fn ensure_page(leased: &Leased, tool: &str, call: &mut Call) -> Result<(), Failure> {
     let mut untold = leased.workspace.take_untold_replacement();
     if call.page.is_gone() {
-        leased.workspace.replace_page(Instant::now() + RECOVERY).await?;
+        replace(leased).await?;
         call.page = leased.workspace.page();
         untold = true;
     }
@@ -91,33 +116,61 @@ async fn conclude(result: Result<Reply, Failure>, page: &Page, leased: &Leased) 
             None => Outcome { failure: Some(failure), ..Outcome::default() },
         };
     }
-    if failure.code == ErrorCode::BrowserGone && leased.ended().is_cancelled() {
-        failure = ended(leased);
-    }
-    if matches!(failure.code, ErrorCode::PageHung | ErrorCode::CallTimeout | ErrorCode::Cancelled) {
-        free(page, &leased.workspace, &mut failure).await;
+    match failure.code {
+        ErrorCode::BrowserGone if leased.ended().is_cancelled() => failure = ended(leased),
+        ErrorCode::BrowserPageCrashed if page.is_crashed() => failure = page.crash_failure().await,
+        ErrorCode::BrowserPageCrashed if !page.is_gone() => failure = Failure::frame_crashed(),
+        ErrorCode::PageHung | ErrorCode::CallTimeout | ErrorCode::Cancelled => free(page, leased, &mut failure).await,
+        _ => {}
     }
     Outcome { failure: Some(failure), ..Outcome::default() }
 }
 
-/// Leaves the session with a page that answers.
-async fn free(page: &Page, workspace: &Workspace, failure: &mut Failure) {
-    if page.recover().await {
+/// Leaves the session with a page that answers, or ends it.
+async fn free(page: &Page, leased: &Leased, failure: &mut Failure) {
+    let freed = page.recover().await;
+    if let Some(freed) = freed {
+        metrics().recoveries.add(freed.name());
+        if freed != Freed::Blank {
+            return;
+        }
+    } else if let Err(lost) = replace(leased).await {
+        *failure = lost;
         return;
     }
-    match workspace.replace_page(Instant::now() + RECOVERY).await {
-        // Whoever cancelled does not listen any more: the next call hears of it.
-        Ok(()) if failure.code == ErrorCode::Cancelled => workspace.replaced_untold(),
-        Ok(()) => failure.message.push_str(". The page could not be freed: it was closed, and a blank one is open"),
-        Err(error) => tracing::warn!(%error, "a page that hangs could not be replaced"),
+    // Whoever cancelled does not listen any more: the next call hears of it.
+    if failure.code == ErrorCode::Cancelled {
+        leased.workspace.replaced_untold();
+    } else {
+        failure.message.push_str(". The page could not be freed: it was closed, and a blank one is open");
     }
+}
+
+/// Puts a blank page in the place of one that is gone or cannot be freed. A browser that opens none is given up.
+async fn replace(leased: &Leased) -> Result<(), Failure> {
+    let Err(error) = leased.workspace.replace_page().await else {
+        metrics().recoveries.add("replaced");
+        return Ok(());
+    };
+    tracing::warn!(%error, "no page can be opened any more: the browser is given up");
+    metrics().recoveries.add("none");
+    let reason = "it did not open a new page in place of one that could not be freed".to_owned();
+    leased.browser.condemn(Death { code: ErrorCode::BrowserGone, reason });
+    // The pool ends the lease, and knows the reason if there was another one before.
+    let _ended_anyway = timeout(END, leased.ended().cancelled()).await;
+    Err(ended(leased))
 }
 
 /// A lease that ended under a call: the browser died, the session was closed, or its time was over.
 fn ended(leased: &Leased) -> Failure {
-    let text = leased.lost().map_or_else(String::new, |refusal| refusal.message);
+    let (code, text) = leased.lost().map_or_else(
+        || (ErrorCode::LeaseLost, "the browser of this session is gone: it did not answer any more".to_owned()),
+        |refusal| (refusal.code, refusal.message),
+    );
+    // That the lease is lost says nothing; how the browser died does.
+    let code = if code == ErrorCode::LeaseLost { ErrorCode::BrowserGone } else { code };
     Failure::new(
-        ErrorCode::BrowserGone,
+        code,
         format!("{text}. Its pages, cookies and storage are lost; use browser_navigate to go on with a new browser"),
     )
 }

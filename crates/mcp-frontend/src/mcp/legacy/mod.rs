@@ -25,11 +25,10 @@ use super::{
     handler::Handler,
 };
 use crate::{
-    Unavailable,
-    app::Core,
-    bus,
+    Unavailable, bus,
     caller::{Caller, principal},
     connection::{Key, NewConnection, Record},
+    core::Core,
     session,
 };
 

@@ -18,9 +18,9 @@ use uuid::Uuid;
 use super::transport::{RequestTransport, is_answer, untag};
 use crate::{
     Unavailable,
-    app::Core,
     bus::{Listener, Message},
     caller::Caller,
+    core::Core,
     mcp::{answer, handler::Handler},
 };
 

@@ -9,9 +9,9 @@ use tokio::time::{Instant, Interval, interval_at};
 
 use crate::{
     Unavailable,
-    app::Core,
     bus::{Listener, Message},
     connection::Key,
+    core::Core,
     mcp::answer,
 };
 

@@ -3,11 +3,30 @@
 // Waits are bounded by the caller's deadline. Nothing here relies on frames alone: a hidden page may never get one.
 
 const now = () => performance.now();
-const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Where a document may run no scripts (a sandbox by CSP or by iframe), timers and frames do not reach us either: messages do. */
+const isTimeless = () => matchMedia('(scripting: none)').matches;
+
+/** One turn of the event loop. */
+const turn = () =>
+  new Promise((resolve) => {
+    const channel = new MessageChannel();
+    channel.port1.onmessage = () => {
+      channel.port1.close();
+      resolve();
+    };
+    channel.port2.postMessage(0);
+  });
+
+async function turns(ms) {
+  for (const end = now() + ms; now() < end; ) await turn();
+}
+
+const sleep = (ms) => (isTimeless() ? turns(ms) : new Promise((resolve) => setTimeout(resolve, ms)));
 
 /** The next frame, or 20 ms where frames do not come. */
 const nextFrame = () =>
-  new Promise((resolve) => {
+  isTimeless() ? turns(20) : new Promise((resolve) => {
     const timer = setTimeout(resolve, 20);
     requestAnimationFrame(() => {
       clearTimeout(timer);
@@ -179,6 +198,8 @@ function locatorFor(target, el) {
 
 const INSERTED = words('text search email url tel password number');
 const ASSIGNED = words('date time color range month week datetime-local');
+const editable = getter(HTMLElement.prototype, 'isContentEditable');
+const isEditable = (el) => el instanceof HTMLElement && editable(el);
 const setInputValue = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set;
 const WRONG_TOOL = {
   checkbox: 'is a checkbox; use browser_click', radio: 'is a radio button; use browser_click', file: 'is a file input and takes no text',
@@ -196,7 +217,7 @@ function fieldKind(el, slowly) {
   }
   if (tag === 'textarea') return 'insert';
   if (tag === 'select') throw new Error(`Cannot type: ${describe(el)} is a drop-down; set its value with browser_evaluate.`);
-  if (el.isContentEditable) return 'rich';
+  if (isEditable(el)) return 'rich';
   if (slowly && isFocusable(el)) return 'keys';
   if (tag === 'button' || roleOf(el) === 'button') throw new Error(`Cannot type: ${describe(el)} is a button; use browser_click.`);
   throw new Error(`Cannot type: ${describe(el)} is not an <input>, <textarea> or [contenteditable] element.`);
@@ -297,33 +318,28 @@ async function rect(target) {
 
 /** Resolves when the tasks and timers that an input event has just queued have had their turn; a frame is the upper bound. */
 function settle({ maxMs = 16 } = {}) {
+  if (isTimeless()) return turn();
   return new Promise((resolve) => {
-    const done = () => resolve();
-    setTimeout(done, Math.max(0, Math.min(maxMs, 16)));
-    const turn = (next) => {
-      const channel = new MessageChannel();
-      channel.port1.onmessage = () => {
-        channel.port1.close();
-        next();
-      };
-      channel.port2.postMessage(0);
-    };
-    turn(() => setTimeout(() => turn(done), 0));
+    setTimeout(resolve, Math.max(0, Math.min(maxMs, 16)));
+    turn().then(() => setTimeout(() => turn().then(resolve), 0));
   });
 }
 
 /**
  * Resolves when a new document has done what it does by itself: an `autofocus` takes effect with the first frame only.
- * Without one there is nothing to wait for; without frames, as in the background, a timer ends the wait.
+ * Without one there is nothing to wait for; without frames, as in the background, a timer ends the wait. A document
+ * arrives once: later calls wait for nothing.
  */
 function arrived() {
-  return new Promise((resolve) => {
+  return (arrival ??= new Promise((resolve) => {
     const done = () => resolve();
-    if (!document.querySelector('[autofocus]') || document.activeElement !== document.body) return done();
+    if (isTimeless() || !document.querySelector('[autofocus]') || document.activeElement !== document.body) return done();
     requestAnimationFrame(() => setTimeout(done, 0));
     setTimeout(done, 100);
-  });
+  }));
 }
+
+let arrival = null;
 
 /** Where the content of an iframe begins in this frame's viewport, and by how much it is scaled. */
 function frameOffset(ref) {

@@ -40,23 +40,24 @@ const INPUT_ROLES = {
 };
 const LISTABLE = words('email search tel text url');
 // Elements that mean nothing without their container: presentational when it is.
-const CONTAINERS = { li: 'ul,ol,menu', tr: 'table', td: 'table', th: 'table', tbody: 'table', thead: 'table', tfoot: 'table', caption: 'table', dt: 'dl', dd: 'dl' };
+const IN_TABLE = words('table');
+const CONTAINERS = {
+  li: words('ul ol menu'), tr: IN_TABLE, td: IN_TABLE, th: IN_TABLE, tbody: IN_TABLE, thead: IN_TABLE, tfoot: IN_TABLE, caption: IN_TABLE,
+  dt: words('dl'), dd: words('dl'),
+};
 
-let roleCache = new Map();
 let labelCache = new Map();
+let cellCache = new Map();
 
 const forgetAria = () => {
-  roleCache = new Map();
   labelCache = new Map();
-
+  cellCache = new Map();
 };
 
 /** The element's role; `generic` when it has none, `none` when it is presentational. */
 function roleOf(element) {
   if (!styleCache) return computeRole(element);
-  let role = roleCache.get(element);
-  if (role === undefined) roleCache.set(element, (role = computeRole(element)));
-  return role;
+  return (styleOf(element).role ??= computeRole(element));
 }
 
 function computeRole(element) {
@@ -101,7 +102,7 @@ function implicitRole(element) {
     case 'form': return hasAriaName(element) ? 'form' : null;
     case 'header': return closest(element, 'article,aside,main,nav,section,[role]:is([role=article],[role=complementary],[role=main],[role=navigation],[role=region])') ? null : 'banner';
     case 'footer': return closest(element, 'article,aside,main,nav,section,[role]:is([role=article],[role=complementary],[role=main],[role=navigation],[role=region])') ? null : 'contentinfo';
-    case 'td': if (!isPresentationalPart(element, tag)) return tableIsGrid(element) ? 'gridcell' : 'cell'; return 'none';
+    case 'td': return cellRole(element);
     case 'th': if (!isPresentationalPart(element, tag)) return headerRole(element); return 'none';
   }
   if (CONTAINERS[tag] && isPresentationalPart(element, tag)) return 'none';
@@ -125,9 +126,20 @@ function isPresentationalPart(element, tag) {
   const container = CONTAINERS[tag];
   for (let at = parentNode(element), i = 0; at && isElement(at) && i < 4; at = parentNode(at), i++) {
     if (explicitRole(at) === 'none' && !insistsOnRole(at)) return true;
-    if (matches(at, container)) return false;
+    if (container.has(tagOf(at))) return false;
   }
   return false;
+}
+
+/** The role of a `td`, the same for all of a row. */
+function cellRole(element) {
+  const row = parentNode(element);
+  let role = cellCache.get(row);
+  if (role === undefined) {
+    role = isPresentationalPart(element, 'td') ? 'none' : tableIsGrid(element) ? 'gridcell' : 'cell';
+    if (styleCache && row) cellCache.set(row, role);
+  }
+  return role;
 }
 
 function tableIsGrid(element) {
@@ -175,11 +187,28 @@ function nameOf(element, role = roleOf(element)) {
   const native = nativeName(element, role);
   if (native) return native;
   if (NAME_FROM_CONTENT.has(role) || tagOf(element) === 'summary') {
+    const only = onlyText(element);
+    if (only !== null) return only ? { text: only, owners: new Set([element]), labels: NONE } : tipOf(element);
     const walk = newWalk(element);
     walkContent(element, walk, 0);
     const text = squash(walk.text);
     if (text) return { text, owners: walk.owners, labels: walk.labels };
   }
+  return tipOf(element);
+}
+
+const NONE = new Set();
+
+/** The text of an element that holds nothing else, which most cells and buttons are; null when it takes a walk to tell. */
+function onlyText(element) {
+  const only = firstChild(element);
+  if (!only || nodeType(only) !== 3 || nextSibling(only) || shadowOf(element) || mayHavePseudo(element)) return null;
+  if (attr(element, 'aria-owns') !== null || tagOf(element) === 'slot') return null;
+  return hidesText(element, styleOf(element)) ? '' : squash(textData(only));
+}
+
+/** What names an element that has no better name. */
+function tipOf(element) {
   const tip = squash(attr(element, 'title') || '');
   if (tip) return { text: tip, owners: null };
   const hint = hasPlaceholder(element) ? squash(attr(element, 'placeholder') || attr(element, 'aria-placeholder') || '') : '';

@@ -67,10 +67,41 @@ const MAX_DEPTH = 600;
 
 let styleCache = null;
 
+/** What is known of an element. The engine makes each answer of a computed style anew: it is asked once, and only when needed. */
+class Facts {
+  /** Kept here by `roleOf`. */
+  role;
+  #computed;
+  #display;
+  #visibility;
+  #contentVisibility;
+
+  constructor(computed) {
+    this.#computed = computed;
+  }
+
+  get display() {
+    return (this.#display ??= this.#computed.display);
+  }
+
+  get visibility() {
+    return (this.#visibility ??= this.#computed.visibility);
+  }
+
+  get contentVisibility() {
+    return (this.#contentVisibility ??= this.#computed.contentVisibility);
+  }
+
+  /** Asked once. */
+  get cursor() {
+    return this.#computed.cursor;
+  }
+}
+
 function styleOf(element) {
   if (!styleCache) return getComputedStyle(element);
   let style = styleCache.get(element);
-  if (!style) styleCache.set(element, (style = getComputedStyle(element)));
+  if (style === undefined) styleCache.set(element, (style = new Facts(getComputedStyle(element))));
   return style;
 }
 
@@ -84,6 +115,7 @@ function withCaches(work) {
   } finally {
     styleCache = null;
     rootCache = new Map();
+    anyPseudo = null;
     forgetAria();
   }
 }
@@ -99,9 +131,19 @@ const sheetLists = new Map([
 const sheetCache = new WeakMap();
 let rootCache = new Map();
 
+// Whether any element may have such text, as long as everything met is in the document's own tree: the walk began there
+// and has passed no shadow host. Otherwise null: each element has to be asked.
+let anyPseudo = null;
+
+/** A walk begins at `root`. */
+const startAt = (root) => {
+  anyPseudo = rootOf(root) === document ? rootHasPseudo(document) : null;
+};
+
 /** Whether `::before` or `::after` of this element may generate text. */
 function mayHavePseudo(element) {
-  if (tagOf(element) === 'q') return true;
+  if (anyPseudo || tagOf(element) === 'q') return true;
+  if (anyPseudo === false) return false;
   const slot = slotOf(element);
   return rootHasPseudo(rootOf(element)) || Boolean(shadowOf(element) && rootHasPseudo(shadowOf(element))) || Boolean(slot && rootHasPseudo(rootOf(slot)));
 }
@@ -147,7 +189,8 @@ function rulesHavePseudo(rules, depth) {
 /** Calls `visit` for each child of `element` in the composed tree. */
 function eachChild(element, visit) {
   const shadow = shadowOf(element);
-  if (!shadow && tagOf(element) === 'slot') {
+  if (shadow) anyPseudo = null;
+  else if (tagOf(element) === 'slot') {
     const assigned = assignedNodes(element);
     if (assigned.length) {
       for (const node of assigned) visit(node);
@@ -211,10 +254,10 @@ const inSelect = (element) => {
 
 /** Whether the element takes part in rendering at all (its children may, even when it is `visibility: hidden`). */
 function isRendered(element, style) {
+  // What takes part is the rule; only the exceptions need their `display` read.
+  if (rendered(element)) return true;
   const display = style.display;
-  if (display === 'none') return false;
-  if (display === 'contents' || inSelect(element)) return true;
-  return rendered(element);
+  return display !== 'none' && (display === 'contents' || inSelect(element));
 }
 
 /** Whether the direct text of `element` is kept from the screen though the element itself is rendered. */
@@ -224,6 +267,8 @@ function hidesText(element, style) {
 
 /** Whether the element has something to click on: a box with an area. */
 function hasBox(element, style) {
+  const rect = rectOf(element);
+  if (rect.width > 0 && rect.height > 0) return true;
   if (style.display === 'contents') {
     for (let node = firstChild(element); node; node = nextSibling(node)) {
       if (nodeType(node) === 1) {
@@ -231,10 +276,8 @@ function hasBox(element, style) {
         if (isRendered(node, inner) && inner.visibility === 'visible' && hasBox(node, inner)) return true;
       } else if (nodeType(node) === 3 && textHasBox(node)) return true;
     }
-    return false;
   }
-  const rect = rectOf(element);
-  return rect.width > 0 && rect.height > 0;
+  return false;
 }
 
 function textHasBox(node) {
@@ -254,15 +297,19 @@ function isVisible(element) {
 
 const INVISIBLE = /[\u200b\u00ad]/g;
 const SPACES = /[\s\u00a0]+/g;
+const UNTIDY = /[\u200b\u00ad]|[^\S ]|^ | $| {2}/;
+const PRINTABLE = /^[ !#-[\]-~]*$/;
 const DANGEROUS = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/;
 
 /** White space collapsed and trimmed, zero-width fillers removed. */
 function squash(text) {
+  if (!UNTIDY.test(text)) return text;
   return text.replace(INVISIBLE, '').replace(SPACES, ' ').trim();
 }
 
 /** A JSON string literal that also escapes C1 and bidi controls; always valid UTF-8. */
 function quoted(text) {
+  if (PRINTABLE.test(text)) return `"${text}"`;
   return JSON.stringify(text.toWellFormed()).replace(
     /[\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g,
     (c) => '\\u' + c.charCodeAt(0).toString(16).padStart(4, '0'),

@@ -215,14 +215,16 @@ function byRoleAndName(el, role, name) {
   const found = byRole(role, text, false);
   if (found.length === 1 && found[0] === el) return base;
   const same = byRole(role, name, true);
-  if (same.length === 1) return `getByRole(${literal(role)}, { name: ${literal(name)}, exact: true })`;
+  if (same.length === 1 && same[0] === el) return `getByRole(${literal(role)}, { name: ${literal(name)}, exact: true })`;
   if (same[0] !== el) {
     const scope = namedAncestor(el);
     if (scope && same.filter((other) => composedContains(scope.element, other)).length === 1) {
       return `${scope.locator}.getByRole(${literal(role)}, { name: ${literal(name)} })`;
     }
   }
-  return found.includes(el) ? nth(base, el, found) : nth(`getByRole(${literal(role)}, { name: ${literal(name)}, exact: true })`, el, same);
+  if (found.includes(el)) return nth(base, el, found);
+  // Beyond the candidates that were looked at.
+  return same.includes(el) ? nth(`getByRole(${literal(role)}, { name: ${literal(name)}, exact: true })`, el, same) : byCss(el);
 }
 
 /** The nearest ancestor that is easy to name: by a test id, or by role and a unique name. */

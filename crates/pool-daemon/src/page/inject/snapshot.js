@@ -85,13 +85,15 @@ function visitElement(el, parent, inherited, state, depth, isRoot) {
   const style = styleOf(el);
   if (!isRendered(el, style)) return;
   state.left--;
-  state.placed.add(el);
+  // Only what is owned could be met twice.
+  if (state.owned.size) state.placed.add(el);
   const visible = style.visibility === 'visible';
   const role = roleOf(el);
   const ariaHidden = attr(el, 'aria-hidden') === 'true';
   const hidden = inherited.hidden || ariaHidden;
   const disabled = attr(el, 'aria-disabled') === 'true' || (inherited.disabled && attr(el, 'aria-disabled') !== 'false');
   const shadow = shadowOf(el);
+  if (shadow) anyPseudo = null;
 
   // Elements without a node of their own: their content becomes their parent's.
   const flat = !visible || role === 'none' || (role === 'generic' && style.display === 'inline' && !shadow && isTextOnly(el));
@@ -309,9 +311,12 @@ function yamlValue(text) {
   return needsQuotes(text) ? quotedValue(text) : text;
 }
 
+// Several ordinary words: nothing else in YAML looks like them.
+const PROSE = /^[A-Za-z][\w.,()@/-]*(?: [\w.,()@/-]+)+$/;
 const PLAIN_WORDS = /^(?:y|n|yes|no|true|false|on|off|null)$/i;
 
 function needsQuotes(text) {
+  if (PROSE.test(text)) return false;
   if (!text || text !== text.trim() || DANGEROUS.test(text) || /[\n\r\t]/.test(text) || !text.isWellFormed()) return true;
   if (/^[-&*!|>%@'"`,?#[\]{}]/.test(text) || /[{}`]|: | #|:$/.test(text)) return true;
   return PLAIN_WORDS.test(text) || !Number.isNaN(Number(text));
@@ -344,7 +349,10 @@ function keyOf(node, ref, boxes) {
   return /: | #|[{}`]/.test(key) ? `'${key.replaceAll("'", "''")}'` : key;
 }
 
+const ASCII = /^[\u0000-\u007f]*$/;
+
 const byteLength = (text) => {
+  if (ASCII.test(text)) return text.length;
   let bytes = text.length;
   for (let i = 0; i < text.length; i++) {
     const code = text.charCodeAt(i);
@@ -408,6 +416,7 @@ function snapshot({ target, depth, boxes, frame = '', maxNodes = 20000, maxBytes
   const root = target === undefined || target === null || target === '' ? bodyOf(document) || documentElementOf(document) : locate(target);
   if (!root) return { text: '', nodes: 0, truncated: false, frames: [] };
   return withCaches(() => {
+    startAt(root);
     const built = buildTree(root, { maxNodes });
     const writer = new Writer(frame, boxes, depth, maxBytes);
     const tree = built.tree.role === 'fragment' ? built.tree : reduceRoot(built.tree);

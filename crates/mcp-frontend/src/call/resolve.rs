@@ -9,12 +9,16 @@ use browserfleet_common::{error_code::ErrorCode, ids::SessionName};
 use browserfleet_tools::{SESSION_ID, SessionUse};
 use serde_json::{Map, Value};
 
-use super::{Created, Full, Key, Limits, NewSession, Record};
-use crate::{app::Core, caller::Caller, failure::Failure};
+use crate::{
+    caller::Caller,
+    core::Core,
+    failure::Failure,
+    session::{Created, Full, Key, Limits, NewSession, Record},
+};
 
 /// What a call says about its session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Choice {
+pub(super) enum Choice {
     /// Named by argument or header.
     Named(SessionName),
     /// The connection's own.
@@ -25,14 +29,14 @@ pub(crate) enum Choice {
 
 /// The session of a call.
 #[derive(Debug)]
-pub(crate) struct Opened {
-    pub(crate) record: Record,
+pub(super) struct Opened {
+    pub(super) record: Record,
     /// Minted for this very call: unless its handle reaches the caller, nobody can ever use it.
-    pub(crate) minted: bool,
+    pub(super) minted: bool,
 }
 
 /// Reads a call's choice, and takes the argument out: the tools do not know it.
-pub(crate) fn choose(caller: &Caller, arguments: &mut Map<String, Value>) -> Result<Choice, Failure> {
+pub(super) fn choose(caller: &Caller, arguments: &mut Map<String, Value>) -> Result<Choice, Failure> {
     let argument = match arguments.remove(SESSION_ID) {
         None | Some(Value::Null) => None,
         Some(Value::String(name)) => Some(name),
@@ -52,7 +56,7 @@ fn malformed(origin: &str, why: &str) -> Failure {
 }
 
 /// Finds the session of a call, creating it where that is allowed.
-pub(crate) async fn open(
+pub(super) async fn open(
     core: &Arc<Core>,
     caller: &Caller,
     choice: Choice,
@@ -83,7 +87,7 @@ pub(crate) async fn open(
 }
 
 /// Finds the session of a call without creating one. `None`: there is none, and that is nobody's mistake.
-pub(crate) async fn find(core: &Arc<Core>, caller: &Caller, choice: Choice) -> Result<Option<Record>, Failure> {
+pub(super) async fn find(core: &Arc<Core>, caller: &Caller, choice: Choice) -> Result<Option<Record>, Failure> {
     let (Choice::Named(name) | Choice::Default(name)) = choice else {
         return Err(Failure::new(
             ErrorCode::InvalidArgument,

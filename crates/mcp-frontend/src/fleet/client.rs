@@ -1,4 +1,4 @@
-//! The front end's side of the wire to a pool daemon.
+//! One pool daemon over the wire: every request has a deadline, and those that may be repeated are, once.
 
 use std::{fmt, time::Duration};
 
@@ -7,8 +7,8 @@ use browserfleet_common::pb::{
     RenewRequest, acquire_response, browser_service_client::BrowserServiceClient,
     pool_service_client::PoolServiceClient,
 };
-use tokio::time::{Instant, sleep, timeout};
-use tonic::{Request, Streaming, transport::Channel};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tonic::{Request, Status, Streaming, transport::Channel};
 
 use crate::{
     failure::DaemonError,
@@ -17,6 +17,10 @@ use crate::{
 
 /// How long a daemon may take for an answer that needs no browser.
 const SHORT: Duration = Duration::from_secs(5);
+/// … and for one that another daemon could give instead.
+const PROMPT: Duration = Duration::from_secs(2);
+/// How long the end of a stream may take after its last message.
+const LAST_WORD: Duration = Duration::from_millis(100);
 /// Before the one repetition of an idempotent request whose connection broke.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Beyond the time a request was given, so that the daemon's own answer about it arrives first.
@@ -42,6 +46,13 @@ pub(crate) trait QueueWatch {
     fn queued(&mut self, position: u32, depth: u32) -> impl Future<Output = ()> + Send;
 }
 
+/// For callers who do not wait.
+pub(super) struct Unwatched;
+
+impl QueueWatch for Unwatched {
+    async fn queued(&mut self, _position: u32, _depth: u32) {}
+}
+
 impl PoolClient {
     pub(crate) fn new(name: String, channel: Channel) -> Self {
         let pool = PoolServiceClient::new(channel.clone());
@@ -49,6 +60,11 @@ impl PoolClient {
             .max_decoding_message_size(pb::MESSAGE_BYTES)
             .max_encoding_message_size(pb::MESSAGE_BYTES);
         Self { name, pool, browsers }
+    }
+
+    /// What [`LeaseRef::daemon`] says for leases of this daemon.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Gets a browser for a session, waiting at most `wait` in the queue. Idempotent; dropping it leaves the queue.
@@ -59,15 +75,20 @@ impl PoolClient {
         wait: Duration,
         watch: &mut (impl QueueWatch + Send),
     ) -> Result<LeaseRef, DaemonError> {
-        let deadline = Instant::now() + wait;
-        match self.acquire_once(session, ttl, wait, watch).await {
-            Err(DaemonError::Unreachable) => {
-                sleep(PAUSE).await;
-                let rest = deadline.saturating_duration_since(Instant::now());
-                self.acquire_once(session, ttl, rest, watch).await
+        // Who does not wait wants what is ready; after a wait a browser may have to be launched.
+        let beyond = if wait.is_zero() { PROMPT } else { SHORT + SLACK };
+        let deadline = Instant::now() + wait + beyond;
+        let answer = async {
+            match self.acquire_once(session, ttl, wait, watch).await {
+                Err(error) if error.is_silence() => {
+                    sleep(PAUSE).await;
+                    self.acquire_once(session, ttl, wait, watch).await
+                }
+                answer => answer,
             }
-            answer => answer,
-        }
+        };
+        // A daemon that takes a request and says nothing is as good as none.
+        timeout_at(deadline, answer).await.unwrap_or(Err(DaemonError::Broken))
     }
 
     async fn acquire_once(
@@ -77,15 +98,13 @@ impl PoolClient {
         wait: Duration,
         watch: &mut (impl QueueWatch + Send),
     ) -> Result<LeaseRef, DaemonError> {
-        let mut request = Request::new(AcquireRequest {
+        let request = AcquireRequest {
             principal: session.principal.as_str().to_owned(),
             session: session.name.as_str().to_owned(),
             birth: session.birth.clone(),
             ttl: Some(pb::to_wire(ttl)),
             wait: Some(pb::to_wire(wait)),
-        });
-        // A browser may have to be launched after the wait.
-        request.set_timeout(wait + SHORT + SLACK);
+        };
         let mut events = self.pool.clone().acquire(request).await?.into_inner();
         while let Some(response) = events.message().await? {
             match response.event {
@@ -93,48 +112,35 @@ impl PoolClient {
                 Some(acquire_response::Event::Granted(granted)) => {
                     let lease_id = granted.lease.map(|lease| lease.lease_id).unwrap_or_default();
                     // To its end: a stream that is dropped looks like a caller that has gone away.
-                    let _late = timeout(SLACK, events.message()).await;
+                    let _late = timeout(LAST_WORD, events.message()).await;
                     return Ok(LeaseRef { lease_id, token: granted.token, daemon: self.name.clone() });
                 }
                 None => {}
             }
         }
         // The stream ended without a word: the daemon went away.
-        Err(DaemonError::Unreachable)
+        Err(DaemonError::Broken)
     }
 
     /// Confirms a lease to the daemon and prolongs it.
     pub(crate) async fn renew(&self, lease: &LeaseRef, ttl: Duration) -> Result<(), DaemonError> {
-        let request = || {
+        let ttl = Some(pb::to_wire(ttl));
+        again(|| async {
             let (lease_id, token) = (lease.lease_id.clone(), lease.token.clone());
-            short(RenewRequest { lease_id, token, ttl: Some(pb::to_wire(ttl)) })
-        };
-        let mut pool = self.pool.clone();
-        match pool.renew(request()).await.map_err(DaemonError::from) {
-            Err(DaemonError::Unreachable) => {
-                sleep(PAUSE).await;
-                pool.renew(request()).await?;
-            }
-            answer => drop(answer?),
-        }
-        Ok(())
+            self.pool.clone().renew(short(RenewRequest { lease_id, token, ttl })).await
+        })
+        .await
+        .map(drop)
     }
 
     /// Returns a lease. One that is not there any more counts as returned.
     pub(crate) async fn release(&self, lease: &LeaseRef) -> Result<(), DaemonError> {
-        let request = || {
+        again(|| async {
             let (lease_id, token) = (lease.lease_id.clone(), lease.token.clone());
-            short(ReleaseRequest { lease_id, token })
-        };
-        let mut pool = self.pool.clone();
-        match pool.release(request()).await.map_err(DaemonError::from) {
-            Err(DaemonError::Unreachable) => {
-                sleep(PAUSE).await;
-                pool.release(request()).await?;
-            }
-            answer => drop(answer?),
-        }
-        Ok(())
+            self.pool.clone().release(short(ReleaseRequest { lease_id, token })).await
+        })
+        .await
+        .map(drop)
     }
 
     /// Runs a tool. Never repeated: whether anything has happened, only the stream tells.
@@ -150,7 +156,23 @@ impl PoolClient {
 
     /// Capacity and use; also: whether the daemon answers.
     pub(crate) async fn status(&self) -> Result<GetPoolResponse, DaemonError> {
-        Ok(self.pool.clone().get_pool(short(GetPoolRequest {})).await?.into_inner())
+        let mut request = Request::new(GetPoolRequest {});
+        request.set_timeout(PROMPT);
+        Ok(self.pool.clone().get_pool(request).await?.into_inner())
+    }
+}
+
+/// Asks, and once more when the connection broke: for idempotent requests only.
+async fn again<T, F>(ask: impl Fn() -> F) -> Result<T, DaemonError>
+where
+    F: Future<Output = Result<T, Status>>,
+{
+    match ask().await.map_err(DaemonError::from) {
+        Err(error) if error.is_silence() => {
+            sleep(PAUSE).await;
+            Ok(ask().await?)
+        }
+        answer => answer,
     }
 }
 

@@ -1,0 +1,251 @@
+//! What everything in a front end shares, and how sessions end.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use browserfleet_common::{
+    clock::Clock,
+    lifecycle::{Shutdown, Tasks},
+};
+use browserfleet_tools::Tool;
+use futures_util::{StreamExt as _, stream};
+use serde_json::Value;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, interval, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Config, Unavailable,
+    bus::{Bus, MemoryBus},
+    caller::Caller,
+    connection,
+    failure::Failure,
+    fleet::{Fleet, Pools},
+    running::Running,
+    session::{self, Record, Scope},
+};
+
+/// How often stores in memory are swept. Expired sessions are invisible before: this returns their browsers.
+const SWEEP: Duration = Duration::from_secs(1);
+/// How long the end of all sessions may take when the program stops.
+const LAST_SESSIONS: Duration = Duration::from_secs(5);
+/// Sessions that are ended at a time.
+const ENDING_AT_ONCE: usize = 32;
+
+/// Where things are kept that another front end must find.
+#[derive(Clone, Debug)]
+pub struct Stores {
+    pub sessions: Arc<dyn session::Store>,
+    pub connections: Arc<dyn connection::Store>,
+    pub bus: Arc<dyn Bus>,
+    /// Whether what is kept ends with this process: its sessions are then ended before it does.
+    pub volatile: bool,
+}
+
+impl Stores {
+    /// Everything in this process.
+    pub fn memory(config: &Config, clock: &Arc<dyn Clock>) -> Self {
+        let settings = &config.session;
+        Self {
+            sessions: Arc::new(session::MemoryStore::new(Arc::clone(clock))),
+            connections: Arc::new(connection::MemoryStore::new(
+                Arc::clone(clock),
+                settings.connection_ttl,
+                settings.max_connections,
+            )),
+            bus: Arc::new(MemoryBus::new()),
+            volatile: true,
+        }
+    }
+}
+
+/// What the program around it gives a front end.
+#[derive(Clone, Debug)]
+pub struct Host {
+    pub tasks: Tasks,
+    pub shutdown: Shutdown,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Acts before each tool call: how tests make one go wrong.
+#[derive(Clone)]
+pub struct Fault(pub Arc<dyn Fn(&Tool) + Send + Sync>);
+
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fault")
+    }
+}
+
+/// What everything inside shares.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) sessions: Arc<dyn session::Store>,
+    pub(crate) connections: Arc<dyn connection::Store>,
+    pub(crate) bus: Arc<dyn Bus>,
+    volatile: bool,
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) running: Running,
+    /// Places for TCP connections.
+    pub(crate) places: Arc<Semaphore>,
+    /// Cancelled when event streams have to end: after the calls, which have to be answered first.
+    pub(crate) streams: CancellationToken,
+    /// Cancelled when running calls have to end.
+    pub(crate) hard: CancellationToken,
+    pub(crate) tasks: Tasks,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) started: Instant,
+    fault: Option<Fault>,
+}
+
+impl Core {
+    pub(crate) fn new(config: Config, pools: Pools, stores: Stores, host: Host) -> Self {
+        let Stores { sessions, connections, bus, volatile } = stores;
+        let Host { tasks, shutdown, clock } = host;
+        Self {
+            sessions,
+            connections,
+            bus,
+            volatile,
+            fleet: Arc::new(Fleet::new(pools)),
+            running: Running::new(),
+            places: Arc::new(Semaphore::new(config.http.max_connections)),
+            streams: CancellationToken::new(),
+            hard: shutdown.hard().child_token(),
+            tasks,
+            shutdown,
+            clock,
+            started: Instant::now(),
+            fault: None,
+            config,
+        }
+    }
+
+    #[cfg(any(test, feature = "test-util"))]
+    pub(crate) fn with_fault(self, fault: Fault) -> Self {
+        Self { fault: Some(fault), ..self }
+    }
+
+    /// For tests that need a call to go wrong.
+    pub(crate) fn before_call(&self, tool: &Tool) {
+        if let Some(Fault(act)) = &self.fault {
+            act(tool);
+        }
+    }
+
+    /// How many TCP connections are open.
+    pub(crate) fn tcp_connections(&self) -> usize {
+        self.config.http.max_connections - self.places.available_permits()
+    }
+
+    /// The caller on stdio. Its connection never lapses while the process lives.
+    pub(crate) async fn stdio_caller(&self, key: &connection::Key) -> Result<Caller, Unavailable> {
+        let record = match self.connections.touch(key).await? {
+            Some(record) => record,
+            None => self.new_stdio_connection(key).await?,
+        };
+        let caller = Caller {
+            principal: key.principal.clone(),
+            connection: None,
+            session_header: None,
+            client: record.client.clone(),
+        };
+        Ok(caller.over(Arc::new(record)))
+    }
+
+    async fn new_stdio_connection(&self, key: &connection::Key) -> Result<connection::Record, Unavailable> {
+        let client = session::Client::default();
+        let new = connection::NewConnection { key: key.clone(), initialize: Value::Null, client };
+        let full = Unavailable { what: "room for a connection", cause: None };
+        self.connections.create(new).await?.ok_or(full)
+    }
+
+    /// Ends a session and everything of it: every step is tried even if another fails. Answers whether there was one.
+    pub(crate) async fn end_session(&self, key: &session::Key, birth: Option<&str>) -> Result<bool, Failure> {
+        let Some(record) = self.sessions.end(key, birth).await? else { return Ok(false) };
+        self.return_lease(&record).await;
+        Ok(true)
+    }
+
+    /// Returns the lease of a session that is no more, as well as possible: the daemon takes back what is left.
+    async fn return_lease(&self, record: &Record) {
+        let Some(lease) = &record.lease.lease else { return };
+        if let Err(error) = self.fleet.release(lease).await {
+            let session = record.name.digest();
+            tracing::warn!(session, lease = lease.lease_id, ?error, "a lease could not be returned; it will lapse");
+        }
+    }
+
+    /// Ends the sessions a connection made or named.
+    pub(crate) async fn end_connection_sessions(&self, key: &connection::Key) {
+        let connection = match self.connections.end(key).await {
+            Ok(Some(connection)) => connection,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(%error, "the sessions of an ended connection stay until they expire");
+                return;
+            }
+        };
+        let named = connection.sessions.iter().chain([&connection.default_session]).cloned();
+        self.end_all(named.map(|name| session::Key { principal: key.principal.clone(), name }).collect()).await;
+    }
+
+    /// Nobody will ever see the sessions of a store that ends with the process: their browsers go back now.
+    pub(crate) async fn end_volatile_sessions(&self) {
+        if !self.volatile {
+            return;
+        }
+        match self.sessions.list(Scope::All).await {
+            Ok(records) => self.end_all(records.iter().map(Record::key).collect()).await,
+            Err(error) => tracing::warn!(%error, "the last sessions cannot be listed"),
+        }
+    }
+
+    async fn end_all(&self, keys: Vec<session::Key>) {
+        let count = keys.len();
+        let ending = stream::iter(keys).for_each_concurrent(ENDING_AT_ONCE, async |key| {
+            if let Err(failure) = self.end_session(&key, None).await {
+                tracing::warn!(%failure, "a session could not be ended");
+            }
+        });
+        if timeout(LAST_SESSIONS, ending).await.is_err() {
+            tracing::warn!(count, "not every session could be ended in time");
+        }
+    }
+
+    /// Starts what runs beside the requests.
+    pub(crate) fn start(self: &Arc<Self>) {
+        self.fleet.watch(&self.tasks, self.shutdown.hard());
+        self.start_sweeping();
+    }
+
+    /// Starts removing what has expired, for stores that do not do so themselves.
+    fn start_sweeping(self: &Arc<Self>) {
+        let core = Arc::clone(self);
+        self.tasks.spawn("sweep", async move {
+            let mut ticks = interval(SWEEP);
+            loop {
+                tokio::select! {
+                    _ = ticks.tick() => core.sweep().await,
+                    () = core.shutdown.soft().cancelled() => return,
+                }
+            }
+        });
+    }
+
+    async fn sweep(&self) {
+        match self.sessions.sweep().await {
+            Ok(expired) => {
+                let returning = stream::iter(expired);
+                returning.for_each_concurrent(ENDING_AT_ONCE, async |record| self.return_lease(&record).await).await;
+            }
+            Err(error) => tracing::warn!(%error, "expired sessions cannot be removed"),
+        }
+        if let Err(error) = self.connections.sweep().await {
+            tracing::warn!(%error, "lapsed connections cannot be removed");
+        }
+    }
+}

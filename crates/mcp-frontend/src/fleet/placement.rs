@@ -1,0 +1,362 @@
+//! Where a new lease is asked for. Pure: what the daemons say comes in as events, choices come out; no clock, no I/O.
+//!
+//! A daemon that is silent or draining is not used. One whose acquisitions fail three times in a row is ejected for a
+//! while; after that one caller at a time may try it (half open), until it grants again. At most half of the daemons are
+//! ejected, so that a fault that all of them share does not leave none. When nothing is usable, everything is tried: a
+//! refusal that says why is worth more than a guess.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Failures in a row after which a daemon is ejected.
+const FAILURES_MAX: u32 = 3;
+/// How long the first ejection lasts; each further one lasts twice as long as the one before.
+const BACKOFF: Duration = Duration::from_secs(2);
+const BACKOFF_MAX: Duration = Duration::from_mins(1);
+/// How long a half-open daemon is left to the one caller who tries it, if nothing is heard of that.
+const PROBE: Duration = Duration::from_secs(10);
+
+/// A daemon's place in the list.
+pub(super) type Index = usize;
+
+/// What a daemon says of its use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Report {
+    /// Browsers that are ready: a grant costs no launch.
+    pub(super) idle: u32,
+    /// Browsers that could still be launched.
+    pub(super) room: u32,
+    /// Callers in its queue.
+    pub(super) queued: u32,
+    /// It takes no new leases now: it is shutting down, or cannot start browsers.
+    pub(super) closed: bool,
+}
+
+/// What was learned of a daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    Reported(Report),
+    /// It did not say how it is.
+    Silent,
+    /// An acquisition is under way.
+    Asked,
+    Granted,
+    /// It has no browser to give now. It is well.
+    Full,
+    /// It takes no new leases.
+    Draining,
+    /// It refused for a reason that lies with the caller.
+    Refused,
+    /// It failed to give what it should: a launch failed, it did not answer, something broke.
+    Failed,
+}
+
+/// What is known of all daemons.
+#[derive(Debug)]
+pub(super) struct Placement {
+    daemons: Vec<Daemon>,
+}
+
+#[derive(Debug, Default)]
+struct Daemon {
+    /// `None`: nothing has been heard yet.
+    report: Option<Report>,
+    silent: bool,
+    /// Failed acquisitions in a row.
+    failures: u32,
+    ejection: Option<Ejection>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ejection {
+    /// Half open from then on.
+    until: Instant,
+    lasts: Duration,
+    /// Somebody tries it: others may from then on.
+    probed_until: Option<Instant>,
+}
+
+impl Placement {
+    pub(super) fn new(count: usize) -> Self {
+        Self { daemons: (0..count).map(|_| Daemon::default()).collect() }
+    }
+
+    /// Takes note of an event.
+    pub(super) fn on(&mut self, index: Index, event: Event, now: Instant) {
+        let daemon = &mut self.daemons[index];
+        match event {
+            Event::Reported(report) => {
+                daemon.silent = false;
+                daemon.report = Some(report);
+            }
+            Event::Silent => daemon.silent = true,
+            Event::Asked => daemon.probe(now),
+            Event::Granted => daemon.granted(),
+            Event::Full => {
+                daemon.answered();
+                if let Some(report) = &mut daemon.report {
+                    report.idle = 0;
+                }
+            }
+            Event::Refused => daemon.answered(),
+            Event::Draining => {
+                daemon.answered();
+                daemon.report.get_or_insert_default().closed = true;
+                self.failed(index, now);
+            }
+            Event::Failed => self.failed(index, now),
+        }
+    }
+
+    fn failed(&mut self, index: Index, now: Instant) {
+        let ejected = self.daemons.iter().filter(|daemon| daemon.ejection.is_some()).count();
+        let one_more = ejected < self.daemons.len() / 2;
+        let daemon = &mut self.daemons[index];
+        daemon.failures += 1;
+        let lasts = match daemon.ejection {
+            Some(ejection) if now < ejection.until => return,
+            Some(ejection) => (ejection.lasts * 2).min(BACKOFF_MAX),
+            None if daemon.failures >= FAILURES_MAX && one_more => BACKOFF,
+            None => return,
+        };
+        daemon.ejection = Some(Ejection { until: now + lasts, lasts, probed_until: None });
+    }
+
+    /// Whom to ask for a browser without waiting, best first. Two are drawn by `seed` and ordered by what they have free;
+    /// the others follow, for when those fail. A half-open daemon comes first: somebody has to try it.
+    pub(super) fn tries(&self, seed: u64, now: Instant) -> Vec<Index> {
+        let mut usable = self.usable(&[], now);
+        let count = usable.len();
+        if count > 2 {
+            // Two different places, drawn from one number.
+            let seed = usize::try_from(seed % (1 << 31)).unwrap_or_default();
+            let first = seed % count;
+            usable.swap(0, first);
+            usable[1..].sort_unstable();
+            usable.swap(1, 1 + (seed / count) % (count - 1));
+        }
+        let (drawn, others) = usable.split_at_mut(count.min(2));
+        for part in [drawn, others] {
+            part.sort_by_key(|&index| std::cmp::Reverse(self.daemons[index].free()));
+        }
+        // Stable: the order stays.
+        usable.sort_by_key(|&index| self.daemons[index].ejection.is_none());
+        usable
+    }
+
+    /// Whose queue to wait in: the shortest; among equals, of the one with the most free.
+    pub(super) fn line(&self, without: &[Index], now: Instant) -> Option<Index> {
+        let usable = self.usable(without, now).into_iter();
+        usable.min_by_key(|&index| {
+            let daemon = &self.daemons[index];
+            (daemon.report.as_ref().map_or(0, |report| report.queued), std::cmp::Reverse(daemon.free()))
+        })
+    }
+
+    /// Those that have a browser ready, as far as is known.
+    pub(super) fn free(&self, without: &[Index], now: Instant) -> Vec<Index> {
+        let idle = |index: &Index| self.daemons[*index].report.as_ref().is_some_and(|report| report.idle > 0);
+        self.in_service(without, now).into_iter().filter(idle).collect()
+    }
+
+    /// How many take new leases.
+    pub(super) fn count(&self, now: Instant) -> usize {
+        self.in_service(&[], now).len()
+    }
+
+    fn in_service(&self, without: &[Index], now: Instant) -> Vec<Index> {
+        let all = self.daemons.iter().enumerate();
+        all.filter(|(index, daemon)| !without.contains(index) && daemon.is_usable(now))
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    /// Those in service; if there are none at all, everybody else.
+    fn usable(&self, without: &[Index], now: Instant) -> Vec<Index> {
+        if self.count(now) > 0 {
+            return self.in_service(without, now);
+        }
+        (0..self.daemons.len()).filter(|index| !without.contains(index)).collect()
+    }
+}
+
+impl Daemon {
+    fn is_usable(&self, now: Instant) -> bool {
+        let closed = self.report.as_ref().is_some_and(|report| report.closed);
+        let ejected = self.ejection.is_some_and(|ejection| {
+            now < ejection.until || ejection.probed_until.is_some_and(|probed_until| now < probed_until)
+        });
+        !self.silent && !closed && !ejected
+    }
+
+    /// What it has to give; one that has said nothing yet is worth a question.
+    fn free(&self) -> (bool, u32) {
+        self.report.as_ref().map_or((true, 0), |report| (report.idle > 0, report.idle + report.room))
+    }
+
+    fn probe(&mut self, now: Instant) {
+        if let Some(ejection) = &mut self.ejection {
+            ejection.probed_until = Some(now + PROBE);
+        }
+    }
+
+    /// It is well. Until its next report we count ourselves.
+    fn granted(&mut self) {
+        self.silent = false;
+        self.failures = 0;
+        self.ejection = None;
+        if let Some(report) = &mut self.report {
+            match report.idle.checked_sub(1) {
+                Some(idle) => report.idle = idle,
+                None => report.room = report.room.saturating_sub(1),
+            }
+        }
+    }
+
+    /// Whether it can launch is still open: neither a failure nor a success.
+    fn answered(&mut self) {
+        self.silent = false;
+        if let Some(ejection) = &mut self.ejection {
+            ejection.probed_until = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn reported(idle: u32, queued: u32) -> Event {
+        Event::Reported(Report { idle, queued, ..Report::default() })
+    }
+
+    fn placement(reports: &[(u32, u32)]) -> (Placement, Instant) {
+        let (mut placement, now) = (Placement::new(reports.len()), Instant::now());
+        for (index, &(idle, queued)) in reports.iter().enumerate() {
+            placement.on(index, reported(idle, queued), now);
+        }
+        (placement, now)
+    }
+
+    fn fail(placement: &mut Placement, index: Index, times: usize, now: Instant) {
+        for _ in 0..times {
+            placement.on(index, Event::Failed, now);
+        }
+    }
+
+    #[test]
+    fn of_two_drawn_the_freer_one_comes_first_and_all_are_drawn_alike() {
+        let (placement, now) = placement(&[(1, 0), (4, 0), (2, 0), (3, 0)]);
+        let mut drawn = [0; 4];
+        for seed in 0..1200 {
+            let tries = placement.tries(seed, now);
+            let idle = |index: usize| [1, 4, 2, 3][index];
+            assert!(idle(tries[0]) > idle(tries[1]), "{tries:?}");
+            let mut all = tries.clone();
+            all.sort_unstable();
+            assert_eq!(all, [0, 1, 2, 3]);
+            drawn[tries[0]] += 1;
+            drawn[tries[1]] += 1;
+        }
+        assert_eq!(drawn, [600; 4], "each is one of the two in every second draw");
+    }
+
+    #[test]
+    fn grants_are_counted_until_the_next_report() {
+        let (mut placement, now) = placement(&[(2, 0), (1, 0)]);
+        placement.on(0, Event::Granted, now);
+        placement.on(0, Event::Granted, now);
+        assert_eq!((placement.tries(0, now), placement.free(&[], now)), (vec![1, 0], vec![1]));
+    }
+
+    #[test]
+    fn the_shortest_queue_is_joined() {
+        let (mut placement, now) = placement(&[(0, 3), (0, 1), (0, 2)]);
+        assert_eq!((placement.line(&[], now), placement.line(&[1], now)), (Some(1), Some(2)));
+        placement.on(1, Event::Silent, now);
+        assert_eq!(placement.line(&[2], now), Some(0));
+        assert_eq!(placement.line(&[0, 2], now), None, "a silent one is no last resort while others are in service");
+    }
+
+    #[test]
+    fn silent_and_draining_daemons_are_not_used() {
+        let (mut placement, now) = placement(&[(1, 0), (1, 0), (1, 0)]);
+        placement.on(0, Event::Silent, now);
+        placement.on(1, Event::Reported(Report { idle: 1, closed: true, ..Report::default() }), now);
+        assert_eq!((placement.tries(7, now), placement.free(&[], now), placement.count(now)), (vec![2], vec![2], 1));
+        // A report ends the silence.
+        placement.on(0, reported(1, 0), now);
+        assert_eq!(placement.count(now), 2);
+    }
+
+    #[test]
+    fn when_nothing_is_in_service_everything_is_tried() {
+        let (mut placement, now) = placement(&[(1, 0), (1, 0)]);
+        placement.on(0, Event::Silent, now);
+        placement.on(1, Event::Draining, now);
+        assert_eq!((placement.tries(0, now).len(), placement.line(&[0], now), placement.count(now)), (2, Some(1), 0));
+    }
+
+    #[test]
+    fn three_failures_in_a_row_eject_and_success_in_between_does_not() {
+        let (mut placement, now) = placement(&[(1, 0), (1, 0), (1, 0)]);
+        fail(&mut placement, 0, 2, now);
+        placement.on(0, Event::Granted, now);
+        fail(&mut placement, 0, 2, now);
+        assert_eq!(placement.count(now), 3);
+        fail(&mut placement, 0, 1, now);
+        assert!(!placement.tries(1, now).contains(&0) && placement.count(now) == 2);
+    }
+
+    #[test]
+    fn at_most_half_are_ejected() {
+        for (daemons, most) in [(1, 0), (2, 1), (3, 1), (4, 2)] {
+            let (mut placement, now) = placement(&vec![(1, 0); daemons]);
+            for index in 0..daemons {
+                fail(&mut placement, index, 5, now);
+            }
+            assert_eq!(placement.count(now), daemons - most, "of {daemons}");
+        }
+    }
+
+    #[test]
+    fn a_half_open_daemon_is_tried_by_one_caller_at_a_time_and_comes_back_when_it_grants() {
+        let (mut placement, mut now) = placement(&[(0, 0), (5, 0), (5, 0)]);
+        fail(&mut placement, 0, 3, now);
+        now += BACKOFF.saturating_sub(SECOND);
+        assert!(!placement.tries(0, now).contains(&0), "still ejected");
+        now += SECOND;
+        assert_eq!(placement.tries(0, now)[0], 0, "half open: whoever comes tries it");
+        placement.on(0, Event::Asked, now);
+        assert!(!placement.tries(0, now).contains(&0) && placement.line(&[], now) != Some(0), "one at a time");
+        placement.on(0, Event::Failed, now);
+        now += BACKOFF;
+        assert!(!placement.tries(0, now).contains(&0), "the second ejection lasts longer");
+        now += BACKOFF;
+        placement.on(0, Event::Asked, now);
+        // A caller of whom nothing is heard does not keep it for ever.
+        now += PROBE;
+        assert_eq!(placement.tries(0, now)[0], 0);
+        placement.on(0, Event::Asked, now);
+        placement.on(0, Event::Full, now);
+        assert_eq!(placement.tries(0, now)[0], 0, "being full proves nothing");
+        placement.on(0, Event::Granted, now);
+        fail(&mut placement, 0, 2, now);
+        assert_eq!(placement.count(now), 3, "closed again, and its failures are forgotten");
+    }
+
+    #[test]
+    fn ejections_grow_to_a_bound() {
+        let (mut placement, mut now) = placement(&[(1, 0), (1, 0)]);
+        fail(&mut placement, 0, 3, now);
+        for _ in 0..20 {
+            now += BACKOFF_MAX;
+            assert_eq!(placement.count(now), 2);
+            fail(&mut placement, 0, 1, now);
+            assert_eq!(placement.count(now), 1);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Tabs that pages open by themselves: counted, and closed beyond a limit.
+//!
+//! One guard a browser context. Our own pages have no opener; what has one is a page's doing, whether or not it may see
+//! its opener.
+
+use std::{collections::HashSet, sync::Arc};
+
+use browserfleet_cdp::{
+    Connection, Events, Item,
+    browser_protocol::target::{CloseTargetParams, GetTargetsParams},
+};
+use browserfleet_common::metrics::metrics;
+use futures_util::future::join_all;
+use tokio::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    notices::{Notice, Notices},
+    wire,
+};
+
+/// Most tabs of a session, its own page included.
+pub(super) const MAX_TABS: usize = 10;
+
+/// What the guard listens to, on the browser's own level.
+pub(super) const EVENTS: &[&str] = &["Target.targetCreated", "Target.targetDestroyed", "Browser.downloadWillBegin"];
+
+/// Events that may wait for the guard. When more have come it asks the browser which tabs there are.
+pub(super) const CAPACITY: usize = 1024;
+
+/// Most time for closing one round of tabs.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// Watches one browser context until its owner drops the token.
+pub(super) struct Guard {
+    pub(super) connection: Connection,
+    pub(super) context: String,
+    pub(super) notices: Arc<Notices>,
+    pub(super) ended: CancellationToken,
+}
+
+impl Guard {
+    pub(super) async fn run(self, mut events: Events) {
+        let mut tabs = Tabs::default();
+        loop {
+            let item = tokio::select! {
+                () = self.ended.cancelled() => return,
+                item = events.recv() => item,
+            };
+            let Some(item) = item else { return };
+            self.take(&mut tabs, item).await;
+            // A storm arrives in bursts: one round of closing for all that is there.
+            while let Some(item) = events.try_recv() {
+                self.take(&mut tabs, item).await;
+            }
+            self.close(tabs.excess()).await;
+        }
+    }
+
+    async fn take(&self, tabs: &mut Tabs, item: Item) {
+        let event = match item {
+            Item::Event(event) => event,
+            Item::Lagged(_) => return self.ask(tabs).await,
+        };
+        match event.method {
+            "Target.targetCreated" => {
+                if let Ok(wire::TargetCreated { target_info }) = event.decode() {
+                    self.created(tabs, target_info);
+                }
+            }
+            "Target.targetDestroyed" => {
+                if let Ok(wire::TargetOnly { target_id }) = event.decode() {
+                    tabs.closed(&target_id);
+                }
+            }
+            // Our own pages tell of theirs.
+            "Browser.downloadWillBegin" => {
+                if let Ok(wire::DownloadBegins { frame_id, suggested_filename }) = event.decode()
+                    && tabs.has(&frame_id)
+                {
+                    self.notices.add(Notice::DownloadDenied(suggested_filename));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn created(&self, tabs: &mut Tabs, target: wire::TargetInfo) {
+        if target.kind == "page" && target.opener_id.is_some() && target.browser_context_id == self.context {
+            tabs.opened(target.target_id);
+        }
+    }
+
+    /// Starts again from what the browser knows.
+    async fn ask(&self, tabs: &mut Tabs) {
+        let deadline = Instant::now() + CLOSING;
+        let Ok(all) = self.connection.browser().call_raw(GetTargetsParams::IDENTIFIER, &(), deadline).await else {
+            return;
+        };
+        if let Ok(wire::Targets { target_infos }) = browserfleet_cdp::decode(&all) {
+            *tabs = Tabs::default();
+            for target in target_infos {
+                self.created(tabs, target);
+            }
+        }
+    }
+
+    async fn close(&self, excess: Vec<String>) {
+        let deadline = Instant::now() + CLOSING;
+        let browser = self.connection.browser();
+        join_all(excess.into_iter().map(|target| {
+            metrics().pages_closed.add("too_many");
+            self.notices.add(Notice::TabClosed);
+            // One that has gone by itself meanwhile is as good.
+            let command = CloseTargetParams::new(target);
+            let browser = &browser;
+            async move { browser.call(command, deadline).await.ok() }
+        }))
+        .await;
+    }
+}
+
+/// The tabs that pages of one context have opened, oldest first.
+#[derive(Debug, Default)]
+struct Tabs {
+    open: Vec<String>,
+    /// Asked to close and not gone yet.
+    closing: HashSet<String>,
+}
+
+impl Tabs {
+    fn opened(&mut self, target: String) {
+        if !self.has(&target) {
+            self.open.push(target);
+        }
+    }
+
+    fn closed(&mut self, target: &str) {
+        self.open.retain(|open| open != target);
+        self.closing.remove(target);
+    }
+
+    fn has(&self, target: &str) -> bool {
+        self.open.iter().any(|open| open == target) || self.closing.contains(target)
+    }
+
+    /// The newest ones that are too many; each is named once.
+    fn excess(&mut self) -> Vec<String> {
+        let excess = self.open.split_off(self.open.len().min(MAX_TABS - 1));
+        self.closing.extend(excess.iter().cloned());
+        excess
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_tabs_go_once_and_make_room_when_others_close() {
+        let mut tabs = Tabs::default();
+        (0..12).for_each(|n| tabs.opened(n.to_string()));
+        assert_eq!(tabs.excess(), ["9", "10", "11"], "one place is the session's own page's");
+        assert!(tabs.excess().is_empty());
+        tabs.closed("9");
+        tabs.closed("3");
+        tabs.opened("12".to_owned());
+        assert!(tabs.excess().is_empty());
+        tabs.opened("13".to_owned());
+        assert_eq!(tabs.excess(), ["13"]);
+        assert!(tabs.has("13") && !tabs.has("9"));
+    }
+}

@@ -1,0 +1,135 @@
+//! Browsers without Chromium, for tests of the pool under a virtual clock.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use async_trait::async_trait;
+use browserfleet_cdp::fake::Peer;
+use browserfleet_common::{error_code::ErrorCode, lifecycle::Tasks};
+use tokio::{
+    sync::SetOnce,
+    time::{Duration, sleep},
+};
+
+use crate::{
+    page::{Context, Page},
+    pool::{
+        Browser, LaunchError, Launcher,
+        browser::{Death, ProcessTree, Ready},
+    },
+};
+
+/// Starts fake browsers: each launch takes [`LAUNCH`], each end [`END`].
+#[derive(Debug)]
+pub(crate) struct FakeLauncher {
+    tasks: Tasks,
+    /// The next launches fail with this.
+    failing: Mutex<Option<String>>,
+    pub(crate) trees: Mutex<Vec<Arc<FakeTree>>>,
+    alive: Arc<AtomicUsize>,
+    most_alive: Arc<AtomicUsize>,
+}
+
+pub(crate) const LAUNCH: Duration = Duration::from_millis(400);
+pub(crate) const END: Duration = Duration::from_millis(50);
+
+impl FakeLauncher {
+    pub(crate) fn new(tasks: &Tasks) -> Arc<Self> {
+        Arc::new(Self {
+            tasks: tasks.clone(),
+            failing: Mutex::default(),
+            trees: Mutex::default(),
+            alive: Arc::default(),
+            most_alive: Arc::default(),
+        })
+    }
+
+    /// Makes launches fail with a reason, or work again.
+    pub(crate) fn fail(&self, reason: Option<&str>) {
+        *self.failing.lock().unwrap() = reason.map(str::to_owned);
+    }
+
+    /// How many launches have succeeded.
+    pub(crate) fn launched(&self) -> usize {
+        self.trees.lock().unwrap().len()
+    }
+
+    /// Browsers that live now, and the most that ever did at a time.
+    pub(crate) fn alive(&self) -> (usize, usize) {
+        (self.alive.load(Ordering::SeqCst), self.most_alive.load(Ordering::SeqCst))
+    }
+}
+
+#[async_trait]
+impl Launcher for FakeLauncher {
+    async fn launch(&self, _slot: usize) -> Result<Arc<Browser>, LaunchError> {
+        sleep(LAUNCH).await;
+        if let Some(reason) = self.failing.lock().unwrap().clone() {
+            return Err(LaunchError(reason));
+        }
+        let (peer, connection) = Peer::connect(&self.tasks).expect("pipes");
+        let alive = self.alive.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_alive.fetch_max(alive, Ordering::SeqCst);
+        let tree = Arc::new(FakeTree {
+            alive: Arc::clone(&self.alive),
+            died: SetOnce::new(),
+            ended: SetOnce::new(),
+            peer: Mutex::new(Some(peer)),
+        });
+        self.trees.lock().unwrap().push(Arc::clone(&tree));
+        let context = Context::default_of(&connection, &self.tasks);
+        let ready = Ready { page: Page::detached(&connection), context };
+        Ok(Arc::new(Browser::new(connection, self.tasks.clone(), tree, ready)))
+    }
+}
+
+/// The processes of a fake browser.
+#[derive(Debug)]
+pub(crate) struct FakeTree {
+    alive: Arc<AtomicUsize>,
+    died: SetOnce<Death>,
+    ended: SetOnce<()>,
+    /// Keeps the pipe open while the browser lives.
+    peer: Mutex<Option<Peer>>,
+}
+
+impl FakeTree {
+    /// The browser dies by itself.
+    pub(crate) fn die(&self, reason: &str) {
+        let death = Death { code: ErrorCode::BrowserGone, reason: reason.to_owned() };
+        self.died.set(death).expect("a browser dies once");
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.get().is_some()
+    }
+}
+
+#[async_trait]
+impl ProcessTree for FakeTree {
+    fn pid(&self) -> u32 {
+        1
+    }
+
+    async fn died(&self) -> Death {
+        tokio::select! {
+            death = self.died.wait() => death.clone(),
+            () = self.ended.wait() => Death { code: ErrorCode::BrowserGone, reason: "it was ended".to_owned() },
+        }
+    }
+
+    fn memory(&self) -> u64 {
+        0
+    }
+
+    async fn end(&self) -> usize {
+        sleep(END).await;
+        drop(self.peer.lock().unwrap().take());
+        if self.ended.set(()).is_ok() {
+            self.alive.fetch_sub(1, Ordering::SeqCst);
+        }
+        0
+    }
+}

@@ -1,0 +1,104 @@
+//! Browsers that several sessions of one principal share, with real Chromium.
+
+use std::time::Duration;
+
+use browserfleet_common::pb;
+use browserfleet_pool_daemon::config::Config;
+use browserfleet_tests::{daemon::Daemon, pages::Pages, processes};
+use serde_json::json;
+
+type Outcome = anyhow::Result<()>;
+
+fn dense(config: &mut Config) {
+    config.limits.max_browsers = 2;
+    config.limits.contexts_per_browser = 3;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_of_one_principal_share_a_process_and_nothing_they_store() -> Outcome {
+    let pages = Pages::start().await?;
+    let daemon = Daemon::start(dense)?;
+    let one = daemon.lease("one").await?;
+    let (two, three) = tokio::try_join!(daemon.lease("two"), daemon.lease("three"))?;
+    let pids = [&one, &two, &three].map(|lease| lease.lease.browser_pid);
+    assert!(pids.iter().all(|pid| *pid == pids[0]), "one process: {pids:?}");
+    let tokens = [&one.token, &two.token, &three.token];
+    assert!(tokens[0] != tokens[1] && tokens[1] != tokens[2] && tokens[0] != tokens[2], "each has a token of its own");
+
+    for (lease, name) in [(&one, "one"), (&two, "two"), (&three, "three")] {
+        lease.ok("browser_navigate", json!({ "url": pages.at("/") })).await?;
+        let write = format!("() => {{ document.cookie = 'who={name}'; localStorage.who = '{name}'; }}");
+        lease.ok("browser_evaluate", json!({ "function": write })).await?;
+    }
+    for (lease, name) in [(&one, "one"), (&two, "two"), (&three, "three")] {
+        let read = json!({ "function": "() => document.cookie + ' ' + localStorage.who" });
+        let answer = lease.ok("browser_evaluate", read).await?;
+        assert!(answer.text.contains(&format!("\"who={name} {name}\"")), "{}", answer.text);
+    }
+    daemon.end().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ended_session_leaves_nothing_to_the_next_in_the_same_process() -> Outcome {
+    let pages = Pages::start().await?;
+    let daemon = Daemon::start(dense)?;
+    let (keeper, first) = (daemon.lease("keeper").await?, daemon.lease("first").await?);
+    let pid = keeper.lease.browser_pid;
+    first.ok("browser_navigate", json!({ "url": pages.at("/") })).await?;
+    first.ok("browser_evaluate", json!({ "function": "() => { document.cookie = 'left=over'; }" })).await?;
+    daemon.pool().release(first.released()).await?;
+    assert!(first.call("browser_snapshot", json!({})).await.is_err(), "its token is of no use any more");
+    let second = daemon.lease("second").await?;
+    assert_eq!(second.lease.browser_pid, pid);
+    second.ok("browser_navigate", json!({ "url": pages.at("/") })).await?;
+    let answer = second.ok("browser_evaluate", json!({ "function": "() => document.cookie || 'clean'" })).await?;
+    assert!(answer.text.contains("\"clean\""), "{}", answer.text);
+    keeper.ok("browser_snapshot", json!({})).await?;
+    daemon.end().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_principal_never_gets_into_the_process() -> Outcome {
+    let daemon = Daemon::start(dense)?;
+    let mine = daemon.lease("mine").await?;
+    let theirs = daemon.lease_as("somebody else", "theirs").await?;
+    assert_ne!(mine.lease.browser_pid, theirs.lease.browser_pid);
+    // Both browsers are taken; a third principal waits although there is room in each of them.
+    let request = pb::AcquireRequest {
+        principal: "a third".to_owned(),
+        session: "s".to_owned(),
+        birth: "1".to_owned(),
+        ttl: None,
+        wait: Some(pb::to_wire(Duration::from_secs(20))),
+    };
+    let third = {
+        let waiting = daemon.granted(request);
+        tokio::pin!(waiting);
+        assert!(tokio::time::timeout(Duration::from_millis(300), &mut waiting).await.is_err());
+        // An idle browser makes room for it.
+        daemon.pool().release(mine.released()).await?;
+        waiting.await?
+    };
+    assert_ne!(third.lease.browser_pid, mine.lease.browser_pid, "a process of its own");
+    assert_eq!(processes::in_group(mine.lease.browser_pid), 0);
+    daemon.end().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_dies_ends_all_its_sessions_and_says_so() -> Outcome {
+    let daemon = Daemon::start(dense)?;
+    let (one, two) = (daemon.lease("one").await?, daemon.lease("two").await?);
+    processes::signal(one.lease.browser_pid, nix::sys::signal::Signal::SIGKILL)?;
+    for lease in [&one, &two] {
+        let lost = loop {
+            match lease.call("browser_snapshot", json!({})).await {
+                Err(status) => break status,
+                Ok(answer) => assert!(answer.error.is_some(), "the browser is dead"),
+            }
+        };
+        let told = lost.message();
+        assert!(told.contains("ended with signal 9") || told.contains("closed its pipe"), "{told}");
+    }
+    daemon.lease("three").await?.ok("browser_snapshot", json!({})).await?;
+    daemon.end().await
+}
