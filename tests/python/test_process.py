@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Self
 
 import anyio
@@ -125,6 +127,28 @@ async def test_a_call_that_takes_too_long_is_told(
             tasks.start_soon(stopped, program)
         agent.session = None
     assert call.codes == ["draining"]
+
+
+async def test_a_log_that_nobody_reads_stops_nobody(place: Place, pages: Pages, tmp_path: Path) -> None:
+    """A client that starts the program with a pipe for its log and never reads it still gets answers, and an end."""
+    pipe = tmp_path / "log"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    filler = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    program = serve(place, within=("sh", "-c", 'exec "$@" 2>"$0"', str(pipe)))
+    try:
+        with suppress(BlockingIOError):
+            while os.write(filler, b"x"):
+                pass
+        async with Connector(program.mcp)("http-modern") as agent:
+            # More calls, each a line, than there are threads that could be lost in writing one.
+            for _ in range(20):
+                await agent.ok("browser_navigate", url=pages.at("/"))
+        await stopped(program)
+    finally:
+        program.destroy()
+        os.close(filler)
+        os.close(reader)
 
 
 async def test_a_second_signal_stops_at_once(launch: Launcher, pages: Pages) -> None:

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant, sleep};
 
 use super::{Only, QUIET, of_peer, time_left};
 use crate::{
@@ -28,6 +28,10 @@ pub(super) const IDS: &[&str] = &[
     "navigate-walk",
     "screenshot",
 ];
+
+/// Between one contestant's turn and the next: a page goes on working after the answer (painting above all), and that must
+/// not be counted against whoever comes next.
+const REST: Duration = Duration::from_millis(20);
 
 /// One row.
 struct Plan {
@@ -185,6 +189,7 @@ async fn row(setup: &Setup, plan: &Plan, contestants: &mut Vec<Box<dyn Contestan
             if name == "peer" && !failed.is_empty() {
                 continue;
             }
+            sleep(REST).await;
             for _ in 0..repeat {
                 number += 1;
                 let work = (plan.work)(setup, name, number);

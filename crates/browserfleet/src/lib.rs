@@ -21,7 +21,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let (settings, mut problems) = args.command.settings();
     if let args::Command::Doctor { .. } = args.command {
-        settings.log.install();
+        let _last_lines = settings.log.install();
         return code(program::examine(&settings, &problems));
     }
     let checks = checks::at_start(&settings.daemon);
@@ -30,7 +30,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         eprintln!("browserfleet: {problems}");
         return ExitCode::from(EXIT_CONFIG);
     }
-    settings.log.install();
+    let _last_lines = settings.log.install();
     checks::log_warnings(&checks);
     code(program::run(settings).map(|()| true))
 }

@@ -100,6 +100,8 @@ struct CrashReports {
 #[derive(Default)]
 struct Entry {
     crashed: Option<CrashReports>,
+    /// How often it has crashed, revivals between.
+    crashes: u64,
     feeds: Vec<Feed>,
     /// Whether the browser said that it exists. If not, only our handles keep the entry.
     attached: bool,
@@ -179,6 +181,11 @@ impl Registry {
             Some(Entry { crashed: Some(_), .. }) => SessionState::Crashed,
             Some(_) => SessionState::Alive,
         }
+    }
+
+    /// How often a session has crashed; 0 once it is gone.
+    pub(crate) fn crashes(&self, session: Option<&str>) -> u64 {
+        self.entry(session).map_or(0, |entry| entry.crashes)
     }
 
     /// Gives a command its id, or says at once why it cannot succeed.
@@ -367,6 +374,7 @@ impl Registry {
         let mut reports = CrashReports::default();
         *reporter(&mut reports) = true;
         entry.crashed = Some(reports);
+        entry.crashes += 1;
         self.fail_all(id, || Error::PageCrashed);
     }
 
@@ -437,9 +445,11 @@ mod tests {
             let mut navigate = registry.register(Some(&page), "Page.navigate").unwrap();
             report(&mut registry, !inspector_first);
             assert!(outcome(&mut navigate).is_none(), "still waiting");
+            assert_eq!(registry.crashes(Some("S")), 1, "two reports, one crash");
             // The same reporter again: the new renderer died too.
             report(&mut registry, inspector_first);
             assert!(matches!(outcome(&mut navigate), Some(Err(Error::PageCrashed))));
+            assert_eq!(registry.crashes(Some("S")), 2);
         }
     }
 

@@ -74,6 +74,11 @@ impl Session {
         self.connection.shared.registry().state(self.id())
     }
 
+    /// How often the target has crashed so far. Rises before any event of the crash is delivered or any call fails by it.
+    pub fn crashes(&self) -> u64 {
+        self.connection.shared.registry().crashes(self.id())
+    }
+
     #[tracing::instrument(name = "cdp.call", level = "debug", skip_all, fields(method))]
     async fn exchange<P: Serialize>(
         &self,

@@ -2,9 +2,14 @@
 
 use std::io::IsTerminal as _;
 
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::config::Reader;
+
+/// Lines that may wait for whoever reads standard error; further ones are dropped. A pipe that nobody reads must not stop
+/// the program.
+const WAITING_LINES: usize = 4096;
 
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,16 +37,21 @@ impl LogConfig {
         Self { format, level }
     }
 
-    /// Installs the log output for this process. A second call is ignored: the first one's output stays.
-    pub fn install(&self) {
+    /// Installs the log output for this process, until the last lines are written when the guard is dropped (within a
+    /// second). A second call is ignored: the first one's output stays.
+    #[must_use = "the last lines are lost without it"]
+    pub fn install(&self) -> WorkerGuard {
         // rmcp logs session ids at INFO; handles are secrets while nobody is authenticated. Its service loop calls every
         // answer an ERROR whose client has given the call up; a call that ended badly has a line of our own.
         let filter = EnvFilter::new(format!("{},rmcp=warn,rmcp::service=off", self.level));
         let registry = tracing_subscriber::registry().with(filter);
-        let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+        let (output, guard) =
+            NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).finish(std::io::stderr());
+        let lines = fmt::layer().with_writer(output).with_ansi(std::io::stderr().is_terminal());
         let _already_installed = match self.format {
             LogFormat::Human => registry.with(lines.with_target(false)).try_init(),
             LogFormat::Json => registry.with(lines.json()).try_init(),
         };
+        guard
     }
 }

@@ -67,7 +67,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    settings.log.install();
+    let _last_lines = settings.log.install();
     match run(settings, args.stdio) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

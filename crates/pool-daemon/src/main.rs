@@ -69,7 +69,7 @@ fn main() -> ExitCode {
     let (config, log) = (Config::read(&mut reader, MIN_WARM), LogConfig::read(&mut reader));
     let mut problems = reader.finish(FRONT_END).err().unwrap_or(Problems(Vec::new()));
     if args.check {
-        log.install();
+        let _last_lines = log.install();
         return code(check(&config, &problems));
     }
     let checks = checks::at_start(&config);
@@ -78,7 +78,7 @@ fn main() -> ExitCode {
         eprintln!("{problems}");
         return ExitCode::from(EXIT_CONFIG);
     }
-    log.install();
+    let _last_lines = log.install();
     checks::log_warnings(&checks);
     code(run(config).map(|end| end == End::Clean))
 }

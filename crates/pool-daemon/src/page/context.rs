@@ -75,28 +75,38 @@ impl Context {
         self.notices.take()
     }
 
-    /// Denies downloads, and watches what pages open. The first page shows which context this is: Chromium does not say
-    /// the id of its default one otherwise.
+    /// Denies downloads, and watches what pages open.
     async fn watch(&self, page: &TargetId, deadline: Instant) -> Result<DropGuard, Failure> {
         let browser = self.connection.browser();
         let events = browser.subscribe(tabs::EVENTS, tabs::CAPACITY);
-        let asked = GetTargetInfoParams { target_id: Some(page.clone()) };
-        let context = browser.call(asked, deadline).await?.target_info.browser_context_id;
         let mut deny = SetDownloadBehaviorParams::new(SetDownloadBehaviorBehavior::Deny);
         deny.browser_context_id.clone_from(&self.id);
         deny.events_enabled = Some(true);
         let mut discover = SetDiscoverTargetsParams::new(true);
         let pages = FilterEntry { r#type: Some("page".to_owned()), ..FilterEntry::default() };
         discover.filter = Some(TargetFilter::new(vec![pages]));
-        tokio::try_join!(browser.call(deny, deadline), browser.call(discover, deadline))?;
+        let (context, ..) =
+            tokio::try_join!(self.own_id(page, deadline), async { Ok(browser.call(deny, deadline).await?) }, async {
+                Ok(browser.call(discover, deadline).await?)
+            },)?;
         let ended = CancellationToken::new();
         let guard = tabs::Guard {
             connection: self.connection.clone(),
-            context: context.map(|id| id.inner().clone()).unwrap_or_default(),
+            context,
             notices: Arc::clone(&self.notices),
             ended: ended.clone(),
         };
         self.tasks.spawn("context.tabs", guard.run(events));
         Ok(ended.drop_guard())
+    }
+
+    /// This context's id. Chromium tells the id of its default context only through a page in it.
+    async fn own_id(&self, page: &TargetId, deadline: Instant) -> Result<String, Failure> {
+        if let Some(id) = &self.id {
+            return Ok(id.inner().clone());
+        }
+        let asked = GetTargetInfoParams { target_id: Some(page.clone()) };
+        let answer = self.connection.browser().call(asked, deadline).await?;
+        Ok(answer.target_info.browser_context_id.map(|id| id.inner().clone()).unwrap_or_default())
     }
 }

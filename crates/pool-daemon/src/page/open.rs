@@ -62,9 +62,10 @@ impl Page {
         };
         tasks.spawn("page.pump", pump.run(events, Some(pump::Extra { flushes, crashes })));
 
-        prepare(&session, deadline).await?;
         let page = Self { inner };
+        // All at once: the browser answers in order, in one round trip.
         tokio::try_join!(
+            async { Ok(prepare(&session, deadline).await?) },
             page.resize(VIEWPORT.0, VIEWPORT.1, deadline),
             // The page believes that it is the one the user looks at, as a page in a window of its own would.
             page.call(SetFocusEmulationEnabledParams::new(true), deadline),

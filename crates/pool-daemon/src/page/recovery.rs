@@ -93,16 +93,15 @@ impl Page {
         let _already_closed = self.inner.session.connection().browser().call(close, Instant::now() + STEP).await;
     }
 
-    /// How often the page has crashed, as of now.
-    pub async fn crashes(&self) -> u64 {
-        self.synced().await;
-        self.state().crashes
+    /// How often the page has crashed.
+    pub fn crashes(&self) -> u64 {
+        self.inner.session.crashes()
     }
 
     /// Waits until the page has crashed more than `before` times, and says how.
     pub async fn crashed_since(&self, before: u64) -> Failure {
         let mut changes = self.inner.changed.subscribe();
-        while self.state().crashes <= before {
+        while self.crashes() <= before {
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }

@@ -136,8 +136,6 @@ pub(super) struct PageState {
     pace: Pace,
     /// The page is being freed: no dialog may stop it.
     pub(super) dismissing: bool,
-    /// How often the page has crashed.
-    pub(super) crashes: u64,
     /// How it did the last time, once the browser has said so.
     pub(super) crash: Option<Crash>,
     /// Whether the main frame is on its way to another document.
@@ -236,7 +234,6 @@ impl PageState {
     /// The renderer is dead: nothing of the page goes on.
     pub(super) fn crashed(&mut self, session: Option<&str>) {
         self.worlds_cleared(session);
-        self.crashes += 1;
         self.crash = None;
         self.dialog_closed(Instant::now());
         self.requests = Requests { started: self.requests.started, ..Requests::default() };

@@ -67,7 +67,7 @@ async fn work(
         return Outcome { failure: Some(failure), ..Outcome::default() };
     };
     let deadline = call.deadline;
-    let crashes = page.crashes().await;
+    let crashes = page.crashes();
     if page.is_crashed() && !opens_pages(tool) {
         return Outcome { failure: Some(page.crash_failure().await), ..Outcome::default() };
     }
