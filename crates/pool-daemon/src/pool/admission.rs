@@ -9,7 +9,7 @@ use super::{
     model::{Action, BrowserRef, Lease, LeaseRef, Refusal, Term},
     queue::Waiter,
     slot::Slot,
-    state::{SHUT_DOWN, State},
+    state::State,
 };
 
 /// When somebody who got no browser may try again.
@@ -39,7 +39,7 @@ impl State {
     fn admit(&mut self, waiter: &Waiter, now: Instant) -> Result<Option<Waiter>, Refusal> {
         let (principal, limits) = (&waiter.key.principal, &self.limits);
         if self.draining.is_some() {
-            return Err(draining());
+            return Err(Refusal::draining());
         }
         // Whoever could have been served before has been: a place is for a principal of whom nobody waits.
         if self.place_for(principal, now).is_some() && self.queue.waiting_of(principal) == 0 && self.has_quota(waiter) {
@@ -123,8 +123,4 @@ impl State {
         let rank = |(index, slot): &(usize, &Slot)| slot.up().map(|up| (up.is_fresh(), up.free_since, *index));
         self.slots.iter().enumerate().filter(takes).min_by_key(rank).map(|(index, _)| index)
     }
-}
-
-pub(super) fn draining() -> Refusal {
-    Refusal::retry(ErrorCode::Draining, format!("{SHUT_DOWN}; try again elsewhere"), Duration::from_secs(1))
 }

@@ -2,17 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{slot::Slot, state::State};
-
-/// A broken invariant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Violation {
-    /// Its short name, for the metric.
-    pub(super) invariant: &'static str,
-    /// The slot that pays for it, when it is one slot's.
-    pub(super) slot: Option<usize>,
-    pub(super) what: String,
-}
+use super::{model::Violation, slot::Slot, state::State};
 
 impl State {
     /// Every invariant that does not hold.

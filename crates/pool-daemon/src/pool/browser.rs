@@ -49,6 +49,13 @@ pub struct Death {
     pub reason: String,
 }
 
+impl Death {
+    /// The end of a lease whose browser is as sound as ever.
+    pub(super) fn of_lease(reason: &str) -> Self {
+        Self { code: ErrorCode::LeaseLost, reason: reason.to_owned() }
+    }
+}
+
 /// Where one lease works: a browser context and the page that is ready in it.
 #[derive(Clone, Debug)]
 pub struct Ready {

@@ -20,6 +20,7 @@ use super::{
     Launcher,
     browser::{Browser, Death, Ready},
     handle::{Caller, Command, Handle, Identity, Listed},
+    hands,
     lease::{Leased, Registry},
     model::{Action, BrowserRef, Counts, Event, LeaseRef, Limits, Pressure, Term, Ticket},
     state::State,
@@ -268,6 +269,7 @@ impl Driver {
                 Action::Queued { ticket, position, depth } => self.tell(ticket, position, depth),
                 Action::Revoke { lease, death } => self.revoke(lease, &death),
                 Action::Close { lease } => self.close(lease),
+                Action::Report(violation) => hands::report(&violation),
             }
         }
         self.ended.clear();

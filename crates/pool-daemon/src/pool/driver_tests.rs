@@ -10,7 +10,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    pool::{Key, handle::Acquisition, test_limits},
+    pool::{Key, handle::Acquisition, model::Violation, test_limits},
     testing::{END, FakeLauncher, LAUNCH},
 };
 
@@ -286,4 +286,12 @@ async fn tokens_of_an_earlier_life_are_never_valid() {
     assert!(second.handle.check(&old.lease_id, &old.token).is_err());
     first.end().await;
     second.end().await;
+}
+
+#[test]
+fn a_broken_invariant_is_counted() {
+    let counted = || metrics().invariant_violations.get("queue_order");
+    let before = counted();
+    hands::report(&Violation { invariant: "queue_order", slot: None, what: "for the test".to_owned() });
+    assert_eq!(counted(), before + 1);
 }

@@ -11,10 +11,10 @@ use tokio::{
 
 use super::{
     browser::{Browser, Death, Ready},
-    driver::{Driver, Report},
+    driver::{Driver, Opening, Report},
     handle::Place,
     lease::Leased,
-    model::{BrowserRef, Event, LeaseRef, Refusal, Ticket},
+    model::{BrowserRef, Event, LeaseRef, Refusal, Ticket, Violation},
 };
 use crate::page::Context;
 
@@ -105,7 +105,7 @@ impl Driver {
 
     /// Opens a context of its own for a lease in a browser that serves others already.
     fn open(&mut self, at: LeaseRef, browser: Arc<Browser>, callers: Vec<Ticket>) {
-        self.opening.insert(at, super::driver::Opening { callers, ended: false });
+        self.opening.insert(at, Opening { callers, ended: false });
         let reporter = self.reporter.clone();
         self.tasks.spawn("pool.open", async move {
             let opened = guarded(Box::pin(open_place(&browser))).await.flatten();
@@ -195,6 +195,13 @@ impl Driver {
             let _driver_gone = reporter.send(report).await;
         });
     }
+}
+
+/// A defect of ours that has cost a slot, and nothing else: operators are to hear of it.
+pub(super) fn report(violation: &Violation) {
+    let Violation { invariant, slot, what } = violation;
+    metrics().invariant_violations.add(invariant);
+    tracing::error!(invariant, ?slot, what, "the pool has broken an invariant; the slot is taken out of use");
 }
 
 /// A context of its own in a browser that runs, with a page that is ready.

@@ -13,7 +13,6 @@ use super::{
     browser::{Browser, Death, Ready},
     handle::Identity,
     model::{BrowserRef, Key, Lease, LeaseRef, Limits, Refusal, Term},
-    state::lease_lost,
 };
 use crate::workspace::Workspace;
 
@@ -73,7 +72,7 @@ impl Leased {
     pub fn enter(self: &Arc<Self>) -> Result<Running, Refusal> {
         let mut activity = lock(&self.activity);
         if activity.running == 0 && activity.term.expires(&self.limits) <= Instant::now() {
-            return Err(lost(&lease_lost(activity.term.reason(&self.limits))));
+            return Err(lost(&Death::of_lease(activity.term.reason(&self.limits))));
         }
         activity.running += 1;
         Ok(Running(Arc::clone(self)))
@@ -145,10 +144,10 @@ impl Registry {
         match inner.live.get(lease_id) {
             Some(leased) if leased.token == token => Ok(Arc::clone(leased)),
             // A wrong token learns nothing about the lease.
-            Some(_) => Err(lost(&lease_lost("it belongs to somebody else"))),
+            Some(_) => Err(lost(&Death::of_lease("it belongs to somebody else"))),
             None => {
                 let death = inner.ended.iter().rev().find(|(id, _)| id == lease_id).map(|(_, death)| death.clone());
-                Err(lost(&death.unwrap_or_else(|| lease_lost("it is not known here"))))
+                Err(lost(&death.unwrap_or_else(|| Death::of_lease("it is not known here"))))
             }
         }
     }

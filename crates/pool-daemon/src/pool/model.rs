@@ -176,6 +176,18 @@ pub enum Action {
     Close {
         lease: LeaseRef,
     },
+    /// Tell operators that an invariant does not hold: a defect of ours.
+    Report(Violation),
+}
+
+/// A broken invariant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Its short name, for the metric.
+    pub invariant: &'static str,
+    /// The slot that pays for it, when it is one slot's.
+    pub slot: Option<usize>,
+    pub what: String,
 }
 
 /// Why somebody gets no browser.
@@ -189,6 +201,13 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// Why a drain ends leases, and grants none.
+    pub(super) const SHUT_DOWN: &str = "the server is shutting down";
+
+    pub(super) fn draining() -> Self {
+        Self::retry(ErrorCode::Draining, format!("{}; try again elsewhere", Self::SHUT_DOWN), Duration::from_secs(1))
+    }
+
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), retry_after: None }
     }

@@ -7,11 +7,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use browserfleet_common::{error_code::ErrorCode, metrics::metrics};
+use browserfleet_common::error_code::ErrorCode;
 use tokio::time::Instant;
 
 use super::{
-    admission::draining,
     breaker::Breaker,
     browser::Death,
     model::{Action, BrowserRef, Counts, Event, Key, Lease, LeaseRef, Limits, Pressure, Refusal},
@@ -66,7 +65,7 @@ impl State {
             Event::Renew { lease, ttl } => self.renew(lease, ttl, now),
             Event::Used { lease, at } => self.used(lease, at),
             Event::Release { lease } => {
-                self.end_lease(lease, &lease_lost("released"), now, &mut actions);
+                self.end_lease(lease, &Death::of_lease("released"), now, &mut actions);
             }
             Event::OpenFailed { lease, reason } => self.open_failed(lease, &reason, now, &mut actions),
             Event::Closed { at, memory } => self.closed(at, memory <= self.limits.retirement.max_memory, now),
@@ -248,7 +247,7 @@ impl State {
     fn drain(&mut self, deadline: Instant, actions: &mut Vec<Action>) {
         self.draining = Some(self.draining.map_or(deadline, |earlier| earlier.min(deadline)));
         for waiter in self.queue.take(|_| true) {
-            actions.push(Action::Refuse { ticket: waiter.ticket, refusal: draining() });
+            actions.push(Action::Refuse { ticket: waiter.ticket, refusal: Refusal::draining() });
         }
     }
 
@@ -257,10 +256,10 @@ impl State {
         let over: Vec<_> = self
             .leases()
             .filter(|(_, lease)| drained || lease.term.expires(&self.limits) <= now)
-            .map(|(at, lease)| (at, if drained { SHUT_DOWN } else { lease.term.reason(&self.limits) }))
+            .map(|(at, lease)| (at, if drained { Refusal::SHUT_DOWN } else { lease.term.reason(&self.limits) }))
             .collect();
         for (at, reason) in over {
-            self.end_lease(at, &lease_lost(reason), now, actions);
+            self.end_lease(at, &Death::of_lease(reason), now, actions);
         }
     }
 
@@ -298,14 +297,9 @@ impl State {
     /// Checks the invariants. What is broken costs its slot and nothing else.
     fn audit(&mut self, actions: &mut Vec<Action>) {
         for violation in self.violations() {
-            metrics().invariant_violations.add(violation.invariant);
-            tracing::error!(
-                invariant = violation.invariant,
-                slot = ?violation.slot,
-                what = violation.what,
-                "the pool has broken an invariant; the slot is taken out of use"
-            );
-            if let Some(slot) = violation.slot {
+            let slot = violation.slot;
+            actions.push(Action::Report(violation));
+            if let Some(slot) = slot {
                 self.poison(slot, actions);
             }
         }
@@ -339,9 +333,8 @@ impl State {
 
     /// Browsers that run.
     pub(super) fn running(&self) -> impl Iterator<Item = (BrowserRef, &Up)> {
-        let running = |(slot, state): (usize, &'_ Slot)| -> Option<usize> { state.up().map(|_| slot) };
-        self.slots.iter().enumerate().filter_map(running).filter_map(|slot| {
-            let up = self.slots[slot].up()?;
+        self.slots.iter().enumerate().filter_map(|(slot, state)| {
+            let up = state.up()?;
             Some((BrowserRef { slot, generation: up.generation }, up))
         })
     }
@@ -350,13 +343,6 @@ impl State {
     pub(super) fn idle(&self) -> impl Iterator<Item = (BrowserRef, &Up)> {
         self.running().filter(|(_, up)| up.phase() == Phase::Idle)
     }
-}
-
-/// Why a drain ends leases.
-pub(super) const SHUT_DOWN: &str = "the server is shutting down";
-
-pub(super) fn lease_lost(reason: &str) -> Death {
-    Death { code: ErrorCode::LeaseLost, reason: reason.to_owned() }
 }
 
 #[cfg(test)]

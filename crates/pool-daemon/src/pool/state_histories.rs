@@ -105,6 +105,7 @@ impl Observer {
                     prop_assert!(self.ended.insert(*lease), "S-01: a lease ends exactly once");
                 }
                 Action::Close { lease } => self.closing.push(lease.browser),
+                Action::Report(violation) => prop_assert!(false, "{violation:?}"),
                 Action::Refuse { ticket, .. } => {
                     prop_assert!(self.waiting.remove(ticket).is_some(), "L-03: one answer for each caller");
                 }

@@ -399,11 +399,11 @@ mod end {
         // As a defect would leave it: somebody else's lease in slot 0.
         let Slot::Up(up) = &mut scene.state.slots[0] else { panic!("leased") };
         up.owner = Some("somebody else".to_owned());
-        let before = metrics().invariant_violations.get("one_principal_a_browser");
         let actions = scene.on(Event::Tick);
-        assert!(metrics().invariant_violations.get("one_principal_a_browser") > before);
-        assert!(matches!(&actions[0], Action::Revoke { lease: at, .. } if *at == lease(0, 1, 0)), "{actions:?}");
-        assert_eq!(actions[1], Action::End { at: browser(0, 1) });
+        let Action::Report(violation) = &actions[0] else { panic!("{actions:?}") };
+        assert_eq!((violation.invariant, violation.slot), ("one_principal_a_browser", Some(0)));
+        assert!(matches!(&actions[1], Action::Revoke { lease: at, .. } if *at == lease(0, 1, 0)), "{actions:?}");
+        assert_eq!(actions[2], Action::End { at: browser(0, 1) });
         assert_eq!(scene.state.counts().poisoned, 1);
         assert!(scene.state.lease(lease(1, 2, 0)).is_some(), "the other slot goes on");
         assert_eq!(scene.state.violations(), []);

@@ -3,9 +3,10 @@
 use tokio::time::Instant;
 
 use super::{
+    browser::Death,
     model::{Action, BrowserRef, Pressure},
     slot::Slot,
-    state::{State, lease_lost},
+    state::State,
 };
 
 impl State {
@@ -26,7 +27,7 @@ impl State {
             .map(|(at, _)| at)
             .collect();
         for at in over {
-            self.end_browser(at, &lease_lost("retired"), actions);
+            self.end_browser(at, &Death::of_lease("retired"), actions);
         }
     }
 
