@@ -2,6 +2,7 @@
 //!
 //! Chromium is real. A machine without it fails these tests with a message saying how to install it; nothing is skipped.
 
+mod acting;
 pub mod browsers;
 pub mod daemon;
 pub mod hostile;

@@ -8,6 +8,9 @@ use crate::{Arguments, SessionUse, Tool};
 /// The argument that names a session, understood by every tool that works in one.
 pub const SESSION_ID: &str = "session_id";
 
+/// Marks an argument for which null is not the same as leaving it out. It does not reach agents.
+const NULL_COUNTS: &str = "nullable";
+
 /// The schema of an argument struct.
 pub(crate) fn of<A: Arguments>() -> Map<String, Value> {
     let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<A>();
@@ -38,8 +41,14 @@ pub(crate) fn input(tool: &Tool) -> Map<String, Value> {
 /// An optional argument is one that may be left out: nobody needs to read that it may also be null.
 fn simplify(property: &mut Value) {
     let Value::Object(property) = property else { return };
+    if let Some(Value::Object(fields)) = property.get_mut("items").and_then(|items| items.get_mut("properties")) {
+        fields.values_mut().for_each(simplify);
+    }
     for key in ["default", "format"] {
         property.remove(key);
+    }
+    if property.remove(NULL_COUNTS).is_some() {
+        return;
     }
     if let Some(Value::Array(types)) = property.get_mut("type") {
         types.retain(|kind| kind != "null");

@@ -1,13 +1,10 @@
 //! Acting as a person does: real mouse and key events, after the element has been found fit for them.
 
-use browserfleet_cdp::browser_protocol::input::{
-    DispatchKeyEventParams, DispatchKeyEventType, DispatchMouseEventParams, DispatchMouseEventType, InsertTextParams,
-    MouseButton,
-};
+use browserfleet_cdp::browser_protocol::input::{DispatchMouseEventParams, DispatchMouseEventType, MouseButton};
 use browserfleet_common::error_code::ErrorCode;
 use futures_util::future::try_join_all;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{Page, state::World, world::call};
@@ -73,20 +70,45 @@ enum TypeAction {
 impl Page {
     /// Clicks an element. Answers how test code would name it.
     pub async fn click(&self, target: &str, press: Press, deadline: Instant) -> Result<String, Failure> {
-        let (at, locator) = loop {
-            match self.prepare_click(target, deadline).await {
-                // The page has replaced its document in the middle. Nothing has been done to either yet.
-                Err(failure) if failure.is_stale_document() && Instant::now() < deadline => {}
-                prepared => break prepared?,
-            }
-        };
+        let (at, locator) = self.prepare_click(target, deadline).await?;
+        let press = Press { modifiers: press.modifiers | self.held_modifiers(), ..press };
         self.strokes(at, press, deadline).await?;
         Ok(locator)
     }
 
-    async fn prepare_click(&self, target: &str, deadline: Instant) -> Result<((f64, f64), String), Failure> {
+    /// Moves the mouse over an element. Answers how test code would name it.
+    pub async fn hover(&self, target: &str, deadline: Instant) -> Result<String, Failure> {
+        let (at, locator) = self.prepare_click(target, deadline).await?;
+        let still = Press { button: Button::Left, modifiers: self.held_modifiers(), clicks: 0 };
+        let moved = mouse(DispatchMouseEventType::MouseMoved, at, still, None);
+        self.unless_dialog(self.call(moved, deadline)).await?;
+        Ok(locator)
+    }
+
+    /// Where to click an element once it is fit for it, and its locator.
+    pub(super) async fn prepare_click(&self, target: &str, deadline: Instant) -> Result<((f64, f64), String), Failure> {
+        loop {
+            match self.prepare_click_once(target, json!({}), deadline).await {
+                // The page has replaced its document in the middle. Nothing has been done to either yet.
+                Err(failure) if failure.is_stale_document() && Instant::now() < deadline => {}
+                prepared => return prepared,
+            }
+        }
+    }
+
+    /// Where to let go what is dragged onto an element. What is dragged may cover it: only its place counts.
+    pub(super) async fn prepare_drop(&self, target: &str, deadline: Instant) -> Result<((f64, f64), String), Failure> {
+        self.prepare_click_once(target, json!({ "force": true }), deadline).await
+    }
+
+    async fn prepare_click_once(
+        &self,
+        target: &str,
+        mut wanted: Value,
+        deadline: Instant,
+    ) -> Result<((f64, f64), String), Failure> {
         let (world, target) = self.world_of(target, deadline).await?;
-        let wanted = json!({ "deadlineMs": millis_until(deadline) });
+        wanted["deadlineMs"] = millis_until(deadline).into();
         let point: Point =
             self.unless_dialog(world.value(call("prepareClick", &[target.into(), wanted]), deadline)).await?;
         Ok((self.to_page(&world, point.x, point.y, deadline).await?, point.locator))
@@ -109,13 +131,13 @@ impl Page {
         };
         match prepared.action {
             TypeAction::Insert => {
-                self.unless_dialog(self.call(InsertTextParams::new(text), deadline)).await?;
+                self.insert(text, deadline).await?;
             }
             TypeAction::Clear => self.press("Delete", deadline).await?,
             TypeAction::Done => {}
             TypeAction::Keys => {
                 for character in text.chars() {
-                    self.press(&character.to_string(), deadline).await?;
+                    self.type_character(character, deadline).await?;
                 }
             }
         }
@@ -132,25 +154,6 @@ impl Page {
         let (world, target) = self.world_of(target, deadline).await?;
         let wanted = json!({ "deadlineMs": millis_until(deadline), "text": text, "slowly": slowly });
         self.unless_dialog(world.value(call("prepareType", &[target.into(), wanted]), deadline)).await
-    }
-
-    /// Presses and releases a key: a character, or `Enter`, `Delete`, `Tab`.
-    pub async fn press(&self, key: &str, deadline: Instant) -> Result<(), Failure> {
-        let Some(stroke) = Stroke::of(key) else {
-            // No key of the keyboard makes this character: it is inserted as an input method would.
-            return self.unless_dialog(self.call(InsertTextParams::new(key), deadline)).await.map(drop);
-        };
-        for kind in [DispatchKeyEventType::KeyDown, DispatchKeyEventType::KeyUp] {
-            let down = kind == DispatchKeyEventType::KeyDown;
-            let mut event = DispatchKeyEventParams::new(kind);
-            event.key = Some(stroke.key.clone());
-            event.code = Some(stroke.code.clone());
-            event.windows_virtual_key_code = Some(stroke.key_code);
-            event.modifiers = Some(if stroke.shift { modifier::SHIFT } else { 0 });
-            event.text = stroke.text.clone().filter(|_| down);
-            self.unless_dialog(self.call(event, deadline)).await?;
-        }
-        Ok(())
     }
 
     /// Moves, presses and releases. All events are sent at once and arrive in order: a move by itself is answered with
@@ -206,7 +209,7 @@ impl Page {
 }
 
 /// A mouse event; with the count of its click, if it is a button's.
-fn mouse(
+pub(super) fn mouse(
     kind: DispatchMouseEventType,
     (x, y): (f64, f64),
     press: Press,
@@ -228,68 +231,8 @@ fn gone() -> Failure {
 }
 
 /// Milliseconds left, a little less than all: the page's own error should arrive before ours, also from a busy machine.
-fn millis_until(deadline: Instant) -> u64 {
+pub(super) fn millis_until(deadline: Instant) -> u64 {
     let left = deadline.duration_since(Instant::now());
     let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
     left.saturating_sub((left / 20).max(100))
-}
-
-/// A key of a US keyboard.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stroke {
-    key: String,
-    code: String,
-    key_code: i64,
-    shift: bool,
-    text: Option<String>,
-}
-
-impl Stroke {
-    fn of(key: &str) -> Option<Self> {
-        let named = |code: &str, key_code, text: Option<&str>| Self {
-            key: key.to_owned(),
-            code: code.to_owned(),
-            key_code,
-            shift: false,
-            text: text.map(str::to_owned),
-        };
-        match key {
-            "Enter" => return Some(named("Enter", 13, Some("\r"))),
-            "Tab" => return Some(named("Tab", 9, None)),
-            "Delete" => return Some(named("Delete", 46, None)),
-            "\n" => return Some(Self { key: "Enter".to_owned(), ..named("Enter", 13, Some("\r")) }),
-            " " => return Some(named("Space", 32, Some(" "))),
-            _ => {}
-        }
-        let mut characters = key.chars();
-        let character = characters.next().filter(|_| characters.next().is_none())?;
-        let upper = character.to_ascii_uppercase();
-        let code = match upper {
-            'A'..='Z' => format!("Key{upper}"),
-            '0'..='9' => format!("Digit{upper}"),
-            _ => return None,
-        };
-        let shift = character.is_ascii_uppercase();
-        Some(Self { shift, ..named(&code, i64::from(u32::from(upper)), Some(key)) })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn letters_and_digits_are_keys() {
-        let stroke = Stroke::of("Q").unwrap();
-        assert_eq!((stroke.code.as_str(), stroke.key_code, stroke.shift), ("KeyQ", 81, true));
-        assert_eq!(Stroke::of("7").unwrap().code, "Digit7");
-        assert_eq!(Stroke::of("\n").unwrap().key, "Enter");
-    }
-
-    #[test]
-    fn other_characters_are_inserted() {
-        for character in ["ü", "語", "!", "ab"] {
-            assert_eq!(Stroke::of(character), None);
-        }
-    }
 }

@@ -3,7 +3,8 @@
 //! [`Page`] is the handle, [`Context`] what it shares with the other pages of its session: cookies, [`notices`], the limit
 //! of [`tabs`]. [`state`] is what it knows (frames, document, dialog, requests), kept up to date by [`pump`] from raw events
 //! ([`wire`]). [`world`] calls our in-page scripts (`inject/`) in their isolated world. On top of these: [`navigation`],
-//! [`snapshot`], [`input`], [`settle`], [`evaluate`], [`screenshot`], [`recovery`].
+//! [`history`], [`snapshot`], [`input`], [`keyboard`], [`drag`], [`forms`], [`settle`], [`evaluate`], [`media`],
+//! [`screenshot`], [`recovery`].
 
 mod state;
 mod wire;
@@ -17,8 +18,13 @@ mod resync;
 mod tabs;
 mod world;
 
+mod drag;
 mod evaluate;
+mod forms;
+mod history;
 mod input;
+mod keyboard;
+mod media;
 mod navigation;
 mod recovery;
 mod screenshot;
@@ -36,6 +42,7 @@ use tokio::{
 pub use context::Context;
 pub use evaluate::Evaluated;
 pub use input::{Button, Press, modifier};
+pub use media::Media;
 pub use navigation::Navigated;
 pub use recovery::Freed;
 pub use screenshot::{Area, Picture};

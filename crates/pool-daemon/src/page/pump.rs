@@ -273,6 +273,7 @@ fn apply_page(state: &mut PageState, event: &Event) {
                 && moved.frame_id == state.main_frame
             {
                 state.document.url = moved.url;
+                state.moves += 1;
             }
         }
         "Page.frameAttached" => {

@@ -13,7 +13,7 @@ use browserfleet_cdp::{
 };
 use tokio::time::{Duration, Instant};
 
-use super::{Page, notices::Notice, state::Crash};
+use super::{Media, Page, notices::Notice, state::Crash};
 use crate::failure::Failure;
 
 /// Most time for each step, its probe included.
@@ -126,14 +126,15 @@ impl Page {
         self.inner.session.state() == SessionState::Gone
     }
 
-    /// Takes the place of another page: the same viewport, and refs that cannot be mistaken for that one's.
+    /// Takes the place of another page: shown as that one was, and with refs that cannot be mistaken for that one's.
     pub async fn replace(&self, other: &Self, deadline: Instant) -> Result<(), Failure> {
-        let viewport = {
+        let (viewport, media) = {
             let replaced = other.state();
             self.state().number_after(&replaced);
-            replaced.viewport
+            (replaced.viewport, replaced.media.clone())
         };
-        self.resize(viewport.0, viewport.1, deadline).await
+        self.resize(viewport.0, viewport.1, deadline).await?;
+        if media == Media::default() { Ok(()) } else { self.emulate_media(media, deadline).await }
     }
 
     /// Whether the page computes 1 + 1.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use browserfleet_cdp::Session;
 use tokio::time::Instant;
 
-use super::pace::Pace;
+use super::{keyboard::Key, media::Media, pace::Pace};
 
 /// The isolated world of one document, where our scripts live.
 #[derive(Clone, Debug)]
@@ -140,13 +140,19 @@ pub(super) struct PageState {
     pub(super) crash: Option<Crash>,
     /// Whether the main frame is on its way to another document.
     pub(super) navigating: bool,
+    /// Keys that are held down.
+    pub(super) held: Vec<Key>,
     /// The viewport, in CSS pixels.
     pub(super) viewport: (u32, u32),
+    /// What media features are emulated.
+    pub(super) media: Media,
     pub(super) requests: Requests,
     /// How many navigations of the main frame have been asked for by the page or its user.
     pub(super) navigations_asked: u64,
     /// How often the main frame has stopped loading, with or without a new document.
     pub(super) stops: u64,
+    /// How often the main frame has moved within its document.
+    pub(super) moves: u64,
     /// How many main-frame documents have been committed.
     pub(super) commits: u64,
     /// Response of a document that is not committed yet: its loader, status and status text.

@@ -1,6 +1,6 @@
-//! Clicking and typing.
+//! Clicking, pointing, dragging and typing.
 
-use browserfleet_tools::{Click, Modifier, MouseButton, Type};
+use browserfleet_tools::{Click, Drag, Hover, Modifier, MouseButton, Type};
 
 use super::{
     Call, Registry, Reply, ToolResult, observe,
@@ -19,6 +19,8 @@ const MAX_KEYS: usize = 2_000;
 
 pub(super) fn register(registry: &mut Registry) {
     registry.add(click);
+    registry.add(hover);
+    registry.add(drag);
     registry.add(type_text);
 }
 
@@ -42,6 +44,24 @@ async fn click(call: Call, arguments: Click) -> ToolResult {
         format!("await page.{}.{method}({});", locator_code(&target, found), click_options(button, &modifiers))
     };
     let reply = Reply::new().code(code(&found?));
+    call.page.settle(mark, call.deadline).await?;
+    observe::page(&call, reply).await
+}
+
+async fn hover(call: Call, Hover { target, element: _ }: Hover) -> ToolResult {
+    let mark = call.page.mark().await;
+    let found = call.page.hover(&target, call.within(call.times.action)).await?;
+    let reply = Reply::new().code(format!("await page.{}.hover();", locator_code(&target, &found)));
+    call.page.settle(mark, call.deadline).await?;
+    observe::page(&call, reply).await
+}
+
+async fn drag(call: Call, arguments: Drag) -> ToolResult {
+    let Drag { start_target: from, end_target: to, .. } = arguments;
+    let mark = call.page.mark().await;
+    let (source, goal) = call.page.drag(&from, &to, call.within(call.times.action)).await?;
+    let (source, goal) = (locator_code(&from, &source), locator_code(&to, &goal));
+    let reply = Reply::new().code(format!("await page.{source}.dragTo(page.{goal});"));
     call.page.settle(mark, call.deadline).await?;
     observe::page(&call, reply).await
 }

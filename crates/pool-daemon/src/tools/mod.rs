@@ -9,11 +9,15 @@ mod url;
 
 mod capture;
 mod dialogs;
+mod find;
+mod forms;
 mod interact;
+mod keyboard;
 mod navigate;
 mod observe;
 mod script;
 mod setup;
+mod wait;
 
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
@@ -86,7 +90,11 @@ impl Registry {
         setup::register(&mut registry);
         navigate::register(&mut registry);
         observe::register(&mut registry);
+        find::register(&mut registry);
         interact::register(&mut registry);
+        keyboard::register(&mut registry);
+        forms::register(&mut registry);
+        wait::register(&mut registry);
         dialogs::register(&mut registry);
         script::register(&mut registry);
         capture::register(&mut registry);

@@ -1,13 +1,16 @@
 //! Going places.
 
 use browserfleet_common::error_code::ErrorCode;
-use browserfleet_tools::Navigate;
+use browserfleet_tools::{Navigate, NavigateBack, NavigateForward, Reload};
 
 use super::{Call, Registry, Reply, ToolResult, observe, reply::quoted, url};
 use crate::{failure::Failure, page::Navigated};
 
 pub(super) fn register(registry: &mut Registry) {
     registry.add(navigate);
+    registry.add(back);
+    registry.add(forward);
+    registry.add(reload);
 }
 
 async fn navigate(call: Call, arguments: Navigate) -> ToolResult {
@@ -18,4 +21,25 @@ async fn navigate(call: Call, arguments: Navigate) -> ToolResult {
     }
     let reply = Reply::new();
     observe::page(&call, reply.code(format!("await page.goto({});", quoted(url.as_str())))).await
+}
+
+async fn back(call: Call, NavigateBack {}: NavigateBack) -> ToolResult {
+    travel(call, -1, "goBack").await
+}
+
+async fn forward(call: Call, NavigateForward {}: NavigateForward) -> ToolResult {
+    travel(call, 1, "goForward").await
+}
+
+/// At the end of the history the page stays where it is, as with a browser's greyed-out button; the reply shows it.
+async fn travel(call: Call, by: i64, method: &str) -> ToolResult {
+    let travelled = call.page.travel(by, call.within(call.times.navigation)).await?;
+    let reply = Reply::new();
+    let reply = if travelled { reply } else { reply.result("The history ends here; the page has not changed.") };
+    observe::page(&call, reply.code(format!("await page.{method}();"))).await
+}
+
+async fn reload(call: Call, Reload {}: Reload) -> ToolResult {
+    call.page.reload(call.within(call.times.navigation)).await?;
+    observe::page(&call, Reply::new().code("await page.reload();")).await
 }

@@ -202,7 +202,7 @@ const editable = getter(HTMLElement.prototype, 'isContentEditable');
 const isEditable = (el) => el instanceof HTMLElement && editable(el);
 const setInputValue = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set;
 const WRONG_TOOL = {
-  checkbox: 'is a checkbox; use browser_click', radio: 'is a radio button; use browser_click', file: 'is a file input and takes no text',
+  checkbox: 'is a checkbox; use browser_check', radio: 'is a radio button; use browser_check', file: 'is a file input and takes no text',
   submit: 'is a button; use browser_click', button: 'is a button; use browser_click', reset: 'is a button; use browser_click',
   image: 'is a button; use browser_click', hidden: 'is a hidden input',
 };
@@ -216,7 +216,7 @@ function fieldKind(el, slowly) {
     throw new Error(`Cannot type: ${describe(el)} ${WRONG_TOOL[el.type] || 'takes no text'}.`);
   }
   if (tag === 'textarea') return 'insert';
-  if (tag === 'select') throw new Error(`Cannot type: ${describe(el)} is a drop-down; set its value with browser_evaluate.`);
+  if (tag === 'select') throw new Error(`Cannot type: ${describe(el)} is a drop-down; use browser_select_option.`);
   if (isEditable(el)) return 'rich';
   if (slowly && isFocusable(el)) return 'keys';
   if (tag === 'button' || roleOf(el) === 'button') throw new Error(`Cannot type: ${describe(el)} is a button; use browser_click.`);
@@ -357,5 +357,3 @@ function frameOffset(ref) {
     scaleY,
   };
 }
-
-globalThis.__browserfleet = Object.freeze({ snapshot, locate, locator, prepareClick, prepareType, rect, settle, arrived, frameOffset, element });

@@ -125,8 +125,18 @@ function hasShadowInside(el) {
 function textOf(el) {
   const tag = tagOf(el);
   if (tag === 'input') return el.type === 'submit' || el.type === 'button' || el.type === 'reset' ? squash(el.value) : '';
-  const shadow = shadowOf(el);
-  return squash(textContentOf(shadow || el));
+  const root = shadowOf(el) || el;
+  return squash(queryAll(root, UNSEEN_TEXT).length ? seenText(root) : textContentOf(root));
+}
+
+const UNSEEN_TEXT = 'script,style,noscript';
+
+function seenText(root) {
+  const walker = Document.prototype.createTreeWalker.call(document, root, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT, (node) =>
+    isElement(node) && matches(node, UNSEEN_TEXT) ? NodeFilter.FILTER_REJECT : NodeFilter.FILTER_ACCEPT);
+  let text = '';
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) if (nodeType(node) === 3) text += textData(node);
+  return text;
 }
 
 const textContentOf = getter(Node.prototype, 'textContent');

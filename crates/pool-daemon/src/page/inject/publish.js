@@ -1,0 +1,7 @@
+// publish.js: what the daemon calls.
+
+globalThis.__browserfleet = Object.freeze({
+  snapshot, element, frameOffset, locate, locator, rect,
+  prepareClick, prepareType, selectOptions, checkable, watchDrag, dragStarted, waitForText,
+  settle, arrived,
+});

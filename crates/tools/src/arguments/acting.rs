@@ -1,0 +1,194 @@
+//! Acting on a page.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Click {
+    /// What is clicked, in words a person understands
+    #[serde(default)]
+    pub element: Option<String>,
+    /// The element: a ref from a snapshot, or a selector that matches it alone
+    pub target: String,
+    /// Double click instead of a single one
+    #[serde(default)]
+    pub double_click: Option<bool>,
+    /// Mouse button, left by default
+    #[serde(default)]
+    pub button: Option<MouseButton>,
+    /// Keys held down during the click
+    #[serde(default)]
+    #[schemars(length(max = 5))]
+    pub modifiers: Option<Vec<Modifier>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum MouseButton {
+    #[default]
+    Left,
+    Right,
+    Middle,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub enum Modifier {
+    Alt,
+    Control,
+    ControlOrMeta,
+    Meta,
+    Shift,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Type {
+    /// What is typed into, in words a person understands
+    #[serde(default)]
+    pub element: Option<String>,
+    /// The element: a ref from a snapshot, or a selector that matches it alone
+    pub target: String,
+    /// The text; it replaces what is there
+    pub text: String,
+    /// Press Enter afterwards
+    #[serde(default)]
+    pub submit: Option<bool>,
+    /// Press a key per character, appending, for pages that listen to keys
+    #[serde(default)]
+    pub slowly: Option<bool>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Evaluate {
+    /// The element the function gets, in words a person understands
+    #[serde(default)]
+    pub element: Option<String>,
+    /// An element to pass to the function: a ref from a snapshot, or a selector that matches it alone
+    #[serde(default)]
+    pub target: Option<String>,
+    /// `() => { /* code */ }`, or `(element) => { /* code */ }` with a target; an expression works too
+    pub function: String,
+    /// Accepted for compatibility; the result is always in the reply
+    #[serde(default)]
+    pub filename: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hover {
+    /// What the pointer is moved over, in words a person understands
+    #[serde(default)]
+    pub element: Option<String>,
+    /// The element: a ref from a snapshot, or a selector that matches it alone
+    pub target: String,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Drag {
+    /// What is dragged, in words a person understands
+    #[serde(default)]
+    pub start_element: Option<String>,
+    /// The element to drag: a ref from a snapshot, or a selector that matches it alone
+    pub start_target: String,
+    /// Where it is dropped, in words a person understands
+    #[serde(default)]
+    pub end_element: Option<String>,
+    /// The element to drop it on: a ref from a snapshot, or a selector that matches it alone
+    pub end_target: String,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PressKey {
+    /// A key such as Enter, ArrowLeft, F5 or a, with modifiers held down as in Control+Shift+A
+    pub key: String,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyDown {
+    /// The key to hold down, such as Shift or a
+    pub key: String,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyUp {
+    /// The key to let go
+    pub key: String,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SelectOption {
+    /// The drop-down, in words a person understands
+    #[serde(default)]
+    pub element: Option<String>,
+    /// The drop-down or list: a ref from a snapshot, or a selector that matches it alone
+    pub target: String,
+    /// Values or texts of the options to select; several where the list allows it
+    #[schemars(length(max = 1000))]
+    pub values: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// What is checked, in words a person understands
+    #[serde(default)]
+    pub element: Option<String>,
+    /// The checkbox, radio button or switch: a ref from a snapshot, or a selector that matches it alone
+    pub target: String,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Uncheck {
+    /// What is unchecked, in words a person understands
+    #[serde(default)]
+    pub element: Option<String>,
+    /// The checkbox or switch: a ref from a snapshot, or a selector that matches it alone
+    pub target: String,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FillForm {
+    /// The fields, filled in this order
+    #[schemars(length(max = 200))]
+    pub fields: Vec<FormField>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(inline)]
+pub struct FormField {
+    /// The field, in words a person understands
+    #[serde(default)]
+    pub element: Option<String>,
+    /// The field: a ref from a snapshot, or a selector that matches it alone
+    pub target: String,
+    /// Its name, for the error message
+    #[serde(default)]
+    pub name: String,
+    /// What kind of field it is
+    pub r#type: FieldType,
+    /// What to fill in: a text, true or false for a checkbox, an option's text for a combobox, a number for a slider
+    pub value: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum FieldType {
+    Textbox,
+    Checkbox,
+    Radio,
+    Combobox,
+    Slider,
+}

@@ -1,0 +1,111 @@
+//! The argument structs: field documentation is what agents read in the JSON schema.
+
+mod acting;
+mod looking;
+mod pages;
+mod sessions;
+
+pub use acting::*;
+pub use looking::*;
+pub use pages::*;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+pub use sessions::*;
+
+/// The arguments of one tool.
+pub trait Arguments: DeserializeOwned + JsonSchema + Send + 'static {
+    /// The tool's name in the catalogue.
+    const TOOL: &'static str;
+}
+
+/// Arguments that do not fit their tool. The text is for the agent: what is wrong, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadArguments {
+    tool: &'static str,
+    what: String,
+    path: String,
+}
+
+impl std::fmt::Display for BadArguments {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Invalid arguments for tool \"{}\":\n✖ {}", self.tool, self.what)?;
+        if self.path.is_empty() { Ok(()) } else { write!(f, "\n  → at {}", self.path) }
+    }
+}
+
+impl std::error::Error for BadArguments {}
+
+/// Reads the arguments of a tool from JSON.
+pub fn parse<A: Arguments>(value: Value) -> Result<A, BadArguments> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        BadArguments {
+            tool: A::TOOL,
+            what: error.inner().to_string(),
+            path: if path == "." { String::new() } else { path },
+        }
+    })
+}
+
+macro_rules! arguments {
+    ($($tool:literal => $name:ident),+ $(,)?) => { $(impl Arguments for $name { const TOOL: &'static str = $tool; })+ };
+}
+
+arguments! {
+    "browser_open" => Open,
+    "browser_navigate" => Navigate,
+    "browser_snapshot" => Snapshot,
+    "browser_click" => Click,
+    "browser_type" => Type,
+    "browser_handle_dialog" => HandleDialog,
+    "browser_evaluate" => Evaluate,
+    "browser_take_screenshot" => TakeScreenshot,
+    "browser_close" => Close,
+    "browser_navigate_back" => NavigateBack,
+    "browser_navigate_forward" => NavigateForward,
+    "browser_reload" => Reload,
+    "browser_resize" => Resize,
+    "browser_emulate_media" => EmulateMedia,
+    "browser_wait_for" => WaitFor,
+    "browser_find" => Find,
+    "browser_hover" => Hover,
+    "browser_drag" => Drag,
+    "browser_press_key" => PressKey,
+    "browser_keydown" => KeyDown,
+    "browser_keyup" => KeyUp,
+    "browser_select_option" => SelectOption,
+    "browser_check" => Check,
+    "browser_uncheck" => Uncheck,
+    "browser_fill_form" => FillForm,
+    "session_list" => SessionList,
+    "session_stats" => SessionStats,
+    "session_close" => SessionClose,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_wrong_argument_is_named() {
+        let error = parse::<Click>(json!({ "target": 5 })).unwrap_err().to_string();
+        assert!(error.starts_with("Invalid arguments for tool \"browser_click\":\n✖ "), "{error}");
+        assert!(error.ends_with("→ at target"), "{error}");
+        let error = parse::<Click>(json!({})).unwrap_err().to_string();
+        assert!(error.contains("missing field `target`"), "{error}");
+        let error = parse::<Click>(json!({ "target": "e1", "targets": 1 })).unwrap_err().to_string();
+        assert!(error.contains("targets"), "{error}");
+    }
+
+    #[test]
+    fn the_peers_spelling_is_ours() {
+        let click: Click =
+            parse(json!({ "target": "e1", "doubleClick": true, "button": "right", "modifiers": ["Shift"] })).unwrap();
+        assert_eq!(click.double_click, Some(true));
+        let shot: TakeScreenshot = parse(json!({ "fullPage": true, "scale": "css", "type": "jpeg" })).unwrap();
+        assert_eq!((shot.full_page, shot.r#type), (Some(true), Some(ImageType::Jpeg)));
+    }
+}

@@ -1,0 +1,150 @@
+//! Where pages go and how they are shown.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Open {
+    /// false asks for a window on a display; only where the server has one
+    #[serde(default)]
+    pub headless: Option<bool>,
+    /// Viewport width in CSS pixels, 1280 by default
+    #[serde(default)]
+    #[schemars(range(min = 16, max = 4096))]
+    pub width: Option<u32>,
+    /// Viewport height in CSS pixels, 720 by default
+    #[serde(default)]
+    #[schemars(range(min = 16, max = 4096))]
+    pub height: Option<u32>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Navigate {
+    /// Where to go; https:// is assumed when the scheme is missing
+    pub url: String,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct HandleDialog {
+    /// Accept (OK) or dismiss (Cancel)
+    pub accept: bool,
+    /// The answer to a prompt
+    #[serde(default)]
+    pub prompt_text: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Close {}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NavigateBack {}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NavigateForward {}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reload {}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resize {
+    /// Width of the viewport in CSS pixels
+    #[schemars(range(min = 16, max = 4096))]
+    pub width: f64,
+    /// Height of the viewport in CSS pixels
+    #[schemars(range(min = 16, max = 4096))]
+    pub height: f64,
+}
+
+/// What is left out stays as it is; null ends an emulation.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct EmulateMedia {
+    /// prefers-color-scheme; null for the browser's own
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(extend("nullable" = true))]
+    pub color_scheme: Option<Option<ColorScheme>>,
+    /// prefers-reduced-motion; null for the browser's own
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(extend("nullable" = true))]
+    pub reduced_motion: Option<Option<ReducedMotion>>,
+    /// forced-colors; null for the browser's own
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(extend("nullable" = true))]
+    pub forced_colors: Option<Option<ForcedColors>>,
+    /// prefers-contrast; null for the browser's own
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(extend("nullable" = true))]
+    pub contrast: Option<Option<Contrast>>,
+    /// The medium styles are made for; null for the browser's own
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(extend("nullable" = true))]
+    pub media: Option<Option<Medium>>,
+}
+
+/// Tells null, which is given, from nothing, which is not.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Some)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum ColorScheme {
+    Light,
+    Dark,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum ReducedMotion {
+    Reduce,
+    NoPreference,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum ForcedColors {
+    Active,
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum Contrast {
+    More,
+    NoPreference,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum Medium {
+    Screen,
+    Print,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct WaitFor {
+    /// Seconds to wait, at most 30
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 30))]
+    pub time: Option<f64>,
+    /// Text that has to appear
+    #[serde(default)]
+    pub text: Option<String>,
+    /// Text that has to go
+    #[serde(default)]
+    pub text_gone: Option<String>,
+}
