@@ -8,3 +8,4 @@ pub mod daemon;
 pub mod hostile;
 pub mod pages;
 pub mod processes;
+mod talking;

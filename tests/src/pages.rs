@@ -48,6 +48,7 @@ impl Pages {
             .route("/download", get(download))
             .route("/corpus/{*name}", get(corpus))
             .merge(crate::acting::router())
+            .merge(crate::talking::router())
             .merge(crate::hostile::router());
         let server = tokio::task::JoinHandle::abort_handle(&spawn(axum::serve(listener, router).into_future()));
         Ok(Self { url, server })

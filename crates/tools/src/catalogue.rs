@@ -3,9 +3,10 @@
 use serde_json::{Map, Value};
 
 use crate::{
-    Arguments, Check, Click, Close, Drag, EmulateMedia, Evaluate, FillForm, Find, HandleDialog, Hover, KeyDown, KeyUp,
-    Navigate, NavigateBack, NavigateForward, Open, PressKey, Reload, Resize, SelectOption, SessionClose, SessionList,
-    SessionStats, Snapshot, TakeScreenshot, Type, Uncheck, WaitFor, schema,
+    Arguments, Check, Click, Close, ConsoleClear, ConsoleMessages, Drag, EmulateMedia, Evaluate, FillForm, Find,
+    HandleDialog, Hover, KeyDown, KeyUp, Navigate, NavigateBack, NavigateForward, NetworkClear, NetworkRequest,
+    NetworkRequests, Open, PressKey, Reload, Resize, SelectOption, SessionClose, SessionList, SessionStats, Snapshot,
+    TakeScreenshot, Type, Uncheck, WaitFor, schema,
 };
 
 /// One entry of the catalogue.
@@ -148,6 +149,23 @@ pub const CATALOGUE: &[Tool] = &[
         "Take a picture of the page. To act on the page use browser_snapshot: its refs name the elements.",
         Effect::Reads,
     ),
+    browser::<ConsoleMessages>(
+        "Console messages",
+        "What the page has said on the console, uncaught errors and failed loads included.",
+        Effect::Reads,
+    ),
+    browser::<ConsoleClear>("Clear the console", "Forget the console messages so far.", Effect::Reads),
+    browser::<NetworkRequests>(
+        "Network requests",
+        "The requests of the page since you went to it, numbered. browser_network_request shows one of them.",
+        Effect::Reads,
+    ),
+    browser::<NetworkRequest>(
+        "One network request",
+        "Headers and state of a request, or with part its body or that of the answer.",
+        Effect::Reads,
+    ),
+    browser::<NetworkClear>("Clear the requests", "Forget the network requests so far.", Effect::Reads),
     browser::<Resize>("Resize", "Change the size of the viewport.", Effect::Acts),
     browser::<EmulateMedia>(
         "Emulate media features",
@@ -256,15 +274,7 @@ mod tests {
     }
 
     /// The peer's tools that are not here yet; the last one runs code in the server, which we do not offer.
-    const NOT_YET: &[&str] = &[
-        "browser_console_messages",
-        "browser_network_requests",
-        "browser_network_request",
-        "browser_tabs",
-        "browser_file_upload",
-        "browser_drop",
-        "browser_run_code_unsafe",
-    ];
+    const NOT_YET: &[&str] = &["browser_tabs", "browser_file_upload", "browser_drop", "browser_run_code_unsafe"];
 
     fn assert_known(name: &str, arguments: &Value, properties: &Value) {
         for (argument, theirs) in arguments.as_object().unwrap() {

@@ -9,6 +9,7 @@
 mod state;
 mod wire;
 
+mod console;
 mod context;
 mod notices;
 mod open;
@@ -16,6 +17,7 @@ mod pace;
 mod pump;
 mod resync;
 mod tabs;
+mod traffic;
 mod world;
 
 mod drag;
@@ -39,6 +41,7 @@ use tokio::{
     time::Instant,
 };
 
+pub use console::{ConsoleCounts, ConsoleMessage, Level};
 pub use context::Context;
 pub use evaluate::Evaluated;
 pub use input::{Button, Press, modifier};
@@ -48,6 +51,7 @@ pub use recovery::Freed;
 pub use screenshot::{Area, Picture};
 pub use snapshot::{Shot, SnapshotOptions};
 pub use state::{Dialog, DocumentInfo};
+pub use traffic::{Exchange, Progress};
 pub use world::{is_ref, script as in_page_script};
 
 use crate::{
@@ -96,7 +100,20 @@ impl Page {
 
     /// The main frame's document, as far as events have told.
     pub fn document(&self) -> DocumentInfo {
-        self.state().document.clone()
+        let state = self.state();
+        DocumentInfo { console: state.console.counts(state.commits), ..state.document.clone() }
+    }
+
+    /// What the present document has said on the console, or every document so far, if it is at least so bad.
+    pub async fn console(&self, all: bool, level: Level) -> (ConsoleCounts, Vec<ConsoleMessage>) {
+        self.synced().await;
+        let state = self.state();
+        let of = (!all).then_some(state.commits);
+        (state.console.counts(state.commits), state.console.messages(of, level))
+    }
+
+    pub fn clear_console(&self) {
+        self.state().console.clear();
     }
 
     /// Waits until the pump has seen every event that was received before this call.

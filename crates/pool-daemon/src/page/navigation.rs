@@ -28,6 +28,7 @@ pub enum Navigated {
 impl Page {
     /// Goes to a URL and waits until its document has been read, and a little for the rest of it.
     pub async fn navigate(&self, url: &str, deadline: Instant) -> Result<Navigated, Failure> {
+        self.forget_exchanges();
         let commits = self.state().commits;
         let command = NavigateParams::new(url);
         let answer = match self.unless_dialog(self.call(command, deadline)).await {

@@ -221,7 +221,7 @@ fn decode<T: DeserializeOwned>(event: &Event) -> Option<T> {
 fn apply(state: &mut PageState, event: &Event, session: &Session) {
     match event.method {
         method if method.starts_with("Page.") => apply_page(state, event),
-        method if method.starts_with("Network.") => apply_network(state, event),
+        method if method.starts_with("Network.") => apply_network(state, event, session),
         "Runtime.executionContextCreated" => {
             if let Some(wire::ContextCreated { context }) = decode(event)
                 && context.name == open::WORLD
@@ -235,25 +235,21 @@ fn apply(state: &mut PageState, event: &Event, session: &Session) {
             }
         }
         "Runtime.executionContextsCleared" => state.worlds_cleared(session.id()),
-        "Runtime.exceptionThrown" => state.document.errors += 1,
+        "Runtime.exceptionThrown" => {
+            if let Some(thrown) = decode::<wire::Thrown>(event) {
+                state.console.thrown(state.commits, thrown.exception_details);
+            }
+        }
         "Runtime.consoleAPICalled" => {
             if let Some(call) = decode::<wire::ConsoleCalled>(event) {
-                count_console(state, &call.kind);
+                state.console.called(state.commits, call);
             }
         }
         "Log.entryAdded" => {
             if let Some(added) = decode::<wire::LogAdded>(event) {
-                count_console(state, &added.entry.level);
+                state.console.logged(state.commits, added.entry);
             }
         }
-        _ => {}
-    }
-}
-
-fn count_console(state: &mut PageState, level: &str) {
-    match level {
-        "error" | "assert" => state.document.errors += 1,
-        "warning" => state.document.warnings += 1,
         _ => {}
     }
 }
@@ -330,27 +326,29 @@ fn apply_loading(state: &mut PageState, event: &Event) {
     }
 }
 
-fn apply_network(state: &mut PageState, event: &Event) {
+fn apply_network(state: &mut PageState, event: &Event, session: &Session) {
     match event.method {
         "Network.requestWillBeSent" => {
-            if let Some(sent) = decode::<wire::RequestSent>(event)
-                && matches!(sent.kind.as_str(), "XHR" | "Fetch")
-            {
-                state.requests.start(sent.request_id);
+            if let Some(sent) = decode::<wire::RequestSent>(event) {
+                if matches!(sent.kind.as_str(), "XHR" | "Fetch") {
+                    state.requests.start(sent.request_id.clone());
+                }
+                state.traffic.sent(sent, session);
             }
         }
         "Network.responseReceived" => {
-            if let Some(received) = decode::<wire::ResponseReceived>(event)
-                && received.kind == "Document"
-                && received.frame_id == state.main_frame
-            {
-                let wire::Response { status, status_text } = received.response;
-                state.document_response(&received.loader_id, status, status_text);
+            if let Some(received) = decode::<wire::ResponseReceived>(event) {
+                if received.kind == "Document" && received.frame_id == state.main_frame {
+                    let wire::Response { status, status_text, .. } = &received.response;
+                    state.document_response(&received.loader_id, *status, status_text.clone());
+                }
+                state.traffic.answered(&received.request_id, received.response);
             }
         }
         "Network.loadingFinished" | "Network.loadingFailed" => {
             if let Some(over) = decode::<wire::RequestOver>(event) {
                 state.requests.end(&over.request_id);
+                state.traffic.ended(&over.request_id, over.timestamp, over.error_text);
             }
         }
         _ => {}

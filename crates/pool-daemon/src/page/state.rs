@@ -5,7 +5,13 @@ use std::collections::HashMap;
 use browserfleet_cdp::Session;
 use tokio::time::Instant;
 
-use super::{keyboard::Key, media::Media, pace::Pace};
+use super::{
+    console::{Console, ConsoleCounts},
+    keyboard::Key,
+    media::Media,
+    pace::Pace,
+    traffic::Traffic,
+};
 
 /// The isolated world of one document, where our scripts live.
 #[derive(Clone, Debug)]
@@ -48,9 +54,8 @@ pub struct DocumentInfo {
     pub unreachable: bool,
     /// HTTP status and its text, once the response is known.
     pub status: Option<(i64, String)>,
-    /// Console entries since it was committed.
-    pub errors: usize,
-    pub warnings: usize,
+    /// What it has said on the console.
+    pub console: ConsoleCounts,
 }
 
 /// A JavaScript dialog that blocks the page.
@@ -147,6 +152,8 @@ pub(super) struct PageState {
     /// What media features are emulated.
     pub(super) media: Media,
     pub(super) requests: Requests,
+    pub(super) console: Console,
+    pub(super) traffic: Traffic,
     /// How many navigations of the main frame have been asked for by the page or its user.
     pub(super) navigations_asked: u64,
     /// How often the main frame has stopped loading, with or without a new document.

@@ -3,7 +3,9 @@
 //! Decoded by hand-made structs instead of the generated ones: those have closed enums, and a value that a newer
 //! Chromium adds must not cost us the event.
 
-use serde::Deserialize;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -177,9 +179,76 @@ pub(super) struct ContextDestroyed {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct ConsoleCalled {
     #[serde(rename = "type")]
     pub(super) kind: String,
+    #[serde(default)]
+    pub(super) args: Vec<ConsoleArgument>,
+    pub(super) stack_trace: Option<StackTrace>,
+}
+
+/// A value on the console, or one that was thrown.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct ConsoleArgument {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) subtype: Option<String>,
+    /// JSON's null is a value, too.
+    #[serde(deserialize_with = "present")]
+    pub(super) value: Option<serde_json::Value>,
+    /// `NaN`, `-0`, `7n`, …
+    pub(super) unserializable_value: Option<String>,
+    pub(super) description: Option<String>,
+    pub(super) preview: Option<Preview>,
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<serde_json::Value>, D::Error> {
+    serde_json::Value::deserialize(deserializer).map(Some)
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Preview {
+    /// Whether it has more properties than these.
+    #[serde(default)]
+    pub(super) overflow: bool,
+    #[serde(default)]
+    pub(super) properties: Vec<PreviewProperty>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct PreviewProperty {
+    pub(super) name: String,
+    pub(super) value: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct StackTrace {
+    #[serde(default)]
+    pub(super) call_frames: Vec<CallFrame>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CallFrame {
+    pub(super) url: String,
+    /// From 0.
+    pub(super) line_number: i64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Thrown {
+    pub(super) exception_details: ThrownDetails,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ThrownDetails {
+    #[serde(default)]
+    pub(super) text: String,
+    pub(super) exception: Option<ConsoleArgument>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -188,8 +257,14 @@ pub(super) struct LogAdded {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct LogEntry {
     pub(super) level: String,
+    #[serde(default)]
+    pub(super) text: String,
+    pub(super) url: Option<String>,
+    /// From 0.
+    pub(super) line_number: Option<i64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -199,11 +274,31 @@ pub(super) struct RequestSent {
     /// XHR, Fetch, Document, Image, …
     #[serde(default, rename = "type")]
     pub(super) kind: String,
+    pub(super) request: Request,
+    /// Seconds on the browser's own clock.
+    #[serde(default)]
+    pub(super) timestamp: f64,
+    /// The answer of the request before, under the same id, that led here.
+    pub(super) redirect_response: Option<Response>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Request {
+    pub(super) url: String,
+    #[serde(default)]
+    pub(super) method: String,
+    #[serde(default)]
+    pub(super) headers: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) has_post_data: bool,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ResponseReceived {
+    #[serde(default)]
+    pub(super) request_id: String,
     #[serde(default)]
     pub(super) frame_id: String,
     pub(super) loader_id: String,
@@ -218,12 +313,20 @@ pub(super) struct Response {
     pub(super) status: i64,
     #[serde(default)]
     pub(super) status_text: String,
+    #[serde(default)]
+    pub(super) mime_type: String,
+    #[serde(default)]
+    pub(super) headers: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RequestOver {
     pub(super) request_id: String,
+    #[serde(default)]
+    pub(super) timestamp: f64,
+    /// Why it failed, if it did.
+    pub(super) error_text: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

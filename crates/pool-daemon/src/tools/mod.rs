@@ -8,12 +8,14 @@ mod run;
 mod url;
 
 mod capture;
+mod console;
 mod dialogs;
 mod find;
 mod forms;
 mod interact;
 mod keyboard;
 mod navigate;
+mod network;
 mod observe;
 mod script;
 mod setup;
@@ -98,6 +100,8 @@ impl Registry {
         dialogs::register(&mut registry);
         script::register(&mut registry);
         capture::register(&mut registry);
+        console::register(&mut registry);
+        network::register(&mut registry);
         registry
     }
 

@@ -3,7 +3,7 @@
 use browserfleet_tools::ImageType;
 use serde_json::Value;
 
-use crate::page::{Dialog, DocumentInfo, Shot};
+use crate::page::{ConsoleCounts, Dialog, DocumentInfo, Shot};
 
 /// One piece of a reply.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,8 +61,9 @@ impl Reply {
         if let Some((status, text)) = document.status.as_ref().filter(|(status, _)| !(200..300).contains(status)) {
             lines.push(format!("- HTTP status: {status} {}", harmless(text)).trim_end().to_owned());
         }
-        if document.errors + document.warnings > 0 {
-            lines.push(format!("- Console: {} errors, {} warnings", document.errors, document.warnings));
+        let ConsoleCounts { errors, warnings, .. } = document.console;
+        if errors + warnings > 0 {
+            lines.push(format!("- Console: {errors} errors, {warnings} warnings"));
         }
         let mut snapshot = format!("```yaml\n{}\n```", shot.text);
         if shot.truncated {
@@ -160,7 +161,7 @@ mod tests {
     #[test]
     fn a_page_section_says_what_is_not_ordinary() {
         let mut document = DocumentInfo::default();
-        (document.status, document.errors) = (Some((404, "Not Found".to_owned())), 1);
+        (document.status, document.console.errors) = (Some((404, "Not Found".to_owned())), 1);
         let shot = Shot { url: "http://h/".to_owned(), title: "t".to_owned(), text: String::new(), truncated: false };
         let reply = Reply::new().page(&document, &shot);
         let expected =

@@ -76,3 +76,74 @@ pub struct Find {
     #[serde(default)]
     pub filename: Option<String>,
 }
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConsoleMessages {
+    /// The least bad messages to show, info by default; each level includes the worse ones
+    #[serde(default)]
+    pub level: Option<ConsoleLevel>,
+    /// Those of earlier pages too, not only since the last navigation
+    #[serde(default)]
+    pub all: Option<bool>,
+    /// Accepted for compatibility; the messages are always in the reply
+    #[serde(default)]
+    pub filename: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum ConsoleLevel {
+    Error,
+    Warning,
+    #[default]
+    Info,
+    Debug,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConsoleClear {}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkRequests {
+    /// Show successful requests for scripts, pictures and the like too
+    #[serde(default)]
+    pub r#static: Option<bool>,
+    /// Only URLs this regular expression matches, such as /api/.*user
+    #[serde(default)]
+    pub filter: Option<String>,
+    /// Accepted for compatibility; the list is always in the reply
+    #[serde(default)]
+    pub filename: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkRequest {
+    /// The number browser_network_requests gives it
+    #[schemars(range(min = 1))]
+    pub index: usize,
+    /// Only this part; without it everything but the bodies
+    #[serde(default)]
+    pub part: Option<RequestPart>,
+    /// Accepted for compatibility; the result is always in the reply
+    #[serde(default)]
+    pub filename: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub enum RequestPart {
+    RequestHeaders,
+    RequestBody,
+    ResponseHeaders,
+    ResponseBody,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkClear {}

@@ -1,0 +1,149 @@
+//! A page's requests.
+
+use std::fmt::Write as _;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use browserfleet_tools::{ImageType, NetworkClear, NetworkRequest, NetworkRequests, RequestPart};
+
+use super::{Call, Registry, Reply, ToolResult, find::javascript};
+use crate::{
+    failure::Failure,
+    page::{Exchange, Progress},
+};
+
+/// Most bytes of a body in a reply.
+const MAX_BODY: usize = 256 << 10;
+
+pub(super) fn register(registry: &mut Registry) {
+    registry.add(list);
+    registry.add(show);
+    registry.add(clear);
+}
+
+async fn list(call: Call, arguments: NetworkRequests) -> ToolResult {
+    let NetworkRequests { r#static, filter, filename: _ } = arguments;
+    let filter = filter.filter(|pattern| !pattern.is_empty()).map(|pattern| javascript(&pattern)).transpose()?;
+    let everything = r#static.unwrap_or(false);
+    let exchanges = call.page.exchanges().await;
+    let hidden = exchanges.iter().filter(|exchange| !everything && exchange.is_static()).count();
+    let lines: Vec<String> = exchanges
+        .iter()
+        .filter(|exchange| everything || !exchange.is_static())
+        .filter(|exchange| filter.as_ref().is_none_or(|filter| filter.is_match(&exchange.url)))
+        .map(|exchange| format!("{}. {}", exchange.number, in_one_line(exchange)))
+        .collect();
+    let mut text = lines.join("\n");
+    match hidden {
+        0 => {}
+        1 => text.push_str("\n\nNote: 1 static request not shown, run with \"static\" option to see it."),
+        _ => {
+            let note = format!("\n\nNote: {hidden} static requests not shown, run with \"static\" option to see them.");
+            text.push_str(&note);
+        }
+    }
+    Ok(Reply::new().result(text))
+}
+
+fn in_one_line(exchange: &Exchange) -> String {
+    let Exchange { method, url, progress, .. } = exchange;
+    match progress {
+        Progress::Waiting => format!("[{method}] {url}"),
+        Progress::Answered { .. } | Progress::Failed(_) => format!("[{method}] {url} => {}", status(progress)),
+    }
+}
+
+fn status(progress: &Progress) -> String {
+    match progress {
+        Progress::Waiting => "waiting".to_owned(),
+        Progress::Answered { status, text } => format!("[{status}] {text}").trim_end().to_owned(),
+        Progress::Failed(error) => format!("[FAILED] {error}"),
+    }
+}
+
+async fn show(call: Call, arguments: NetworkRequest) -> ToolResult {
+    let NetworkRequest { index, part, filename: _ } = arguments;
+    let exchanges = call.page.exchanges().await;
+    let Some(exchange) = exchanges.iter().find(|exchange| exchange.number == index) else {
+        let message = format!("Request #{index} not found. Use browser_network_requests to see available indexes.");
+        return Err(Failure::invalid(message));
+    };
+    let deadline = call.within(call.times.action);
+    let reply = Reply::new();
+    match part {
+        None => Ok(reply.result(details(exchange))),
+        Some(RequestPart::RequestHeaders) => Ok(reply.result(headers(&exchange.request_headers, ""))),
+        Some(RequestPart::ResponseHeaders) => Ok(reply.result(headers(&exchange.response_headers, ""))),
+        Some(RequestPart::RequestBody) if !exchange.has_request_body => Ok(reply.result("The request has no body.")),
+        Some(RequestPart::RequestBody) => Ok(reply.result(cut(call.page.request_body(exchange, deadline).await?))),
+        Some(RequestPart::ResponseBody) if !has_response_body(exchange) => {
+            Ok(reply.result("The response has no body."))
+        }
+        Some(RequestPart::ResponseBody) => {
+            let (body, binary) = call.page.response_body(exchange, deadline).await?;
+            if binary { shown(reply, exchange, &body) } else { Ok(reply.result(cut(body))) }
+        }
+    }
+}
+
+/// A body that is no text: a picture is shown, anything else described.
+fn shown(reply: Reply, exchange: &Exchange, body: &str) -> ToolResult {
+    let bytes = STANDARD.decode(body).unwrap_or_default();
+    let described = format!("{} bytes of {}", bytes.len(), exchange.mime_type);
+    let format = match exchange.mime_type.as_str() {
+        "image/png" => ImageType::Png,
+        "image/jpeg" => ImageType::Jpeg,
+        "image/webp" => ImageType::Webp,
+        _ => return Ok(reply.result(format!("The body is not text: {described}"))),
+    };
+    Ok(reply.result(described).image(format, bytes))
+}
+
+fn has_response_body(exchange: &Exchange) -> bool {
+    let answered = matches!(exchange.progress, Progress::Answered { status, .. } if status != 204 && status != 304);
+    answered && !exchange.redirected
+}
+
+fn details(exchange: &Exchange) -> String {
+    let mut text = format!("#{} [{}] {}\n\n  General\n", exchange.number, exchange.method, exchange.url);
+    // Writing to a String cannot fail.
+    let _infallible = writeln!(text, "    status:    {}", status(&exchange.progress));
+    if let Some(duration) = exchange.duration {
+        let _infallible = writeln!(text, "    duration:  {duration}ms");
+    }
+    let _infallible = writeln!(text, "    type:      {}", exchange.kind);
+    if !exchange.mime_type.is_empty() {
+        let _infallible = writeln!(text, "    mimeType:  {}", exchange.mime_type);
+    }
+    for (title, list) in [("Request", &exchange.request_headers), ("Response", &exchange.response_headers)] {
+        if !list.is_empty() {
+            let _infallible = write!(text, "\n  {title} headers\n{}\n", headers(list, "    "));
+        }
+    }
+    for (part, there) in [("request", exchange.has_request_body), ("response", has_response_body(exchange))] {
+        if there {
+            let _infallible =
+                write!(text, "\nCall browser_network_request with part=\"{part}-body\" to read the {part} body.");
+        }
+    }
+    text.trim_end().to_owned()
+}
+
+fn headers(headers: &[(String, String)], indent: &str) -> String {
+    let lines: Vec<_> =
+        headers.iter().map(|(name, value)| format!("{indent}{}: {value}", name.to_lowercase())).collect();
+    lines.join("\n")
+}
+
+fn cut(mut body: String) -> String {
+    if body.len() > MAX_BODY {
+        let size = body.len();
+        body.truncate(body.floor_char_boundary(MAX_BODY));
+        body.push_str(&format!("\n[cut here: {} of {size} bytes are shown]", body.len()));
+    }
+    body
+}
+
+async fn clear(call: Call, NetworkClear {}: NetworkClear) -> ToolResult {
+    call.page.forget_exchanges();
+    Ok(Reply::new().result("Network requests cleared"))
+}

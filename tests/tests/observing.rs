@@ -1,0 +1,145 @@
+//! What pages say on their console and ask of the network, as agents read it.
+
+use browserfleet_tests::{
+    daemon::{Answer, Daemon, Lease},
+    pages::Pages,
+};
+use serde_json::json;
+
+type Outcome = anyhow::Result<()>;
+
+async fn begin(path: &str, until: &str) -> anyhow::Result<(Daemon, Pages, Lease)> {
+    let (daemon, pages) = (Daemon::start(|_| {})?, Pages::start().await?);
+    let lease = daemon.lease("observing").await?;
+    lease.ok("browser_navigate", json!({ "url": pages.at(path) })).await?;
+    if !until.is_empty() {
+        lease.ok("browser_wait_for", json!({ "text": until })).await?;
+    }
+    Ok((daemon, pages, lease))
+}
+
+/// The reply's result, without its heading.
+fn result(answer: &Answer) -> &str {
+    let text = answer.text.strip_prefix("### Result\n").unwrap_or(&answer.text);
+    text.trim_end()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_console_is_kept_by_level_and_page() -> Outcome {
+    let (daemon, pages, lease) = begin("/console", "").await?;
+    // The last of them are told when the page has been idle for a moment.
+    let mut messages = Answer::default();
+    for _ in 0..50 {
+        messages = lease.ok("browser_console_messages", json!({})).await?;
+        if messages.text.contains("nor this") && messages.text.contains("404") && messages.text.contains("nobody") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let at = pages.at("/console");
+    for line in [
+        "Total messages: 9 (Errors: 4, Warnings: 1)\nReturning 8 messages for level \"info\"\n\n".to_owned(),
+        format!("[LOG] hello {{a: 1, b: Array(2)}} [1, x] null undefined NaN @ {at}:2\n"),
+        format!("[INFO] for your information @ {at}:3\n"),
+        format!("[WARNING] look out @ {at}:4\n"),
+        format!("[ERROR] on purpose @ {at}:5\n"),
+        format!("[ASSERT] it does not hold @ {at}:7\n"),
+        format!(
+            "[ERROR] Failed to load resource: the server responded with a status of 404 (Not Found) @ {}",
+            pages.at("/api/missing")
+        ),
+        "TypeError: nobody caught this\n    at ".to_owned(),
+        "Error: nor this\n    at ".to_owned(),
+    ] {
+        assert!(messages.text.contains(&line), "{line}\nin {}", messages.text);
+    }
+    assert!(!messages.text.contains("details"), "{}", messages.text);
+    let errors = lease.ok("browser_console_messages", json!({ "level": "error" })).await?;
+    assert!(errors.text.contains("on purpose") && !errors.text.contains("look out"), "{}", errors.text);
+    let debug = lease.ok("browser_console_messages", json!({ "level": "debug" })).await?;
+    assert!(debug.text.contains("[DEBUG] details") && !debug.text.contains("Returning"), "{}", debug.text);
+
+    let page = lease.ok("browser_navigate", json!({ "url": pages.at("/") })).await?;
+    assert!(!page.text.contains("- Console:"), "{}", page.text);
+    let fresh = lease.ok("browser_console_messages", json!({})).await?;
+    assert_eq!(result(&fresh), "Total messages: 0 (Errors: 0, Warnings: 0)");
+    let all = lease.ok("browser_console_messages", json!({ "all": true, "level": "warning" })).await?;
+    assert!(all.text.contains("look out") && !all.text.contains("hello"), "{}", all.text);
+    lease.ok("browser_console_clear", json!({})).await?;
+    let cleared = lease.ok("browser_console_messages", json!({ "all": true })).await?;
+    assert_eq!(result(&cleared), "Total messages: 0 (Errors: 0, Warnings: 0)");
+    daemon.end().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_are_listed_with_their_numbers() -> Outcome {
+    let (daemon, pages, lease) = begin("/requests", "all asked").await?;
+    let at = |path: &str| pages.at(path);
+    let listed = lease.ok("browser_network_requests", json!({})).await?;
+    let expected = format!(
+        "3. [GET] {} => [404] Not Found\n4. [GET] {} => [200] OK\n5. [POST] {} => [200] OK\n6. [GET] {} => [307] Temporary Redirect\n\
+         7. [GET] {} => [200] OK\n8. [GET] {} => [404] Not Found\n9. [GET] {} => [200] OK\n10. [GET] {} => [200] OK\n\
+         11. [GET] http://127.0.0.1:1/ => [FAILED] net::ERR_UNSAFE_PORT\n\n\
+         Note: 2 static requests not shown, run with \"static\" option to see them.",
+        at("/missing.png"),
+        at("/api/data"),
+        at("/api/data?q=1"),
+        at("/api/moved"),
+        at("/api/data"),
+        at("/api/missing"),
+        at("/api/large"),
+        at("/api/binary"),
+    );
+    assert_eq!(result(&listed), expected);
+    let everything =
+        lease.ok("browser_network_requests", json!({ "static": true, "filter": "pixel|requests$" })).await?;
+    let expected = format!("1. [GET] {} => [200] OK\n2. [GET] {} => [200] OK", at("/requests"), at("/pixel.png"));
+    assert_eq!(result(&everything), expected);
+    let wrong = lease.call("browser_network_requests", json!({ "filter": "([" })).await?;
+    assert_eq!(wrong.outcome(), "invalid_argument", "{wrong:?}");
+    lease.ok("browser_network_clear", json!({})).await?;
+    assert_eq!(result(&lease.ok("browser_network_requests", json!({ "static": true })).await?), "");
+    lease.ok("browser_navigate", json!({ "url": pages.at("/") })).await?;
+    let fresh = lease.ok("browser_network_requests", json!({ "static": true })).await?;
+    assert!(result(&fresh).starts_with(&format!("1. [GET] {}", at("/"))), "{}", fresh.text);
+    daemon.end().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_request_is_shown_in_full_or_in_part() -> Outcome {
+    let (daemon, pages, lease) = begin("/requests", "all asked").await?;
+    let show = |index: usize, part: &'static str| {
+        let arguments =
+            if part.is_empty() { json!({ "index": index }) } else { json!({ "index": index, "part": part }) };
+        lease.call("browser_network_request", arguments)
+    };
+    let post = show(5, "").await?;
+    for line in [
+        format!(
+            "### Result\n#5 [POST] {}\n\n  General\n    status:    [200] OK\n    duration:  ",
+            pages.at("/api/data?q=1")
+        ),
+        "    type:      fetch\n    mimeType:  application/json\n\n  Request headers\n".to_owned(),
+        "    x-mine: yes\n".to_owned(),
+        "\n\n  Response headers\n".to_owned(),
+        "    server: test\n".to_owned(),
+        "Call browser_network_request with part=\"request-body\" to read the request body.\n".to_owned(),
+        "Call browser_network_request with part=\"response-body\" to read the response body.".to_owned(),
+    ] {
+        assert!(post.text.contains(&line), "{line}\nin {}", post.text);
+    }
+    assert_eq!(result(&show(5, "request-body").await?), "{\"n\":1}");
+    assert_eq!(result(&show(5, "response-body").await?), "{\"method\":\"POST\"}");
+    assert!(result(&show(5, "response-headers").await?).contains("content-type: application/json"));
+    assert!(result(&show(5, "request-headers").await?).contains("content-type: application/json"));
+    assert_eq!(result(&show(4, "request-body").await?), "The request has no body.");
+    assert_eq!(result(&show(6, "response-body").await?), "The response has no body.");
+    assert_eq!(result(&show(8, "response-body").await?), "nothing here");
+    assert!(result(&show(9, "response-body").await?).ends_with("[cut here: 262144 of 1048576 bytes are shown]"));
+    assert_eq!(result(&show(10, "response-body").await?), "The body is not text: 3 bytes of application/octet-stream");
+    let picture = show(2, "response-body").await?;
+    assert_eq!(picture.images.len(), 1, "{picture:?}");
+    let unknown = show(99, "").await?;
+    assert!(unknown.error.unwrap_or_default().message.contains("Request #99 not found"));
+    daemon.end().await
+}
