@@ -9,6 +9,13 @@ pub(crate) fn router() -> Router {
         .route("/drag", get(|| async { Html(DRAG) }))
         .route("/menu", get(|| async { Html(MENU) }))
         .route("/later", get(|| async { Html(LATER) }))
+        .route(
+            "/closer",
+            get(|| async {
+                Html("<!doctype html><title>Closer</title><button onclick='window.close()'>Close me</button>")
+            }),
+        )
+        .route("/opener", get(|| async { Html(OPENER) }))
         .route("/media", get(|| async { Html(MEDIA) }))
 }
 
@@ -61,3 +68,7 @@ const show = () => out.textContent = [is('(prefers-color-scheme: dark)') ? 'dark
 show(); addEventListener('resize', show);
 for (const query of ['(prefers-color-scheme: dark)', '(prefers-reduced-motion: reduce)', 'print']) matchMedia(query).addEventListener('change', show);
 </script>";
+
+const OPENER: &str = "<!doctype html><title>Opener</title><a href='/menu' target=_blank>New tab</a>
+<button onclick=\"window.open('/closer', 'named', 'width=300,height=200')\">Window</button>
+<button onclick=\"location.href = '/menu'\">Here</button>";

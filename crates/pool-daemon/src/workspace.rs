@@ -1,7 +1,7 @@
-//! What a lease's calls work in: the current page, and the order of the calls.
+//! What a lease's calls work in: its tabs, the current one among them, and the order of the calls.
 
 use std::sync::{
-    Mutex, PoisonError,
+    Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     failure::Failure,
-    page::{Context, Page},
+    page::{Context, MAX_TABS, Page},
     pool::{Refusal, browser::Ready},
 };
 
@@ -24,17 +24,46 @@ const MAX_WAITING: usize = 16;
 /// manage this much is ended.
 const OPENING: Duration = Duration::from_secs(3);
 
-/// The page of a lease and the turns its calls take.
+/// Most time for asking the browser what its tabs show.
+const ASKING: Duration = Duration::from_secs(1);
+
+/// The tabs of a lease and the turns its calls take.
 #[derive(Debug)]
 pub struct Workspace {
     context: Context,
-    /// Replaced when a page cannot be freed any more. Held only to read or swap the handle.
-    page: Mutex<Page>,
+    /// Held only to read or change the list.
+    tabs: Mutex<Tabs>,
     /// Fair: calls run one at a time, in the order in which they came.
     turn: sync::Mutex<()>,
     waiting: AtomicUsize,
     /// The page was replaced, and nobody has been told yet.
     untold: AtomicBool,
+}
+
+/// Never empty.
+#[derive(Debug)]
+struct Tabs {
+    open: Vec<Tab>,
+    /// A position in the list.
+    current: usize,
+    next_number: usize,
+}
+
+/// A tab. Its number stays with it: those of closed tabs do not come back.
+#[derive(Clone, Debug)]
+pub struct Tab {
+    pub number: usize,
+    pub page: Page,
+    pub current: bool,
+}
+
+/// What a tab shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TabInfo {
+    pub number: usize,
+    pub current: bool,
+    pub url: String,
+    pub title: String,
 }
 
 /// A call's place in the line; leaving the line is dropping it.
@@ -45,11 +74,41 @@ pub struct Waiting<'a> {
     pub ahead: usize,
 }
 
+impl Tabs {
+    fn add(&mut self, page: Page) -> usize {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.open.push(Tab { number, page, current: false });
+        number
+    }
+
+    /// Forgets tabs that have closed, but for the current one: whoever works there has to be told.
+    fn forget_closed(&mut self) {
+        let current = self.open[self.current].number;
+        self.open.retain(|tab| tab.number == current || !tab.page.is_gone());
+        self.make_current(current);
+    }
+
+    fn make_current(&mut self, number: usize) -> bool {
+        let position = self.open.iter().position(|tab| tab.number == number);
+        self.current = position.unwrap_or(self.current);
+        position.is_some()
+    }
+
+    /// Takes the current tab out; its neighbour takes its place. Not for the last one.
+    fn drop_current(&mut self) {
+        self.open.remove(self.current);
+        self.current = self.current.min(self.open.len() - 1);
+    }
+}
+
 impl Workspace {
     pub fn new(ready: Ready) -> Self {
+        let mut tabs = Tabs { open: Vec::new(), current: 0, next_number: 0 };
+        tabs.add(ready.page);
         Self {
             context: ready.context,
-            page: Mutex::new(ready.page),
+            tabs: Mutex::new(tabs),
             turn: sync::Mutex::default(),
             waiting: AtomicUsize::new(0),
             untold: AtomicBool::new(false),
@@ -74,7 +133,82 @@ impl Workspace {
 
     /// The current page.
     pub fn page(&self) -> Page {
-        self.page.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let tabs = self.tabs();
+        tabs.open[tabs.current].page.clone()
+    }
+
+    /// Every tab, those included that pages have opened by now.
+    pub fn open_tabs(&self) -> Vec<Tab> {
+        let arrived = self.context.take_arrivals();
+        let mut tabs = self.tabs();
+        for page in arrived {
+            tabs.add(page);
+        }
+        tabs.forget_closed();
+        let current = tabs.current;
+        tabs.open.iter().enumerate().map(|(at, tab)| Tab { current: at == current, ..tab.clone() }).collect()
+    }
+
+    /// What every tab shows, once those that are just opening are there.
+    pub async fn describe_tabs(&self) -> Result<Vec<TabInfo>, Failure> {
+        self.context.arrivals_settled().await;
+        let open = self.open_tabs();
+        let mut shown = self.context.titles(Instant::now() + ASKING).await?;
+        let described = open.into_iter().map(|Tab { number, page, current }| {
+            let (title, url) = shown.remove(page.target_id()).unwrap_or_default();
+            TabInfo { number, current, url, title }
+        });
+        Ok(described.collect())
+    }
+
+    /// Opens a blank tab and makes it the current one.
+    pub async fn open_tab(&self) -> Result<Page, Failure> {
+        if self.open_tabs().len() >= MAX_TABS {
+            let message = format!("a session may have {MAX_TABS} tabs open at a time; close one first");
+            return Err(Failure::new(ErrorCode::QuotaExceeded, message));
+        }
+        let page = self.blank_like(&self.page()).await?;
+        let mut tabs = self.tabs();
+        let number = tabs.add(page.clone());
+        tabs.make_current(number);
+        Ok(page)
+    }
+
+    /// Makes a tab the current one.
+    pub fn select_tab(&self, number: usize) -> Result<Page, Failure> {
+        if self.tabs().make_current(number) { Ok(self.page()) } else { Err(no_tab(number)) }
+    }
+
+    /// Closes a tab, the current one unless a number is given. In place of the last one a blank one opens.
+    pub async fn close_tab(&self, number: Option<usize>) -> Result<(), Failure> {
+        let open = self.open_tabs();
+        let wanted = |tab: &&Tab| number.map_or(tab.current, |number| tab.number == number);
+        let tab = open.iter().find(wanted).ok_or_else(|| no_tab(number.unwrap_or_default()))?;
+        if open.len() == 1 {
+            return self.replace_page().await;
+        }
+        tab.page.close().await;
+        let mut tabs = self.tabs();
+        if tab.current {
+            tabs.drop_current();
+        } else {
+            tabs.open.retain(|other| other.number != tab.number);
+            let current = open.iter().find(|tab| tab.current).map_or(0, |tab| tab.number);
+            tabs.make_current(current);
+        }
+        Ok(())
+    }
+
+    /// When the current tab has closed by itself: makes its neighbour the current one, and answers its number. Nothing if
+    /// there is no other.
+    pub fn leave_closed_tab(&self) -> Option<usize> {
+        let open = self.open_tabs().len();
+        let mut tabs = self.tabs();
+        if open == 1 || !tabs.open[tabs.current].page.is_gone() {
+            return None;
+        }
+        tabs.drop_current();
+        Some(tabs.open[tabs.current].number)
     }
 
     /// Remembers to tell the next call that its page is gone.
@@ -96,12 +230,27 @@ impl Workspace {
     pub async fn replace_page(&self) -> Result<(), Failure> {
         let old = self.page();
         old.close().await;
-        let deadline = Instant::now() + OPENING;
-        let new = self.context.open_page(deadline).await?;
-        new.replace(&old, deadline).await?;
-        *self.page.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        let new = self.blank_like(&old).await?;
+        let mut tabs = self.tabs();
+        let current = tabs.current;
+        tabs.open[current].page = new;
         Ok(())
     }
+
+    async fn blank_like(&self, other: &Page) -> Result<Page, Failure> {
+        let deadline = Instant::now() + OPENING;
+        let page = self.context.open_page(deadline).await?;
+        page.look_like(other, deadline).await?;
+        Ok(page)
+    }
+
+    fn tabs(&self) -> MutexGuard<'_, Tabs> {
+        self.tabs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn no_tab(number: usize) -> Failure {
+    Failure::invalid(format!("Tab {number} not found. Use browser_tabs with action list to see the tabs"))
 }
 
 impl Waiting<'_> {

@@ -6,7 +6,7 @@ use crate::{
     Arguments, Check, Click, Close, ConsoleClear, ConsoleMessages, Drag, EmulateMedia, Evaluate, FillForm, Find,
     HandleDialog, Hover, KeyDown, KeyUp, Navigate, NavigateBack, NavigateForward, NetworkClear, NetworkRequest,
     NetworkRequests, Open, PressKey, Reload, Resize, SelectOption, SessionClose, SessionList, SessionStats, Snapshot,
-    TakeScreenshot, Type, Uncheck, WaitFor, schema,
+    Tabs, TakeScreenshot, Type, Uncheck, WaitFor, schema,
 };
 
 /// One entry of the catalogue.
@@ -149,6 +149,11 @@ pub const CATALOGUE: &[Tool] = &[
         "Take a picture of the page. To act on the page use browser_snapshot: its refs name the elements.",
         Effect::Reads,
     ),
+    browser::<Tabs>(
+        "Tabs",
+        "List the tabs, open a new one, close one, or make one the current: the other tools work in the current tab.",
+        Effect::Acts,
+    ),
     browser::<ConsoleMessages>(
         "Console messages",
         "What the page has said on the console, uncaught errors and failed loads included.",
@@ -274,7 +279,7 @@ mod tests {
     }
 
     /// The peer's tools that are not here yet; the last one runs code in the server, which we do not offer.
-    const NOT_YET: &[&str] = &["browser_tabs", "browser_file_upload", "browser_drop", "browser_run_code_unsafe"];
+    const NOT_YET: &[&str] = &["browser_file_upload", "browser_drop", "browser_run_code_unsafe"];
 
     fn assert_known(name: &str, arguments: &Value, properties: &Value) {
         for (argument, theirs) in arguments.as_object().unwrap() {

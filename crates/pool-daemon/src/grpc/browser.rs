@@ -163,6 +163,7 @@ impl Job {
     fn call(&self) -> Call {
         Call {
             page: self.leased.workspace.page(),
+            workspace: Arc::clone(&self.leased.workspace),
             times: self.service.times,
             abilities: self.service.abilities,
             deadline: self.deadline,

@@ -1,6 +1,6 @@
 //! What a page has said on its console: bounded, the newest kept.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt::Write as _};
 
 use super::{
     state::cut,
@@ -116,7 +116,8 @@ fn line(kind: &str, text: String, place: Option<(String, Option<i64>)>) -> Strin
         line.push_str(" @ ");
         line.push_str(&cut(url, MAX_URL));
         if let Some(number) = number {
-            line.push_str(&format!(":{}", number + 1));
+            // Writing to a String cannot fail.
+            let _infallible = write!(line, ":{}", number + 1);
         }
     }
     line

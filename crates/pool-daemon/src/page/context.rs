@@ -1,6 +1,9 @@
 //! A browser context: the cookies, storage and pages of one session, apart from every other context's.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicU32},
+};
 
 use browserfleet_cdp::{
     Connection,
@@ -8,16 +11,26 @@ use browserfleet_cdp::{
         browser::{BrowserContextId, SetDownloadBehaviorBehavior, SetDownloadBehaviorParams},
         target::{
             CreateBrowserContextParams, CreateTargetParams, DisposeBrowserContextParams, FilterEntry,
-            GetTargetInfoParams, SetDiscoverTargetsParams, TargetFilter, TargetId,
+            GetTargetInfoParams, GetTargetsParams, SetDiscoverTargetsParams, TargetFilter, TargetId,
         },
     },
 };
 use browserfleet_common::lifecycle::Tasks;
+use serde_json::json;
 use tokio::{sync::OnceCell, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Page, notices::Notices, tabs};
+use super::{Page, arrivals::Arrivals, notices::Notices, tabs, wire};
 use crate::failure::Failure;
+
+/// What the pages of one session share.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// What the agent is to hear of.
+    pub(super) notices: Notices,
+    /// How many documents snapshots have shown: the refs of each have a number of their own, whichever page shows it.
+    pub(super) documents: AtomicU32,
+}
 
 /// A context of a browser. Not a border between tenants: the clipboard, crashes and the browser's own process are shared.
 #[derive(Clone, Debug)]
@@ -26,7 +39,9 @@ pub struct Context {
     id: Option<BrowserContextId>,
     connection: Connection,
     tasks: Tasks,
-    notices: Arc<Notices>,
+    shared: Arc<Shared>,
+    /// Tabs that pages have opened, ready to be driven.
+    arrivals: Arc<Arrivals>,
     /// Set with the first page; ends the guard with the last handle.
     guard: Arc<OnceCell<DropGuard>>,
 }
@@ -38,7 +53,8 @@ impl Context {
             id: None,
             connection: connection.clone(),
             tasks: tasks.clone(),
-            notices: Arc::default(),
+            shared: Arc::default(),
+            arrivals: Arc::default(),
             guard: Arc::default(),
         }
     }
@@ -57,7 +73,7 @@ impl Context {
         // Beside each other: a session waits for both, and a blank page opens nothing.
         let (_guard, page) = tokio::try_join!(
             self.guard.get_or_try_init(|| self.watch(&target, deadline)),
-            Page::open(&self.connection, target.clone(), &self.notices, &self.tasks, deadline),
+            Page::open(&self.connection, target.clone(), &self.shared, &self.tasks, deadline),
         )?;
         Ok(page)
     }
@@ -72,7 +88,32 @@ impl Context {
 
     /// What happened in this context and has not been told; only the first who asks hears of it.
     pub fn take_notices(&self) -> Vec<String> {
-        self.notices.take()
+        self.shared.notices.take()
+    }
+
+    /// Waits until the tabs that pages are just opening are ready, within a bound.
+    pub async fn arrivals_settled(&self) {
+        self.arrivals.settled().await;
+    }
+
+    /// Tabs that pages have opened and that are ready; each is handed over once.
+    pub fn take_arrivals(&self) -> Vec<Page> {
+        self.arrivals.take()
+    }
+
+    /// Title and URL of every page of the browser, by target.
+    pub async fn titles(&self, deadline: Instant) -> Result<HashMap<String, (String, String)>, Failure> {
+        let all = self.connection.browser().call_raw(GetTargetsParams::IDENTIFIER, &json!({}), deadline).await?;
+        let Ok(wire::Targets { target_infos }) = browserfleet_cdp::decode(&all) else { return Ok(HashMap::new()) };
+        Ok(target_infos
+            .into_iter()
+            .map(|target| {
+                // Of a page without a title Chromium says the URL, or that without its scheme.
+                let untitled = target.url.split("://").last() == Some(&target.title) || target.url == target.title;
+                let title = if untitled { String::new() } else { target.title };
+                (target.target_id, (title, target.url))
+            })
+            .collect())
     }
 
     /// Denies downloads, and watches what pages open.
@@ -93,10 +134,12 @@ impl Context {
         let guard = tabs::Guard {
             connection: self.connection.clone(),
             context,
-            notices: Arc::clone(&self.notices),
+            shared: Arc::clone(&self.shared),
+            arrivals: Arc::clone(&self.arrivals),
+            tasks: self.tasks.clone(),
             ended: ended.clone(),
         };
-        self.tasks.spawn("context.tabs", guard.run(events));
+        self.tasks.spawn("context.tabs", guard.run(events, self.arrivals.flushes()));
         Ok(ended.drop_guard())
     }
 

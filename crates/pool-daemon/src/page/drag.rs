@@ -73,7 +73,7 @@ impl Page {
             self.unless_dialog(self.call(held((start.0 + step, start.1 + step)), deadline)).await?;
         }
         let (end, locator) = self.prepare_drop(to, deadline).await?;
-        for at in [((start.0 + end.0) / 2.0, (start.1 + end.1) / 2.0), end, end] {
+        for at in [(start.0.midpoint(end.0), start.1.midpoint(end.1)), end, end] {
             self.unless_dialog(self.call(held(at), deadline)).await?;
         }
         let html: bool = world.value(call("dragStarted", &[]), deadline).await.unwrap_or(false);

@@ -9,6 +9,7 @@
 mod state;
 mod wire;
 
+mod arrivals;
 mod console;
 mod context;
 mod notices;
@@ -51,12 +52,13 @@ pub use recovery::Freed;
 pub use screenshot::{Area, Picture};
 pub use snapshot::{Shot, SnapshotOptions};
 pub use state::{Dialog, DocumentInfo};
+pub(crate) use tabs::MAX_TABS;
 pub use traffic::{Exchange, Progress};
 pub use world::{is_ref, script as in_page_script};
 
 use crate::{
     failure::Failure,
-    page::{notices::Notices, state::PageState},
+    page::{context::Shared, state::PageState},
 };
 
 /// The default viewport, in CSS pixels: the peers' own.
@@ -79,8 +81,7 @@ struct Inner {
     changed: watch::Sender<u64>,
     /// Asks the pump to answer once it has seen every event received so far.
     flush: mpsc::Sender<oneshot::Sender<()>>,
-    /// What the agent is to hear of, shared with the other pages of the session.
-    notices: Arc<Notices>,
+    shared: Arc<Shared>,
 }
 
 impl Page {
@@ -91,6 +92,11 @@ impl Page {
 
     fn state(&self) -> MutexGuard<'_, PageState> {
         self.inner.state()
+    }
+
+    /// Chromium's id of the tab.
+    pub fn target_id(&self) -> &str {
+        &self.inner.target_id
     }
 
     /// The dialog that blocks the page, if one does.

@@ -1,6 +1,6 @@
 //! Going somewhere, and knowing when one has arrived.
 
-use browserfleet_cdp::browser_protocol::page::{NavigateParams, StopLoadingParams};
+use browserfleet_cdp::browser_protocol::page::{BringToFrontParams, NavigateParams, StopLoadingParams};
 use browserfleet_common::error_code::ErrorCode;
 use tokio::time::{Duration, Instant};
 
@@ -91,6 +91,11 @@ impl Page {
             Ok(())
         })
         .await
+    }
+
+    /// Makes the page's tab the one in front.
+    pub async fn to_front(&self, deadline: Instant) -> Result<(), Failure> {
+        self.call(BringToFrontParams::default(), deadline).await.map(drop)
     }
 
     /// Frees a page that waits for a server.

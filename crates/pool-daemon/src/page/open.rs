@@ -17,7 +17,7 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use super::{Inner, Page, VIEWPORT, notices::Notices, pump, state::PageState, world};
+use super::{Inner, Page, VIEWPORT, context::Shared, pump, resync, state::PageState, world};
 use crate::failure::Failure;
 
 /// The name of our isolated world. Pages cannot see it.
@@ -34,7 +34,7 @@ impl Page {
     pub(super) async fn open(
         connection: &Connection,
         target: TargetId,
-        notices: &Arc<Notices>,
+        shared: &Arc<Shared>,
         tasks: &Tasks,
         deadline: Instant,
     ) -> Result<Self, Failure> {
@@ -47,10 +47,10 @@ impl Page {
         let inner = Arc::new(Inner {
             session: session.clone(),
             target_id: target.inner().clone(),
-            state: Mutex::new(PageState::new(target.inner().clone())),
+            state: Mutex::new(PageState::new(target.inner().clone(), Arc::clone(shared))),
             changed: watch::Sender::new(0),
             flush,
-            notices: Arc::clone(notices),
+            shared: Arc::clone(shared),
         });
         let crashes = connection.browser().subscribe(pump::CRASHES, pump::CAPACITY_OF_CRASHES);
         let events = session.subscribe_with(pump::EVENTS, pump::EXPENDABLE, pump::CAPACITY);
@@ -74,6 +74,19 @@ impl Page {
         Ok(page)
     }
 
+    /// Takes over a tab that some page has opened: it may have a document already, and say no more about it by itself.
+    pub(super) async fn adopt(
+        connection: &Connection,
+        target: TargetId,
+        shared: &Arc<Shared>,
+        tasks: &Tasks,
+        deadline: Instant,
+    ) -> Result<Self, Failure> {
+        let page = Self::open(connection, target, shared, tasks, deadline).await?;
+        resync::resync(&page.inner, &page.inner.session, deadline).await?;
+        Ok(page)
+    }
+
     /// A page that nobody answers for, for tests of what only carries pages around.
     #[cfg(test)]
     pub(crate) fn detached(connection: &Connection) -> Self {
@@ -81,10 +94,10 @@ impl Page {
         let inner = Inner {
             session: connection.session("detached"),
             target_id: "detached".to_owned(),
-            state: Mutex::new(PageState::new("detached".to_owned())),
+            state: Mutex::new(PageState::new("detached".to_owned(), Arc::default())),
             changed: watch::Sender::new(0),
             flush,
-            notices: Arc::default(),
+            shared: Arc::default(),
         };
         Self { inner: Arc::new(inner) }
     }

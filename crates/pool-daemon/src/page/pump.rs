@@ -119,10 +119,10 @@ impl Pump {
             }
             "Page.downloadWillBegin" => {
                 if let Some(download) = decode::<wire::DownloadBegins>(event) {
-                    self.page.notices.add(Notice::DownloadDenied(cut(download.suggested_filename, MAX_NAME)));
+                    self.page.shared.notices.add(Notice::DownloadDenied(cut(download.suggested_filename, MAX_NAME)));
                 }
             }
-            "Page.fileChooserOpened" => self.page.notices.add(Notice::FilesAsked),
+            "Page.fileChooserOpened" => self.page.shared.notices.add(Notice::FilesAsked),
             "Inspector.targetCrashed" => self.page.change(|state| {
                 // A frame in a process of its own takes nothing with it.
                 if self.is_main() { state.crashed(self.session.id()) } else { state.worlds_cleared(self.session.id()) }
@@ -160,7 +160,7 @@ impl Pump {
             }
             Verdict::Leave => Notice::Left,
         };
-        self.page.notices.add(notice);
+        self.page.shared.notices.add(notice);
         let stop = verdict == Verdict::Dismiss && dismissed.is_multiple_of(PATIENCE);
         let session = self.page.session.clone();
         self.tasks.spawn("page.dialog", async move {

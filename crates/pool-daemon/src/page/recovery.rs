@@ -64,7 +64,7 @@ impl Page {
         // Also when we know of none: the event may have been lost. Without one it is refused at once.
         if self.call(HandleJavaScriptDialogParams::new(false), deadline).await.is_ok() {
             if let Some(dialog) = self.state().dialog.take() {
-                self.inner.notices.add(Notice::DialogDismissed(dialog));
+                self.inner.shared.notices.add(Notice::DialogDismissed(dialog));
             }
             if self.answers(deadline).await {
                 return Some(Freed::Dialog);
@@ -126,12 +126,11 @@ impl Page {
         self.inner.session.state() == SessionState::Gone
     }
 
-    /// Takes the place of another page: shown as that one was, and with refs that cannot be mistaken for that one's.
-    pub async fn replace(&self, other: &Self, deadline: Instant) -> Result<(), Failure> {
+    /// Is shown as another page is: as large, with the same media.
+    pub async fn look_like(&self, other: &Self, deadline: Instant) -> Result<(), Failure> {
         let (viewport, media) = {
-            let replaced = other.state();
-            self.state().number_after(&replaced);
-            (replaced.viewport, replaced.media.clone())
+            let other = other.state();
+            (other.viewport, other.media.clone())
         };
         self.resize(viewport.0, viewport.1, deadline).await?;
         if media == Media::default() { Ok(()) } else { self.emulate_media(media, deadline).await }

@@ -26,7 +26,8 @@ pub(super) fn start(page: &Arc<Inner>, session: &Session, tasks: &Tasks) {
     });
 }
 
-async fn resync(page: &Inner, session: &Session, deadline: Instant) -> Result<(), Error> {
+/// Learns what events told that were lost, or sent before anybody listened.
+pub(super) async fn resync(page: &Inner, session: &Session, deadline: Instant) -> Result<(), Error> {
     // Its events are sent anew: every world there is, and how far each document is. The old worlds go first.
     session.call(runtime::DisableParams::default(), deadline).await?;
     page.change(|state| state.worlds_cleared(session.id()));

@@ -1,12 +1,16 @@
 //! What is known of a page. Plain data; the pump writes it, everybody else reads it.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use browserfleet_cdp::Session;
 use tokio::time::Instant;
 
 use super::{
     console::{Console, ConsoleCounts},
+    context::Shared,
     keyboard::Key,
     media::Media,
     pace::Pace,
@@ -20,7 +24,7 @@ pub(super) struct World {
     pub(super) session: Session,
     /// Chromium's never-repeated name of the execution context.
     pub(super) context: String,
-    /// The document's number within the page, given when a snapshot first shows it. Refs of document 0 have no prefix,
+    /// The document's number within the session, given when a snapshot first shows it. Refs of document 0 have no prefix,
     /// those of document 3 start with `f3`: a ref never names an element of another document.
     pub(super) document: Option<u32>,
 }
@@ -133,7 +137,7 @@ impl Requests {
 pub(super) struct PageState {
     pub(super) main_frame: String,
     pub(super) frames: HashMap<String, Frame>,
-    next_document: u32,
+    shared: Arc<Shared>,
     pub(super) document: DocumentInfo,
     pub(super) dialog: Option<Dialog>,
     /// How many dialogs have been opened.
@@ -168,13 +172,8 @@ pub(super) struct PageState {
 
 impl PageState {
     /// A page whose main frame has the id of its target.
-    pub(super) fn new(main_frame: String) -> Self {
-        Self { main_frame, ..Self::default() }
-    }
-
-    /// Numbers documents after those of a page that this one replaces: refs of that one must not mean anything here.
-    pub(super) fn number_after(&mut self, replaced: &Self) {
-        self.next_document = self.next_document.max(replaced.next_document);
+    pub(super) fn new(main_frame: String, shared: Arc<Shared>) -> Self {
+        Self { main_frame, shared, ..Self::default() }
     }
 
     /// A frame has a new isolated world: a new document.
@@ -188,15 +187,14 @@ impl PageState {
     /// The number a document has, or would get next; `None` if the document is gone.
     pub(super) fn document_number(&self, context: &str) -> Option<u32> {
         let frame = self.frame_where(|world| world.context == context)?;
-        Some(frame.world.as_ref()?.document.unwrap_or(self.next_document))
+        Some(frame.world.as_ref()?.document.unwrap_or_else(|| self.shared.documents.load(Ordering::Relaxed)))
     }
 
     /// A snapshot has shown something of the document: its number is taken.
     pub(super) fn document_shown(&mut self, context: &str) {
         let mut worlds = self.frames.values_mut().filter_map(|frame| frame.world.as_mut());
         if let Some(world) = worlds.find(|world| world.context == context && world.document.is_none()) {
-            world.document = Some(self.next_document);
-            self.next_document += 1;
+            world.document = Some(self.shared.documents.fetch_add(1, Ordering::Relaxed));
         }
     }
 

@@ -9,24 +9,33 @@ use browserfleet_cdp::{
     Connection, Events, Item,
     browser_protocol::target::{CloseTargetParams, GetTargetsParams},
 };
-use browserfleet_common::metrics::metrics;
+use browserfleet_common::{lifecycle::Tasks, metrics::metrics};
 use futures_util::future::join_all;
-use tokio::time::{Duration, Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    notices::{Notice, Notices},
+    Page,
+    arrivals::{Arrivals, Flush},
+    context::Shared,
+    notices::Notice,
     wire,
 };
 
 /// Most tabs of a session, its own page included.
-pub(super) const MAX_TABS: usize = 10;
+pub(crate) const MAX_TABS: usize = 10;
 
 /// What the guard listens to, on the browser's own level.
 pub(super) const EVENTS: &[&str] = &["Target.targetCreated", "Target.targetDestroyed", "Browser.downloadWillBegin"];
 
 /// Events that may wait for the guard. When more have come it asks the browser which tabs there are.
 pub(super) const CAPACITY: usize = 1024;
+
+/// Most time for making a tab ready.
+const ADOPTING: Duration = Duration::from_secs(5);
 
 /// Most time for closing one round of tabs.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -35,17 +44,26 @@ const CLOSING: Duration = Duration::from_secs(1);
 pub(super) struct Guard {
     pub(super) connection: Connection,
     pub(super) context: String,
-    pub(super) notices: Arc<Notices>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) arrivals: Arc<Arrivals>,
+    pub(super) tasks: Tasks,
     pub(super) ended: CancellationToken,
 }
 
 impl Guard {
-    pub(super) async fn run(self, mut events: Events) {
+    pub(super) async fn run(self, mut events: Events, mut flushes: mpsc::Receiver<Flush>) {
         let mut tabs = Tabs::default();
         loop {
             let item = tokio::select! {
+                // Events first: a flush is answered when everything received before it has been seen.
+                biased;
                 () = self.ended.cancelled() => return,
                 item = events.recv() => item,
+                Some(flush) = flushes.recv() => {
+                    // The asker may have gone away.
+                    let _unheard = flush.send(());
+                    continue;
+                }
             };
             let Some(item) = item else { return };
             self.take(&mut tabs, item).await;
@@ -53,8 +71,22 @@ impl Guard {
             while let Some(item) = events.try_recv() {
                 self.take(&mut tabs, item).await;
             }
-            self.close(tabs.excess()).await;
+            let excess = tabs.excess();
+            tabs.fresh().for_each(|target| self.adopt(target));
+            self.close(excess).await;
         }
+    }
+
+    /// Makes a tab ready to be driven, beside everything else.
+    fn adopt(&self, target: String) {
+        self.arrivals.begins();
+        let (connection, tasks) = (self.connection.clone(), self.tasks.clone());
+        let (shared, arrivals) = (Arc::clone(&self.shared), Arc::clone(&self.arrivals));
+        self.tasks.spawn("context.adopt", async move {
+            let opened = Page::adopt(&connection, target.into(), &shared, &tasks, Instant::now() + ADOPTING).await;
+            let page = opened.inspect_err(|error| tracing::debug!(%error, "a tab could not be taken over")).ok();
+            arrivals.ends(page);
+        });
     }
 
     async fn take(&self, tabs: &mut Tabs, item: Item) {
@@ -78,7 +110,7 @@ impl Guard {
                 if let Ok(wire::DownloadBegins { frame_id, suggested_filename }) = event.decode()
                     && tabs.has(&frame_id)
                 {
-                    self.notices.add(Notice::DownloadDenied(suggested_filename));
+                    self.shared.notices.add(Notice::DownloadDenied(suggested_filename));
                 }
             }
             _ => {}
@@ -110,7 +142,7 @@ impl Guard {
         let browser = self.connection.browser();
         join_all(excess.into_iter().map(|target| {
             metrics().pages_closed.add("too_many");
-            self.notices.add(Notice::TabClosed);
+            self.shared.notices.add(Notice::TabClosed);
             // One that has gone by itself meanwhile is as good.
             let command = CloseTargetParams::new(target);
             let browser = &browser;
@@ -124,6 +156,8 @@ impl Guard {
 #[derive(Debug, Default)]
 struct Tabs {
     open: Vec<String>,
+    /// Of these, those that nobody drives yet.
+    fresh: Vec<String>,
     /// Asked to close and not gone yet.
     closing: HashSet<String>,
 }
@@ -131,11 +165,18 @@ struct Tabs {
 impl Tabs {
     fn opened(&mut self, target: String) {
         if !self.has(&target) {
-            self.open.push(target);
+            self.open.push(target.clone());
+            self.fresh.push(target);
         }
     }
 
+    /// Those that have come since the last time, and stay.
+    fn fresh(&mut self) -> impl Iterator<Item = String> {
+        std::mem::take(&mut self.fresh).into_iter()
+    }
+
     fn closed(&mut self, target: &str) {
+        self.fresh.retain(|fresh| fresh != target);
         self.open.retain(|open| open != target);
         self.closing.remove(target);
     }
@@ -147,6 +188,7 @@ impl Tabs {
     /// The newest ones that are too many; each is named once.
     fn excess(&mut self) -> Vec<String> {
         let excess = self.open.split_off(self.open.len().min(MAX_TABS - 1));
+        self.fresh.retain(|fresh| !excess.contains(fresh));
         self.closing.extend(excess.iter().cloned());
         excess
     }
@@ -161,6 +203,7 @@ mod tests {
         let mut tabs = Tabs::default();
         (0..12).for_each(|n| tabs.opened(n.to_string()));
         assert_eq!(tabs.excess(), ["9", "10", "11"], "one place is the session's own page's");
+        assert_eq!(tabs.fresh().count(), 9);
         assert!(tabs.excess().is_empty());
         tabs.closed("9");
         tabs.closed("3");
@@ -168,6 +211,7 @@ mod tests {
         assert!(tabs.excess().is_empty());
         tabs.opened("13".to_owned());
         assert_eq!(tabs.excess(), ["13"]);
+        assert_eq!(tabs.fresh().collect::<Vec<_>>(), ["12"], "each is taken over once");
         assert!(tabs.has("13") && !tabs.has("9"));
     }
 }

@@ -111,6 +111,10 @@ pub(super) struct TargetInfo {
     pub(super) opener_id: Option<String>,
     #[serde(default)]
     pub(super) browser_context_id: String,
+    #[serde(default)]
+    pub(super) url: String,
+    #[serde(default)]
+    pub(super) title: String,
 }
 
 #[derive(Debug, Deserialize)]

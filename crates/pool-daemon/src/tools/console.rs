@@ -1,5 +1,7 @@
 //! What pages have said on their console.
 
+use std::fmt::Write as _;
+
 use browserfleet_tools::{ConsoleClear, ConsoleLevel, ConsoleMessages};
 
 use super::{Call, Registry, Reply, ToolResult};
@@ -25,7 +27,8 @@ async fn messages(call: Call, arguments: ConsoleMessages) -> ToolResult {
     let ConsoleCounts { messages: total, errors, warnings } = counts;
     let mut text = format!("Total messages: {total} (Errors: {errors}, Warnings: {warnings})");
     if messages.len() != total {
-        text.push_str(&format!("\nReturning {} messages for level \"{name}\"", messages.len()));
+        // Writing to a String cannot fail.
+        let _infallible = write!(text, "\nReturning {} messages for level \"{name}\"", messages.len());
     }
     let mut room = MAX_BYTES;
     let shown = messages.iter().rev().take_while(|message| {
@@ -36,7 +39,7 @@ async fn messages(call: Call, arguments: ConsoleMessages) -> ToolResult {
     let mut lines: Vec<&str> = shown.map(|message| message.line.as_str()).collect();
     lines.reverse();
     if lines.len() < messages.len() {
-        text.push_str(&format!("\nShowing the newest {} of them: the others have no room here", lines.len()));
+        let _infallible = write!(text, "\nShowing the newest {} of them: the others have no room here", lines.len());
     }
     if !lines.is_empty() {
         text.push_str("\n\n");

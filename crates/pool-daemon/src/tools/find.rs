@@ -166,8 +166,8 @@ mod tests {
 
     #[test]
     fn places_that_are_far_apart_are_shown_apart() {
-        let page: String = (0..20).map(|n| format!("- line {n:02}\n")).collect();
-        let found = search(&page, &javascript("line (02|15)").unwrap());
+        let page: Vec<_> = (0..20).map(|n| format!("- line {n:02}")).collect();
+        let found = search(&page.join("\n"), &javascript("line (02|15)").unwrap());
         assert_eq!(found.matches, 2);
         let (first, second) = found.text.split_once("\n\n----\n\n").unwrap();
         assert!(first.starts_with("- line 00") && first.ends_with("- line 05"), "{first}");

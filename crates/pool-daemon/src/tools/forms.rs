@@ -52,7 +52,7 @@ async fn fill_form(call: Call, FillForm { fields }: FillForm) -> ToolResult {
     for field in &fields {
         match fill(&call, field).await {
             Ok(line) => lines.push(line),
-            Err(failure) => return Err(of_field(field, lines.len(), failure)),
+            Err(failure) => return Err(of_field(field, lines.len(), &failure)),
         }
     }
     call.page.settle(mark, call.deadline).await?;
@@ -91,12 +91,12 @@ fn truth(value: &str) -> Result<bool, Failure> {
 }
 
 /// Which field it was, and how much of the form is filled.
-fn of_field(field: &FormField, filled: usize, failure: Failure) -> Failure {
+fn of_field(field: &FormField, filled: usize, failure: &Failure) -> Failure {
     let name = if field.name.is_empty() { &field.target } else { &field.name };
     let message = match filled {
         0 => format!("{}: {}", quoted(name), failure.message),
         1 => format!("{}: {} (the field before it is filled)", quoted(name), failure.message),
         filled => format!("{}: {} (the {filled} fields before it are filled)", quoted(name), failure.message),
     };
-    Failure { message, ..failure }
+    Failure { message, ..*failure }
 }

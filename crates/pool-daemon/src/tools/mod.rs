@@ -19,6 +19,7 @@ mod network;
 mod observe;
 mod script;
 mod setup;
+mod tabs;
 mod wait;
 
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
@@ -31,7 +32,7 @@ use tokio::time::Instant;
 pub use reply::{Reply, Section};
 pub use run::{Outcome, run};
 
-use crate::{failure::Failure, page::Page};
+use crate::{failure::Failure, page::Page, workspace::Workspace};
 
 /// What a tool answers.
 pub type ToolResult = Result<Reply, Failure>;
@@ -57,7 +58,10 @@ pub struct Abilities {
 /// One call of a tool.
 #[derive(Clone, Debug)]
 pub struct Call {
+    /// The current tab's.
     pub page: Page,
+    /// All of the session's tabs.
+    pub workspace: Arc<Workspace>,
     pub times: Times,
     pub abilities: Abilities,
     /// The whole call's; a tool's own time ends here at the latest.
@@ -90,6 +94,7 @@ impl Registry {
     pub fn new() -> Self {
         let mut registry = Self { handlers: HashMap::new() };
         setup::register(&mut registry);
+        tabs::register(&mut registry);
         navigate::register(&mut registry);
         observe::register(&mut registry);
         find::register(&mut registry);

@@ -3,6 +3,8 @@
 use browserfleet_common::error_code::ErrorCode;
 use browserfleet_tools::{Navigate, NavigateBack, NavigateForward, Reload};
 
+use ::url::Url;
+
 use super::{Call, Registry, Reply, ToolResult, observe, reply::quoted, url};
 use crate::{failure::Failure, page::Navigated};
 
@@ -15,12 +17,17 @@ pub(super) fn register(registry: &mut Registry) {
 
 async fn navigate(call: Call, arguments: Navigate) -> ToolResult {
     let url = url::parse(&arguments.url)?;
+    let reply = to(&call, &url).await?;
+    observe::page(&call, reply).await
+}
+
+/// Goes to a URL. Answers what the same would be in test code.
+pub(super) async fn to(call: &Call, url: &Url) -> ToolResult {
     if call.page.navigate(url.as_str(), call.within(call.times.navigation)).await? == Navigated::Download {
         let message = "the URL is a download, and downloads are denied; the page has not changed";
         return Err(Failure::new(ErrorCode::NavigationFailed, message));
     }
-    let reply = Reply::new();
-    observe::page(&call, reply.code(format!("await page.goto({});", quoted(url.as_str())))).await
+    Ok(Reply::new().code(format!("await page.goto({});", quoted(url.as_str()))))
 }
 
 async fn back(call: Call, NavigateBack {}: NavigateBack) -> ToolResult {

@@ -80,22 +80,22 @@ async fn show(call: Call, arguments: NetworkRequest) -> ToolResult {
         }
         Some(RequestPart::ResponseBody) => {
             let (body, binary) = call.page.response_body(exchange, deadline).await?;
-            if binary { shown(reply, exchange, &body) } else { Ok(reply.result(cut(body))) }
+            Ok(if binary { shown(reply, exchange, &body) } else { reply.result(cut(body)) })
         }
     }
 }
 
 /// A body that is no text: a picture is shown, anything else described.
-fn shown(reply: Reply, exchange: &Exchange, body: &str) -> ToolResult {
+fn shown(reply: Reply, exchange: &Exchange, body: &str) -> Reply {
     let bytes = STANDARD.decode(body).unwrap_or_default();
     let described = format!("{} bytes of {}", bytes.len(), exchange.mime_type);
     let format = match exchange.mime_type.as_str() {
         "image/png" => ImageType::Png,
         "image/jpeg" => ImageType::Jpeg,
         "image/webp" => ImageType::Webp,
-        _ => return Ok(reply.result(format!("The body is not text: {described}"))),
+        _ => return reply.result(format!("The body is not text: {described}")),
     };
-    Ok(reply.result(described).image(format, bytes))
+    reply.result(described).image(format, bytes)
 }
 
 fn has_response_body(exchange: &Exchange) -> bool {
@@ -138,7 +138,9 @@ fn cut(mut body: String) -> String {
     if body.len() > MAX_BODY {
         let size = body.len();
         body.truncate(body.floor_char_boundary(MAX_BODY));
-        body.push_str(&format!("\n[cut here: {} of {size} bytes are shown]", body.len()));
+        let shown = body.len();
+        // Writing to a String cannot fail.
+        let _infallible = write!(body, "\n[cut here: {shown} of {size} bytes are shown]");
     }
     body
 }

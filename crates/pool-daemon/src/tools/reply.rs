@@ -3,7 +3,10 @@
 use browserfleet_tools::ImageType;
 use serde_json::Value;
 
-use crate::page::{ConsoleCounts, Dialog, DocumentInfo, Shot};
+use crate::{
+    page::{ConsoleCounts, Dialog, DocumentInfo, Shot},
+    workspace::TabInfo,
+};
 
 /// One piece of a reply.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +38,28 @@ impl Reply {
         // Much of a body is the page's: no line of it may look like a heading of ours.
         let body = format!("\n{}", body.into()).replace("\n###", "\n ###");
         self.sections.push(Section::Text { title, body: body[1..].to_owned() });
+        self
+    }
+
+    /// Appends the sections of another reply.
+    pub fn then(mut self, other: Self) -> Self {
+        self.sections.extend(other.sections);
+        self
+    }
+
+    /// Whether it says where the page is.
+    pub fn shows_page(&self) -> bool {
+        self.position("Page").is_some()
+    }
+
+    fn position(&self, wanted: &str) -> Option<usize> {
+        self.sections.iter().position(|section| matches!(section, Section::Text { title, .. } if *title == wanted))
+    }
+
+    /// The tabs there are, before what the current one shows.
+    pub fn open_tabs(mut self, tabs: &[TabInfo]) -> Self {
+        let at = self.position("Page").unwrap_or(self.sections.len());
+        self.sections.insert(at, Section::Text { title: "Open tabs", body: tab_list(tabs) });
         self
     }
 
@@ -116,6 +141,18 @@ fn harmless(text: &str) -> String {
     let turns =
         |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.replace(|c: char| c.is_control() || turns(c), " ")
+}
+
+/// A line a tab.
+pub(super) fn tab_list(tabs: &[TabInfo]) -> String {
+    let lines: Vec<_> = tabs
+        .iter()
+        .map(|TabInfo { number, current, url, title }| {
+            let mark = if *current { "(current) " } else { "" };
+            format!("- {number}: {mark}[{}]({})", harmless(title), harmless(url))
+        })
+        .collect();
+    lines.join("\n")
 }
 
 /// A JavaScript string literal in single quotes.

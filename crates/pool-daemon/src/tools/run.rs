@@ -16,6 +16,9 @@ use crate::{
 /// How long the end of a lease is waited for when its browser was given up.
 const END: Duration = Duration::from_secs(1);
 
+/// The tool that is about all tabs: it does not mind what became of the current one.
+const TABS_TOOL: &str = "browser_tabs";
+
 /// The one tool that works while a dialog is open.
 const DIALOG_TOOL: &str = "browser_handle_dialog";
 
@@ -36,11 +39,30 @@ pub async fn run(
     cancel: &CancellationToken,
 ) -> Outcome {
     let mut outcome = work(registry, leased, tool, arguments, call, cancel).await;
+    if outcome.reply.shows_page() {
+        outcome.reply = with_tabs(outcome.reply, leased).await;
+    }
     // Whoever cancelled does not listen any more: the next call hears of it.
     if outcome.failure.as_ref().is_none_or(|failure| failure.code != ErrorCode::Cancelled) {
         outcome.reply = outcome.reply.events(&leased.workspace.take_notices());
     }
     outcome
+}
+
+/// Adds the list of tabs where there are several.
+async fn with_tabs(reply: Reply, leased: &Leased) -> Reply {
+    leased.workspace.context().arrivals_settled().await;
+    if leased.workspace.open_tabs().len() < 2 {
+        return reply;
+    }
+    match leased.workspace.describe_tabs().await {
+        Ok(tabs) => reply.open_tabs(&tabs),
+        // The reply is worth more than the list.
+        Err(failure) => {
+            tracing::debug!(%failure, "the tabs could not be listed");
+            reply
+        }
+    }
 }
 
 async fn work(
@@ -56,6 +78,7 @@ async fn work(
     }
     let page = call.page.clone();
     if tool != DIALOG_TOOL
+        && tool != TABS_TOOL
         && let Some(dialog) = page.dialog()
     {
         let message = format!("Tool \"{tool}\" does not handle the modal state.");
@@ -87,7 +110,17 @@ async fn work(
 /// Gives the call a page that is there. Never a silent blank one: whoever expects the old page is told.
 async fn ensure_page(leased: &Leased, tool: &str, call: &mut Call) -> Result<(), Failure> {
     let mut untold = leased.workspace.take_untold_replacement();
-    if call.page.is_gone() {
+    if call.page.is_gone()
+        && let Some(number) = leased.workspace.leave_closed_tab()
+    {
+        call.page = leased.workspace.page();
+        if !opens_pages(tool) && tool != TABS_TOOL {
+            let message = format!(
+                "the tab was closed by its page; tab {number} is the current one now. Look at it with browser_snapshot"
+            );
+            return Err(Failure::new(ErrorCode::BrowserPageCrashed, message));
+        }
+    } else if call.page.is_gone() {
         replace(leased).await?;
         call.page = leased.workspace.page();
         untold = true;

@@ -105,7 +105,7 @@ pub struct Drag {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PressKey {
-    /// A key such as Enter, ArrowLeft, F5 or a, with modifiers held down as in Control+Shift+A
+    /// A key such as `Enter`, `ArrowLeft`, `F5` or `a`, with modifiers held down as in `Control+Shift+A`
     pub key: String,
 }
 

@@ -123,7 +123,7 @@ pub struct NetworkRequests {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkRequest {
-    /// The number browser_network_requests gives it
+    /// The number it has in the list of requests
     #[schemars(range(min = 1))]
     pub index: usize,
     /// Only this part; without it everything but the bodies

@@ -68,6 +68,7 @@ arguments! {
     "browser_resize" => Resize,
     "browser_emulate_media" => EmulateMedia,
     "browser_wait_for" => WaitFor,
+    "browser_tabs" => Tabs,
     "browser_find" => Find,
     "browser_console_messages" => ConsoleMessages,
     "browser_console_clear" => ConsoleClear,

@@ -90,6 +90,7 @@ pub struct EmulateMedia {
 }
 
 /// Tells null, which is given, from nothing, which is not.
+#[expect(clippy::option_option, reason = "null and nothing are two things here")]
 fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
     Option::<T>::deserialize(deserializer).map(Some)
 }
@@ -147,4 +148,27 @@ pub struct WaitFor {
     /// Text that has to go
     #[serde(default)]
     pub text_gone: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tabs {
+    /// What to do: list the tabs, open a new one, close one or make one the current
+    pub action: TabAction,
+    /// The tab's number in the list, for close and select; close without it closes the current one
+    #[serde(default)]
+    pub index: Option<usize>,
+    /// Where a new tab goes
+    #[serde(default)]
+    pub url: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum TabAction {
+    List,
+    New,
+    Close,
+    Select,
 }
