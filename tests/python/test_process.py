@@ -22,6 +22,9 @@ from waiting import eventually, until
 #: Longer than a test waits: whoever is done before has not used it up.
 LONG = "60s"
 
+#: Seconds from the death of a daemon to that of its last process: the kernel ends browsers at once, their helpers follow.
+GONE = 3.0
+
 
 class Fleet:
     """A daemon, and front ends of it. Whatever happens they end with the block."""
@@ -67,13 +70,14 @@ class Call:
 
 @asynccontextmanager
 async def killed(program: Program) -> AsyncIterator[Agent]:
-    """An agent, under whose session the program is killed at the end of the block."""
+    """An agent, under whose session the program is killed at the end of the block. No browser of it outlives that for long."""
     async with Connector(program.mcp)("http-modern") as agent:
         yield agent
         # There will be nobody to close it with.
         agent.session = None
         program.send(signal.SIGKILL)
         assert program.wait() == -signal.SIGKILL
+        until(lambda: not processes.reap_orphans(), "no browser is left", within=GONE)
 
 
 async def stopped(program: Program, number: signal.Signals = signal.SIGTERM) -> None:
@@ -176,7 +180,6 @@ async def test_kill_9_leaves_no_browser(stopped_first: bool, launch: Launcher, p
         if stopped_first:
             for browser in program.browsers():
                 browser.send(signal.SIGSTOP)
-    until(lambda: not processes.reap_orphans(), "no browser is left", within=10)
 
     left = program.place.profiles()
     assert left != []
@@ -235,9 +238,26 @@ async def test_a_front_end_survives_a_killed_daemon(place: Place, pages: Pages) 
             await agent.ok("browser_navigate", url=pages.at("/"))
             fleet.daemon.send(signal.SIGKILL)
             assert fleet.daemon.wait() == -signal.SIGKILL
+            until(lambda: not processes.reap_orphans(), "no browser is left", within=GONE)
             assert (await agent.call("browser_snapshot")).code in ("browser_gone", "lease_lost")
             agent.session = None
         assert front.get("/health")["status"] == "ok"
         front.send(signal.SIGTERM)
         assert front.wait() == 0, place.read_log()
-    until(lambda: not processes.reap_orphans(), "no browser is left", within=10)
+
+
+async def test_a_daemon_whose_browsers_do_not_end_says_so(place: Place, pages: Pages) -> None:
+    """It does not wait for ever, its code tells, and even those browsers end with it: the kernel sees to that."""
+    # Longer than the daemon waits: a stopped browser takes no notice of anything gentler than the end of this.
+    place.environment["BROWSERFLEET_BROWSER__TERM_GRACE"] = "60s"
+    with Fleet(place) as fleet:
+        front = fleet.front_end()
+        async with Connector(front.mcp)("http-modern") as agent:
+            await agent.ok("browser_navigate", url=pages.at("/"))
+            for browser in fleet.daemon.browsers():
+                browser.send(signal.SIGSTOP)
+            fleet.daemon.send(signal.SIGTERM)
+            assert await anyio.to_thread.run_sync(fleet.daemon.wait, 30) == 1
+            assert "browsers could not be ended in time" in place.read_log()
+            until(lambda: not processes.reap_orphans(), "no browser is left", within=GONE)
+            agent.session = None

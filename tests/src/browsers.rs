@@ -30,6 +30,17 @@ pub struct Browsers {
     dir: TempDir,
 }
 
+/// The default settings, with a directory of their own. This process becomes the reaper that browsers need.
+pub fn settings() -> anyhow::Result<(Config, TempDir)> {
+    chromium::become_subreaper()?;
+    let dir = tempfile::Builder::new().permissions(Permissions::from_mode(0o711)).tempdir()?;
+    let mut reader = Reader::new(None, &[]);
+    let mut config = Config::read(&mut reader, 0);
+    reader.finish(FRONT_END)?;
+    config.chromium.state_dir = dir.path().join("state");
+    Ok((config, dir))
+}
+
 impl Browsers {
     /// Of real Chromium; `adjust` may change its settings.
     pub fn start(adjust: impl FnOnce(&mut Config)) -> anyhow::Result<Self> {
@@ -42,12 +53,7 @@ impl Browsers {
     }
 
     fn of(script: Option<&str>, adjust: impl FnOnce(&mut Config)) -> anyhow::Result<Self> {
-        chromium::become_subreaper()?;
-        let dir = tempfile::Builder::new().permissions(Permissions::from_mode(0o711)).tempdir()?;
-        let mut reader = Reader::new(None, &[]);
-        let mut config = Config::read(&mut reader, 0);
-        reader.finish(FRONT_END)?;
-        config.chromium.state_dir = dir.path().join("state");
+        let (mut config, dir) = settings()?;
         if let Some(script) = script {
             config.chromium.executable = dir.path().join("chromium-headless-shell");
             fs::write(&config.chromium.executable, format!("#!/bin/sh\n{script}\n"))?;

@@ -1,23 +1,27 @@
 //! Pages to visit, served from loopback on a free port.
 
-use std::{future::IntoFuture as _, time::Duration};
+use std::{collections::HashSet, future::IntoFuture as _, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::Body,
-    extract::Path,
+    extract::{Path, State},
     http::{StatusCode, header},
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use tokio::{net::TcpListener, task::AbortHandle};
+use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
 
 /// A page server; it stops when dropped.
 #[derive(Debug)]
 pub struct Pages {
     pub url: String,
+    seen: Seen,
     server: AbortHandle,
 }
+
+/// What has been asked for below `/seen/`.
+type Seen = Arc<watch::Sender<HashSet<String>>>;
 
 impl Drop for Pages {
     fn drop(&mut self) {
@@ -30,7 +34,10 @@ impl Pages {
     pub async fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
+        let seen = Seen::default();
         let router = Router::new()
+            .route("/seen/{name}", get(see))
+            .with_state(Arc::clone(&seen))
             .route("/", get(|| async { Html(FORM) }))
             .route("/done", get(|| async { Html("<title>Done</title><p>thank you") }))
             .route("/frame", get(|| async { Html(FRAME) }))
@@ -51,7 +58,14 @@ impl Pages {
             .merge(crate::talking::router())
             .merge(crate::hostile::router());
         let server = tokio::task::JoinHandle::abort_handle(&spawn(axum::serve(listener, router).into_future()));
-        Ok(Self { url, server })
+        Ok(Self { url, seen, server })
+    }
+
+    /// Waits until `/seen/{name}` has been asked for: how a script says that it runs.
+    pub async fn seen(&self, name: &str) {
+        let mut seen = self.seen.subscribe();
+        // The sending end is ours: it is there as long as we are.
+        let _never_closed = seen.wait_for(|seen| seen.contains(name)).await;
     }
 
     pub fn at(&self, path: &str) -> String {
@@ -105,6 +119,12 @@ const AWKWARD: &str = "<!doctype html><title>Awkward</title>
 <div class=overlay style='position:absolute;inset:0;background:#ddd'>over</div></div>
 <button disabled>Disabled</button><button style='display:none'>Hidden</button>
 <div style='height:3000px'></div><button onclick=\"this.textContent='reached'\">Far away</button>";
+
+async fn see(State(seen): State<Seen>, Path(name): Path<String>) {
+    seen.send_modify(|seen| {
+        seen.insert(name);
+    });
+}
 
 async fn slow_data() -> &'static str {
     // Long enough that a reply that did not wait would miss it.

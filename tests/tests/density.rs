@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use browserfleet_common::pb;
+use browserfleet_common::{metrics::metrics, pb, size::GIB};
 use browserfleet_pool_daemon::config::Config;
 use browserfleet_tests::{daemon::Daemon, pages::Pages, processes};
 use serde_json::json;
+use tokio::time::Instant;
 
 type Outcome = anyhow::Result<()>;
+
+/// Far beyond what any of these takes.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 fn dense(config: &mut Config) {
     config.limits.max_browsers = 2;
@@ -100,5 +104,47 @@ async fn one_that_dies_ends_all_its_sessions_and_says_so() -> Outcome {
         assert!(told.contains("ended with signal 9") || told.contains("closed its pipe"), "{told}");
     }
     daemon.lease("three").await?.ok("browser_snapshot", json!({})).await?;
+    daemon.end().await
+}
+
+/// The cap counts the tabs of a session, not of its browser.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_of_tabs_closes_only_those_of_its_own_session() -> Outcome {
+    let pages = Pages::start().await?;
+    let daemon = Daemon::start(|config| {
+        dense(config);
+        config.times.script = Duration::from_secs(20);
+        // Sixty tabs take more than usual for a moment; the limit has a test of its own.
+        config.health.memory_limit = 8 * GIB;
+    })?;
+    let (calm, stormy) = (daemon.lease("calm").await?, daemon.lease("stormy").await?);
+    assert_eq!(calm.lease.browser_pid, stormy.lease.browser_pid);
+    for lease in [&calm, &stormy] {
+        lease.ok("browser_navigate", json!({ "url": pages.at("/") })).await?;
+    }
+    let open = |count: u32| {
+        let tabs =
+            format!("() => {{ window.tabs = Array.from({{ length: {count} }}, () => open('about:blank')); return 1 }}");
+        json!({ "function": tabs })
+    };
+    let alive = json!({ "function": "() => tabs.filter(tab => tab && !tab.closed).length" });
+    // As many as a session may have, its own page included.
+    calm.ok("browser_evaluate", open(9)).await?;
+    let closed = || metrics().pages_closed.get("too_many");
+    let before = closed();
+    stormy.ok("browser_evaluate", open(60)).await?;
+    let deadline = Instant::now() + PATIENCE;
+    while !stormy.ok("browser_evaluate", alive.clone()).await?.text.starts_with("### Result\n9\n") {
+        anyhow::ensure!(Instant::now() < deadline, "never nine");
+    }
+    assert_eq!(closed() - before, 51, "those beyond the cap of the session that opened them, and no other");
+    let kept = calm.ok("browser_evaluate", alive.clone()).await?;
+    assert!(kept.text.starts_with("### Result\n9\n") && !kept.text.contains("### Events"), "{}", kept.text);
+
+    // The full one's neighbour has room as before.
+    calm.ok("browser_evaluate", json!({ "function": "() => { tabs.pop().close(); return 1 }" })).await?;
+    calm.ok("browser_evaluate", json!({ "function": "() => { tabs.push(open('about:blank')); return 1 }" })).await?;
+    let again = calm.ok("browser_evaluate", alive).await?;
+    assert!(again.text.starts_with("### Result\n9\n") && !again.text.contains("### Events"), "{}", again.text);
     daemon.end().await
 }

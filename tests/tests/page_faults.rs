@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use browserfleet_common::metrics::metrics;
+use browserfleet_common::{metrics::metrics, size::GIB};
 use browserfleet_pool_daemon::config::Config;
 use browserfleet_tests::{
     daemon::{Answer, Daemon, Lease},
@@ -22,6 +22,9 @@ async fn begin(name: &str, path: &str, adjust: impl FnOnce(&mut Config)) -> anyh
     let daemon = Daemon::start(|config| {
         config.limits.min_warm = 0;
         config.times.script = Duration::from_secs(1);
+        // These pages take a lot, some of them more than a browser usually may, for a moment and depending on the machine.
+        // Here that is not the subject; what the limit does is tested in `process_faults`.
+        config.health.memory_limit = 8 * GIB;
         adjust(config);
     })?;
     let pages = Pages::start().await?;
@@ -68,9 +71,9 @@ async fn a_crash_fails_the_running_call_at_once_and_nobody_elses() -> Outcome {
     let other = daemon.lease("other").await?;
     other.ok("browser_navigate", json!({ "url": pages.at("/") })).await?;
     let pid = lease.lease.browser_pid;
-    let running = evaluate(&lease, "() => { document.title = 'running'; return new Promise(() => {}) }");
+    let running = evaluate(&lease, "() => fetch('/seen/running').then(() => new Promise(() => {}))");
     let killing = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        pages.seen("running").await;
         processes::renderer_of(pid).map(|renderer| processes::signal(renderer, Signal::SIGKILL))
     };
     let (answer, killed) = tokio::time::timeout(PATIENCE, async { tokio::join!(running, killing) }).await?;
@@ -141,7 +144,14 @@ async fn endless_scripts_end_with_their_call_and_the_page_is_as_it_was() -> Outc
         assert!(!message(&answer).contains("blank"), "{endless}: {answer:?}");
         still_there(&lease).await?;
     }
-    // These do not stop the page, only use what there is of the processor.
+    daemon.end().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_page_is_worked_in() -> Outcome {
+    // These do not stop the page, only use what there is of the processor: on a small machine that takes its time.
+    let patient = |config: &mut Config| config.times.script = Duration::from_secs(20);
+    let (daemon, _pages, lease) = begin("busy", "/", patient).await?;
     let worker = "() => { window.w = new Worker(URL.createObjectURL(new Blob(['for (;;);']))); return 1 }";
     let timers = "() => { const f = () => { setTimeout(f, 0); setTimeout(f, 5); const end = performance.now() + 20; while (performance.now() < end); }; f(); return 2 }";
     for busy in [worker, timers] {

@@ -8,8 +8,14 @@ use browserfleet_pool_daemon::{
     config::Config,
     pool::{Browser, browser::Death},
 };
-use browserfleet_tests::{browsers::Browsers, processes};
+use browserfleet_tests::{
+    browsers::Browsers,
+    daemon::{Daemon, Lease},
+    pages::Pages,
+    processes,
+};
 use nix::sys::signal::Signal;
+use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
 type Outcome = anyhow::Result<()>;
@@ -234,4 +240,105 @@ async fn probes_leave_a_sound_browser_as_it_was() -> Outcome {
     // Only now: its watch holds the browser too.
     assert!(watch.await?.is_some());
     bury(browsers, browser).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_call_that_took_the_memory_is_told_and_nobody_else() -> Outcome {
+    let daemon = Daemon::start(|config| {
+        config.health.memory_limit = 500 * MIB;
+        config.times.script = LIMIT;
+    })?;
+    let pages = Pages::start().await?;
+    let (greedy, other) = (daemon.lease("greedy").await?, daemon.lease("other").await?);
+    for lease in [&greedy, &other] {
+        lease.ok("browser_navigate", json!({ "url": pages.at("/") })).await?;
+    }
+    // It never ends by itself: what it answers is how its browser ended.
+    let swell = "() => { window.held = []; for (let i = 0; i < 64; i++) held.push(new Uint8Array(1 << 24).fill(1)); \
+                 return new Promise(() => {}) }";
+    let answer = greedy.call("browser_evaluate", json!({ "function": swell })).await?;
+    assert_eq!(answer.outcome(), "browser_out_of_memory", "{answer:?}");
+    let told = answer.error.unwrap_or_default().message;
+    assert!(told.contains("browser.memory_limit is 500 MiB") && told.contains("browser_navigate"), "{told}");
+    // The lease is gone with its browser. Whoever calls later is not the cause.
+    let later = greedy.call("browser_snapshot", json!({})).await.expect_err("the lease has ended");
+    assert_eq!(ErrorCode::of(&later), ErrorCode::LeaseLost);
+    assert!(later.message().contains("browser.memory_limit is 500 MiB"), "{}", later.message());
+    other.ok("browser_snapshot", json!({})).await?;
+    daemon.end().await
+}
+
+/// What befalls one browser, from its lease to its end.
+async fn misfortune(daemon: &Daemon, pages: &Pages, n: usize) -> Outcome {
+    let victim = daemon.lease(&format!("victim-{n}")).await?;
+    victim.ok("browser_navigate", json!({ "url": pages.at("/") })).await?;
+    let pid = victim.lease.browser_pid;
+    match n % 3 {
+        0 => processes::signal(pid, Signal::SIGKILL)?,
+        1 => processes::signal(pid, Signal::SIGSTOP)?,
+        _ => {
+            let endless = victim.call("browser_evaluate", json!({ "function": "() => { for (;;); }" })).await?;
+            anyhow::ensure!(endless.outcome() == "page_hung", "{endless:?}");
+        }
+    }
+    // A stopped one answers nothing and is given up; a dead one's lease is lost.
+    let _failed = victim.call("browser_evaluate", json!({ "function": "() => 1" })).await;
+    daemon.pool().release(victim.released()).await?;
+    Ok(())
+}
+
+/// Calls in turn until `until` has come, and how long each took.
+async fn paces(leases: &[Lease], until: impl Future<Output = Outcome>) -> anyhow::Result<Vec<Duration>> {
+    let mut took = Vec::new();
+    let mut until = std::pin::pin!(until);
+    loop {
+        for lease in leases {
+            let began = Instant::now();
+            let call = lease.ok("browser_snapshot", json!({}));
+            let mut call = std::pin::pin!(call);
+            tokio::select! {
+                answer = &mut call => {
+                    answer?;
+                    took.push(began.elapsed());
+                }
+                ended = &mut until => {
+                    call.await?;
+                    took.push(began.elapsed());
+                    return ended.map(|()| took);
+                }
+            }
+        }
+    }
+}
+
+fn p95(mut took: Vec<Duration>) -> Duration {
+    took.sort_unstable();
+    took[took.len() * 95 / 100]
+}
+
+/// Calm and misfortune take turns in one run, so that whatever else the machine does meets both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn others_keep_their_pace_while_a_browser_crashes_stops_or_spins() -> Outcome {
+    let daemon = Daemon::start(|config| {
+        config.limits.max_browsers = 3;
+        config.times.script = SECOND;
+    })?;
+    let pages = Pages::start().await?;
+    let mut others = Vec::new();
+    for name in ["one", "other"] {
+        let lease = daemon.lease(name).await?;
+        lease.ok("browser_navigate", json!({ "url": pages.at("/") })).await?;
+        others.push(lease);
+    }
+    let (mut calm, mut hit) = (Vec::new(), Vec::new());
+    for n in 0..3 {
+        calm.extend(paces(&others, async { Ok(sleep(SECOND).await) }).await?);
+        hit.extend(paces(&others, misfortune(&daemon, &pages, n)).await?);
+    }
+    let counts = (calm.len(), hit.len());
+    let (calm, hit) = (p95(calm), p95(hit));
+    eprintln!("calls {counts:?}: p95 {calm:?} in calm, {hit:?} beside a fault");
+    // Below the floor a ratio says more of the machine's scheduler than of us.
+    assert!(hit <= 3 * calm.max(Duration::from_millis(50)), "{hit:?} beside a fault, {calm:?} without");
+    daemon.end().await
 }
