@@ -84,7 +84,7 @@ impl Valve {
         let (session, _) = session.split_once('"').expect("the end of its id");
         // Of no frame there is: it changes nothing.
         let event = format!(
-            "{{\"method\":\"Page.frameStoppedLoading\",\"params\":{{\"frameId\":\"x\"}},\"sessionId\":\"{session}\"}}\0"
+            "{{\"method\":\"Page.frameDetached\",\"params\":{{\"frameId\":\"x\"}},\"sessionId\":\"{session}\"}}\0"
         );
         let whole = held.iter().rposition(|byte| *byte == 0).map_or(0, |end| end + 1);
         let everything = [&held[..whole], event.repeat(FLOOD).as_bytes(), &held[whole..]].concat();
@@ -145,6 +145,8 @@ impl Scene {
         if acting {
             act.await;
         }
+        // This asks the pump: it has seen by then that something is missing.
+        self.page.crashes().await;
         anyhow::ensure!(self.connection.stats().lagged > 0, "nothing was lost: {:?}", self.connection.stats());
         Ok(())
     }
@@ -211,6 +213,41 @@ async fn frames_that_went_unheard_are_forgotten() -> Outcome {
         sleep(Duration::from_millis(20)).await;
     };
     assert!(shown.contains("button \"Red\"") && !shown.contains("In the frame"), "{shown}");
+    scene.end().await
+}
+
+/// A page may have 200 frames. Those that are gone must not count, or later ones are never driven.
+#[tokio::test]
+async fn frames_that_went_unheard_take_no_room() -> Outcome {
+    let scene = Scene::begin().await?;
+    let fill = |count: u32, text: &str| {
+        format!(
+            "() => Promise.all(Array.from({{ length: {count} }}, () => new Promise(done => {{ \
+             const f = document.createElement('iframe'); f.onload = done; f.srcdoc = '<p>{text}'; \
+             document.body.append(f) }}))).then(() => 1)"
+        )
+    };
+    scene.page.evaluate(&fill(155, "old"), None, soon()).await?;
+    let running = scene.tasks.running();
+    let removing =
+        scene.page.evaluate("() => document.querySelectorAll('iframe').forEach(f => f.remove())", None, soon());
+    scene.lose(removing, &["Page.frameDetached", "\"result\":{\"result\":"]).await?;
+    // The page has been asked: what asked it has ended.
+    let deadline = soon();
+    while scene.tasks.running() > running {
+        anyhow::ensure!(Instant::now() < deadline, "the question has no end");
+        sleep(Duration::from_millis(10)).await;
+    }
+    scene.page.evaluate(&fill(48, "new"), None, soon()).await?;
+    let deadline = soon();
+    let shown = loop {
+        let shown = scene.snapshot().await?.matches("paragraph").count();
+        // One is the form's own.
+        if shown == 49 || Instant::now() > deadline {
+            break shown;
+        }
+    };
+    assert_eq!(shown, 49);
     scene.end().await
 }
 
