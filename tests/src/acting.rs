@@ -15,6 +15,7 @@ pub(crate) fn router() -> Router {
                 Html("<!doctype html><title>Closer</title><button onclick='window.close()'>Close me</button>")
             }),
         )
+        .route("/files-here", get(|| async { Html(FILES_HERE) }))
         .route("/opener", get(|| async { Html(OPENER) }))
         .route("/media", get(|| async { Html(MEDIA) }))
 }
@@ -72,3 +73,16 @@ for (const query of ['(prefers-color-scheme: dark)', '(prefers-reduced-motion: r
 const OPENER: &str = "<!doctype html><title>Opener</title><a href='/menu' target=_blank>New tab</a>
 <button onclick=\"window.open('/closer', 'named', 'width=300,height=200')\">Window</button>
 <button onclick=\"location.href = '/menu'\">Here</button>";
+
+const FILES_HERE: &str = "<!doctype html><meta charset=utf-8><title>Files</title><label>One file <input type=file id=one></label>
+<input type=file id=many multiple aria-label=Many><div id=goal style='width: 200px; height: 60px; border: 1px solid'>Drop here</div>
+<p id=out></p><p id=events></p><p id=state></p><script>
+const show = async (from, files, before = '') => { for (const f of files) { const p = document.createElement('p'); p.textContent = from + ': ' + before + f.name + ' ' + f.type + ' ' + await f.text(); document.body.append(p) } };
+for (const input of [one, many]) {
+  input.addEventListener('input', () => events.textContent = 'events input');
+  input.addEventListener('change', () => { events.textContent += ' change'; show(input.id, input.files) });
+}
+one.addEventListener('cancel', () => state.textContent = 'cancelled');
+goal.addEventListener('dragover', e => e.preventDefault());
+goal.addEventListener('drop', e => { e.preventDefault(); show('dropped', e.dataTransfer.files, e.dataTransfer.getData('text/plain') + ' ') });
+</script>";

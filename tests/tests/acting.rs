@@ -251,3 +251,58 @@ async fn lines_of_the_snapshot_are_found() -> Outcome {
     refused(&lease, "browser_find", json!({ "regex": "([" }), invalid, "not understood").await?;
     daemon.end().await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_come_with_the_call() -> Outcome {
+    let (daemon, pages, lease) = begin("/files-here").await?;
+    let modal = "### Modal state\n- [File chooser]: can be handled by browser_file_upload";
+    let asked = lease.ok("browser_click", json!({ "target": "text=One file" })).await?;
+    assert!(asked.text.contains(modal), "{}", asked.text);
+    let one = json!({ "files": [{ "name": "a.txt", "content": "hällo" }] });
+    let given = lease.ok("browser_file_upload", one.clone()).await?;
+    assert!(given.text.contains("await fileChooser.setFiles([\"a.txt\"])"), "{}", given.text);
+    assert!(!given.text.contains("### Modal state"), "{}", given.text);
+    let read = lease.ok("browser_wait_for", json!({ "text": "one: a.txt text/plain hällo" })).await?;
+    assert!(read.text.contains("events input change"), "{}", read.text);
+
+    let two = json!({ "files": [{ "name": "a.txt", "content": "a" }, { "name": "b.bin", "content": "AP8=", "encoding": "base64" }] });
+    lease.ok("browser_click", json!({ "target": "text=One file" })).await?;
+    refused(&lease, "browser_file_upload", two.clone(), "element_not_actionable", "only accept single file").await?;
+    let off = lease.ok("browser_file_upload", json!({})).await?;
+    assert!(off.text.contains("setFiles(undefined)") && !off.text.contains("### Modal state"), "{}", off.text);
+    assert_eq!(text_of(&lease, "state").await?, "cancelled");
+    let mut many = two;
+    many["target"] = "#many".into();
+    let direct = lease.ok("browser_file_upload", many).await?;
+    assert!(direct.text.contains("locator('#many').setInputFiles([\"a.txt\",\"b.bin\"]);"), "{}", direct.text);
+    lease.ok("browser_wait_for", json!({ "text": "many: a.txt text/plain a" })).await?;
+
+    let invalid = "invalid_argument";
+    refused(&lease, "browser_file_upload", one, invalid, "related modal state").await?;
+    let path = json!({ "paths": ["/etc/passwd"] });
+    refused(&lease, "browser_file_upload", path, invalid, "no files of its own disk").await?;
+    lease.ok("browser_click", json!({ "target": "text=One file" })).await?;
+    let elsewhere = lease.ok("browser_navigate", json!({ "url": pages.at("/menu") })).await?;
+    assert!(!elsewhere.text.contains("### Modal state"), "the question went with its page: {}", elsewhere.text);
+    daemon.end().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn things_are_dropped_from_outside() -> Outcome {
+    let (daemon, _pages, lease) = begin("/files-here").await?;
+    let dropped = lease
+        .ok(
+            "browser_drop",
+            json!({ "target": "#goal", "data": { "text/plain": "it's" }, "files": [{ "name": "a.csv", "content": "1;2" }] }),
+        )
+        .await?;
+    let code = "await page.locator('#goal').drop({\n  data: {\n  text/plain: 'it\\'s'\n},\n  files: 'a.csv'\n});";
+    assert!(dropped.text.contains(code), "{}", dropped.text);
+    lease.ok("browser_wait_for", json!({ "text": "dropped: it's a.csv text/csv 1;2" })).await?;
+    let act = "element_not_actionable";
+    let refusing = json!({ "target": "#many", "data": { "text/plain": "x" } });
+    refused(&lease, "browser_drop", refusing, act, "did not accept the drop").await?;
+    let nothing = json!({ "target": "#goal" });
+    refused(&lease, "browser_drop", nothing, "invalid_argument", "At least one of").await?;
+    daemon.end().await
+}

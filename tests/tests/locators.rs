@@ -40,9 +40,9 @@ window.read = locator => {
 
 /// A page of so many rows that nobody looks at all of them, each with elements that differ in what names them.
 const LONG: &str = "() => { document.body.innerHTML = '<ul>' + Array.from({ length: 4000 }, (_, n) =>
-  `<li><button>Same</button><button>Row ${n}</button><button aria-label='Same ${n % 7}'></button><p>words</p><p>words ${n}</p></li>`
+  `<li><button>Same</button><button>Row ${n}</button><button aria-label='Same ${n % 7}'></button><p>words</p><p>words ${n}</p><input></li>`
   ).join('') + '</ul>';
-  for (const el of document.body.querySelectorAll('button,p')) el.onclick = () => { window.clicked = el }; }";
+  for (const el of document.body.querySelectorAll('button,p,input')) el.onclick = () => { window.clicked = el }; }";
 
 /// What was clicked, in the words of the reply.
 fn locator(answer: &Answer) -> anyhow::Result<String> {
@@ -89,7 +89,7 @@ async fn refs_and_locators_lead_to_the_same_element_however_far_down() -> Outcom
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(looked_at, 3 * 5);
+    assert_eq!(looked_at, 3 * 6);
     daemon.end().await
 }
 

@@ -3,7 +3,7 @@
 //! [`Page`] is the handle, [`Context`] what it shares with the other pages of its session: cookies, [`notices`], the limit
 //! of [`tabs`]. [`state`] is what it knows (frames, document, dialog, requests), kept up to date by [`pump`] from raw events
 //! ([`wire`]). [`world`] calls our in-page scripts (`inject/`) in their isolated world. On top of these: [`navigation`],
-//! [`history`], [`snapshot`], [`input`], [`keyboard`], [`drag`], [`forms`], [`settle`], [`evaluate`], [`media`],
+//! [`history`], [`snapshot`], [`input`], [`keyboard`], [`drag`], [`forms`], [`files`], [`settle`], [`evaluate`], [`media`],
 //! [`screenshot`], [`recovery`].
 
 mod state;
@@ -23,6 +23,7 @@ mod world;
 
 mod drag;
 mod evaluate;
+mod files;
 mod forms;
 mod history;
 mod input;
@@ -45,6 +46,7 @@ use tokio::{
 pub use console::{ConsoleCounts, ConsoleMessage, Level};
 pub use context::Context;
 pub use evaluate::Evaluated;
+pub use files::FileData;
 pub use input::{Button, Press, modifier};
 pub use media::Media;
 pub use navigation::Navigated;

@@ -18,8 +18,6 @@ pub(super) enum Notice {
     Left,
     /// A download was denied; its suggested name.
     DownloadDenied(String),
-    /// A page asked for files and got none.
-    FilesAsked,
 }
 
 /// The notices of one session that nobody has been told yet: one of each kind with its count, however many there were.
@@ -60,7 +58,6 @@ fn sentence(notice: &Notice, count: u64) -> String {
         Notice::DownloadDenied(name) => {
             format!("{} denied, the last one: \"{}\"; downloads are not kept", were("download"), cut(name))
         }
-        Notice::FilesAsked => "The page asked for files and got none: files cannot be given to pages yet".to_owned(),
     }
 }
 

@@ -136,16 +136,14 @@ async fn prepare(session: &Session, deadline: Instant) -> Result<(), Error> {
         session.call(auto_attach(), deadline),
         // Only pages know these.
         async { Ok(session.call(inspector::EnableParams::default(), deadline).await.ok()) },
-        async { Ok(session.call(no_files(), deadline).await.ok()) },
+        async { Ok(session.call(choose_here(), deadline).await.ok()) },
     )?;
     Ok(())
 }
 
-/// Nobody sits before a file chooser: it is cancelled, and we are told.
-fn no_files() -> page::SetInterceptFileChooserDialogParams {
-    let mut command = page::SetInterceptFileChooserDialogParams::new(true);
-    command.cancel = Some(true);
-    command
+/// Nobody sits before a file chooser: we are told instead, and the agent gives the files.
+fn choose_here() -> page::SetInterceptFileChooserDialogParams {
+    page::SetInterceptFileChooserDialogParams::new(true)
 }
 
 /// Frames in other processes announce themselves and wait until they are ready.

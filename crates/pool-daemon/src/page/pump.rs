@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use browserfleet_cdp::{
-    Connection, Event, Events, Item, Session, browser_protocol::page::HandleJavaScriptDialogParams,
+    Connection, Event, Events, Item, Session,
+    browser_protocol::{dom::BackendNodeId, page::HandleJavaScriptDialogParams},
     js_protocol::runtime::TerminateExecutionParams,
 };
 use browserfleet_common::lifecycle::Tasks;
@@ -15,6 +16,7 @@ use tokio::{
 
 use super::{
     Inner,
+    files::Chooser,
     notices::Notice,
     open, resync,
     state::{Crash, Dialog, PageState, Verdict, cut},
@@ -122,7 +124,13 @@ impl Pump {
                     self.page.shared.notices.add(Notice::DownloadDenied(cut(download.suggested_filename, MAX_NAME)));
                 }
             }
-            "Page.fileChooserOpened" => self.page.shared.notices.add(Notice::FilesAsked),
+            "Page.fileChooserOpened" => {
+                // Without an input, such as for the file system's own interface, there is nothing to give files to.
+                if let Some(wire::ChooserOpened { backend_node_id: Some(input) }) = decode(event) {
+                    let chooser = Chooser { session: self.session.clone(), input: BackendNodeId::new(input) };
+                    self.page.change(|state| state.chooser = Some(chooser));
+                }
+            }
             "Inspector.targetCrashed" => self.page.change(|state| {
                 // A frame in a process of its own takes nothing with it.
                 if self.is_main() { state.crashed(self.session.id()) } else { state.worlds_cleared(self.session.id()) }

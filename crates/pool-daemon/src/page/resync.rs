@@ -31,11 +31,6 @@ pub(super) async fn resync(page: &Inner, session: &Session, deadline: Instant) -
     // Its events are sent anew: every world there is, and how far each document is. The old worlds go first.
     session.call(runtime::DisableParams::default(), deadline).await?;
     page.change(|state| state.worlds_cleared(session.id()));
-    tokio::try_join!(
-        session.call(runtime::EnableParams::default(), deadline),
-        session.call(SetLifecycleEventsEnabledParams::new(false), deadline),
-        session.call(open::auto_attach(), deadline),
-    )?;
     let tree = session.call_raw(GetFrameTreeParams::IDENTIFIER, &serde_json::json!({}), deadline).await?;
     if let Ok(wire::FrameTree { frame_tree }) = browserfleet_cdp::decode(&tree) {
         let main = session.id() == page.session.id();
@@ -54,6 +49,12 @@ pub(super) async fn resync(page: &Inner, session: &Session, deadline: Instant) -
             }
         });
     }
+    // Only now: a document that came unheard has just put away the frames of the one before, and their worlds with them.
+    tokio::try_join!(
+        session.call(runtime::EnableParams::default(), deadline),
+        session.call(SetLifecycleEventsEnabledParams::new(false), deadline),
+        session.call(open::auto_attach(), deadline),
+    )?;
     session.call(SetLifecycleEventsEnabledParams::new(true), deadline).await?;
     Ok(())
 }

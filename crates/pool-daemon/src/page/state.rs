@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::{
     console::{Console, ConsoleCounts},
     context::Shared,
+    files::Chooser,
     keyboard::Key,
     media::Media,
     pace::Pace,
@@ -140,6 +141,8 @@ pub(super) struct PageState {
     shared: Arc<Shared>,
     pub(super) document: DocumentInfo,
     pub(super) dialog: Option<Dialog>,
+    /// The page waits for files.
+    pub(super) chooser: Option<Chooser>,
     /// How many dialogs have been opened.
     pub(super) dialogs: u64,
     pace: Pace,
@@ -294,6 +297,7 @@ impl PageState {
                 let status = self.early_status(&loader);
                 self.document = DocumentInfo { loader, status, ..DocumentInfo::default() };
                 self.commits += 1;
+                self.chooser = None;
                 // The frames and requests of the old document went with it.
                 self.frames.retain(|id, _| id == frame);
                 self.requests = Requests { started: self.requests.started, ..Requests::default() };

@@ -83,6 +83,13 @@ impl NavigationAsked {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
+pub(super) struct ChooserOpened {
+    /// The file input.
+    pub(super) backend_node_id: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct DownloadBegins {
     pub(super) frame_id: String,
     #[serde(default)]

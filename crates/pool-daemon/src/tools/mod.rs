@@ -10,6 +10,7 @@ mod url;
 mod capture;
 mod console;
 mod dialogs;
+mod files;
 mod find;
 mod forms;
 mod interact;
@@ -98,6 +99,7 @@ impl Registry {
         navigate::register(&mut registry);
         observe::register(&mut registry);
         find::register(&mut registry);
+        files::register(&mut registry);
         interact::register(&mut registry);
         keyboard::register(&mut registry);
         forms::register(&mut registry);

@@ -116,6 +116,14 @@ impl Reply {
         )
     }
 
+    /// That the page waits for files, after where it is.
+    pub fn file_chooser(mut self) -> Self {
+        let at = self.position("Page").map_or(self.sections.len(), |page| page + 1);
+        let body = "- [File chooser]: can be handled by browser_file_upload".to_owned();
+        self.sections.insert(at, Section::Text { title: "Modal state", body });
+        self
+    }
+
     /// The dialog that blocks the page.
     pub fn modal(self, dialog: &Dialog) -> Self {
         let Dialog { kind, message } = dialog;

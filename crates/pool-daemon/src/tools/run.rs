@@ -41,6 +41,9 @@ pub async fn run(
     let mut outcome = work(registry, leased, tool, arguments, call, cancel).await;
     if outcome.reply.shows_page() {
         outcome.reply = with_tabs(outcome.reply, leased).await;
+        if leased.workspace.page().asks_for_files() {
+            outcome.reply = outcome.reply.file_chooser();
+        }
     }
     // Whoever cancelled does not listen any more: the next call hears of it.
     if outcome.failure.as_ref().is_none_or(|failure| failure.code != ErrorCode::Cancelled) {

@@ -1,5 +1,7 @@
 //! Acting on a page.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -191,4 +193,65 @@ pub enum FieldType {
     Radio,
     Combobox,
     Slider,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileUpload {
+    /// Not offered: the server gives pages no files of its own disk; use files
+    #[serde(default)]
+    pub paths: Option<Vec<String>>,
+    /// The files; without any, the page's question is called off
+    #[serde(default)]
+    #[schemars(length(max = 100))]
+    pub files: Option<Vec<FileGiven>>,
+    /// A file input to give them to, without clicking it first: a ref from a snapshot, or a selector that matches it alone
+    #[serde(default)]
+    pub target: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Drop {
+    /// What it is dropped onto, in words a person understands
+    #[serde(default)]
+    pub element: Option<String>,
+    /// The element: a ref from a snapshot, or a selector that matches it alone
+    pub target: String,
+    /// Not offered: the server gives pages no files of its own disk; use files
+    #[serde(default)]
+    pub paths: Option<Vec<String>>,
+    /// Files to drop
+    #[serde(default)]
+    #[schemars(length(max = 100))]
+    pub files: Option<Vec<FileGiven>>,
+    /// Texts to drop by their MIME type, such as {"text/plain": "hello"}
+    #[serde(default)]
+    pub data: Option<BTreeMap<String, String>>,
+}
+
+/// A file that comes with the call.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct FileGiven {
+    /// Its name, without a path
+    pub name: String,
+    /// What is in it
+    pub content: String,
+    /// How content is written, text by default
+    #[serde(default)]
+    pub encoding: Option<Encoding>,
+    /// Its type, by default from the name
+    #[serde(default)]
+    pub mime_type: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Encoding {
+    #[default]
+    Text,
+    Base64,
 }

@@ -84,6 +84,8 @@ arguments! {
     "browser_check" => Check,
     "browser_uncheck" => Uncheck,
     "browser_fill_form" => FillForm,
+    "browser_file_upload" => FileUpload,
+    "browser_drop" => Drop,
     "session_list" => SessionList,
     "session_stats" => SessionStats,
     "session_close" => SessionClose,

@@ -209,15 +209,21 @@ function best(el) {
     if (same.length === 1 && same[0] === el) return `getByText(${literal(scoped)}, { exact: true })`;
     if (found.includes(el)) return nth(`getByText(${literal(text)})`, el, found);
   }
-  if (BY_ROLE_ALONE.has(role) && isExposed(el)) return pick(`getByRole(${literal(role)})`, el, () => byRole(role, null, false));
+  if (BY_ROLE_ALONE.has(role) && isExposed(el)) return byRoleAlone(el, role);
   const css = bareCss(el);
   if (css) return `locator(${literal(css)})`;
-  if (role !== 'generic' && role !== 'none' && isExposed(el)) return pick(`getByRole(${literal(role)})`, el, () => byRole(role, null, false));
+  if (role !== 'generic' && role !== 'none' && isExposed(el)) return byRoleAlone(el, role);
   return byCss(el);
 }
 
 const BY_ROLE_ALONE = words('table rowgroup grid treegrid navigation main banner contentinfo complementary');
 const TEXTLESS = words('table rowgroup grid treegrid navigation main banner contentinfo complementary textbox searchbox combobox listbox checkbox radio slider spinbutton button');
+
+function byRoleAlone(el, role) {
+  const found = byRole(role, null, false);
+  // Beyond the candidates that were looked at.
+  return found.includes(el) ? nth(`getByRole(${literal(role)})`, el, found) : byCss(el);
+}
 
 function byRoleAndName(el, role, name) {
   const text = shorten(name);

@@ -2,6 +2,6 @@
 
 globalThis.__browserfleet = Object.freeze({
   snapshot, element, frameOffset, locate, locator, rect,
-  prepareClick, prepareType, selectOptions, checkable, watchDrag, dragStarted, waitForText,
+  prepareClick, prepareType, selectOptions, checkable, watchDrag, dragStarted, waitForText, giveFiles, dropOn,
   settle, arrived,
 });
