@@ -306,3 +306,45 @@ async fn things_are_dropped_from_outside() -> Outcome {
     refused(&lease, "browser_drop", nothing, "invalid_argument", "At least one of").await?;
     daemon.end().await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn targets_may_be_written_as_test_code() -> Outcome {
+    let (daemon, _pages, lease) = begin("/fields").await?;
+    for (target, value) in [
+        ("getByLabel('Name')", "name"),
+        ("page.getByRole('textbox', { name: \"Name\" })", "name"),
+        ("getByRole('checkbox').first()", "agree"),
+        ("getByRole('checkbox').nth(1)", "stubborn"),
+        ("getByRole('checkbox', { name: /^agr/i })", "agree"),
+        ("getByRole('radio', { name: 'second', exact: false })", "b"),
+        ("getByRole('radio', { checked: false }).last()", "b"),
+        ("locator('label').filter({ hasText: 'Volume' }).getByRole('slider')", "volume"),
+        ("getByLabel('Colour', { exact: true })", "colour"),
+        ("getByLabel('Ma\\u006ey')", "many"),
+    ] {
+        let answer =
+            lease.ok("browser_evaluate", json!({ "function": "element => element.id", "target": target })).await?;
+        assert!(answer.text.starts_with(&format!("### Result\n\"{value}\"\n")), "{target}: {}", answer.text);
+    }
+    let act = "element_not_actionable";
+    for (target, words) in [
+        ("getByRole('checkbox')", "strict mode violation"),
+        ("getByRole('button', { name: 'nowhere' })", "does not match any elements"),
+        ("getByFoo('x')", "\"getByFoo\" in"),
+        ("getByText('x'", "is not understood"),
+        ("getByText(document)", "is not understood"),
+        ("getByText('Show').click()", "\"click\" in"),
+        ("constructor('x')", "not a valid CSS selector"),
+    ] {
+        refused(&lease, "browser_hover", json!({ "target": target }), act, words).await?;
+    }
+    // What a reply says can be said back.
+    let said = lease.ok("browser_click", json!({ "target": "text=Show" })).await?;
+    let code = lease.ok("browser_click", json!({ "target": said.find_ref("button \"Show\"")? })).await?;
+    let (_, locator) = code.text.split_once("await page.").unwrap_or_default();
+    let (locator, _) = locator.split_once(".click()").unwrap_or_default();
+    assert_eq!(locator, "getByRole('button', { name: 'Show' })");
+    let again = lease.ok("browser_click", json!({ "target": locator })).await?;
+    assert!(again.text.contains(&format!("await page.{locator}.click();")), "{}", again.text);
+    daemon.end().await
+}

@@ -1,11 +1,17 @@
 //! What happened to a session's pages without being asked for, until a reply tells it.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+};
 
 use super::{Dialog, tabs::MAX_TABS};
 
 /// Most characters of a page's own words in a notice.
 const MAX_WORDS: usize = 200;
+
+/// How many downloads are told apart.
+const DOWNLOADS: usize = 32;
 
 /// Something the agent should hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +30,8 @@ pub(super) enum Notice {
 #[derive(Debug, Default)]
 pub(super) struct Notices {
     untold: Mutex<Vec<(Notice, u64)>>,
+    /// The latest downloads, by Chromium's id: a tab's own page and the guard of the context both hear of them.
+    downloads: Mutex<VecDeque<String>>,
 }
 
 impl Notices {
@@ -36,6 +44,20 @@ impl Notices {
         } else {
             untold.push((notice, 1));
         }
+    }
+
+    /// Adds a download that was denied, once.
+    pub(super) fn download(&self, id: String, name: String) {
+        let mut downloads = self.downloads.lock().unwrap_or_else(PoisonError::into_inner);
+        if downloads.contains(&id) {
+            return;
+        }
+        if downloads.len() == DOWNLOADS {
+            downloads.pop_front();
+        }
+        downloads.push_back(id);
+        drop(downloads);
+        self.add(Notice::DownloadDenied(name));
     }
 
     /// What has to be told, one sentence a kind; only the first who asks hears of it.

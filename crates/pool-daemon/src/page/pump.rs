@@ -65,7 +65,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 const PATIENCE: u64 = 50;
 
 /// Longest name of a download that is kept.
-const MAX_NAME: usize = 200;
+pub(super) const MAX_NAME: usize = 200;
 
 /// What a pump needs.
 pub(super) struct Pump {
@@ -121,7 +121,7 @@ impl Pump {
             }
             "Page.downloadWillBegin" => {
                 if let Some(download) = decode::<wire::DownloadBegins>(event) {
-                    self.page.shared.notices.add(Notice::DownloadDenied(cut(download.suggested_filename, MAX_NAME)));
+                    self.page.shared.notices.download(download.guid, cut(download.suggested_filename, MAX_NAME));
                 }
             }
             "Page.fileChooserOpened" => {

@@ -22,6 +22,8 @@ use super::{
     arrivals::{Arrivals, Flush},
     context::Shared,
     notices::Notice,
+    pump::MAX_NAME,
+    state::cut,
     wire,
 };
 
@@ -105,12 +107,12 @@ impl Guard {
                     tabs.closed(&target_id);
                 }
             }
-            // Our own pages tell of theirs.
+            // The pages we drive tell of theirs; a tab may download and be gone before it is one of them.
             "Browser.downloadWillBegin" => {
-                if let Ok(wire::DownloadBegins { frame_id, suggested_filename }) = event.decode()
+                if let Ok(wire::DownloadBegins { guid, frame_id, suggested_filename }) = event.decode()
                     && tabs.has(&frame_id)
                 {
-                    self.shared.notices.add(Notice::DownloadDenied(suggested_filename));
+                    self.shared.notices.download(guid, cut(suggested_filename, MAX_NAME));
                 }
             }
             _ => {}

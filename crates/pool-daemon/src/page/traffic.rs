@@ -7,11 +7,11 @@ use browserfleet_cdp::{
     browser_protocol::network::{GetRequestPostDataParams, GetResponseBodyParams},
 };
 use browserfleet_common::error_code::ErrorCode;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 use super::{
     Page,
-    state::cut,
+    state::{PageState, cut},
     wire::{RequestSent, Response},
 };
 use crate::failure::Failure;
@@ -21,6 +21,9 @@ const MAX_EXCHANGES: usize = 1000;
 /// Most characters of a URL, and most bytes of the headers of one side.
 const MAX_URL: usize = 4_000;
 const MAX_HEADERS: usize = 4_096;
+
+/// Most time for a body to be complete.
+const ENDING: Duration = Duration::from_secs(1);
 
 /// How an exchange stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,6 +176,11 @@ impl Page {
 
     /// The body of an answer, and whether it is in base64 because it is no text.
     pub async fn response_body(&self, exchange: &Exchange, deadline: Instant) -> Result<(String, bool), Failure> {
+        // Before its end there is only a part of it, or nothing. An endless one is shown as far as it has come.
+        let over = |state: &PageState| {
+            state.traffic.exchanges.iter().all(|one| one.number != exchange.number || one.duration.is_some())
+        };
+        self.until(deadline.min(Instant::now() + ENDING), over).await;
         let command = GetResponseBodyParams::new(exchange.id.clone());
         let answer = exchange.session.call(command, deadline).await.map_err(|_gone| no_longer("response", exchange))?;
         Ok((answer.body, answer.base64_encoded))

@@ -91,6 +91,8 @@ pub(super) struct ChooserOpened {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct DownloadBegins {
+    #[serde(default)]
+    pub(super) guid: String,
     pub(super) frame_id: String,
     #[serde(default)]
     pub(super) suggested_filename: String,

@@ -16,11 +16,12 @@ use crate::failure::Failure;
 
 /// The scripts, as one function: nothing of them is visible but the object they publish.
 pub fn script() -> String {
-    const PARTS: [&str; 8] = [
+    const PARTS: [&str; 9] = [
         include_str!("inject/dom.js"),
         include_str!("inject/aria.js"),
         include_str!("inject/snapshot.js"),
         include_str!("inject/locate.js"),
+        include_str!("inject/expressions.js"),
         include_str!("inject/act.js"),
         include_str!("inject/forms.js"),
         include_str!("inject/files.js"),

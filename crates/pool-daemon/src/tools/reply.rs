@@ -181,9 +181,17 @@ pub(super) fn quoted(text: &str) -> String {
     quoted
 }
 
-/// How test code names the target of a call: the selector it was given, or the locator found for a ref.
+/// How test code names the target of a call: as it was given, or by the locator found for a ref.
 pub(super) fn locator_code(target: &str, found: &str) -> String {
-    if crate::page::is_ref(target) { found.to_owned() } else { format!("locator({})", quoted(target)) }
+    let target = target.trim();
+    let expression = target.strip_prefix("page.").unwrap_or(target);
+    if crate::page::is_ref(target) {
+        found.to_owned()
+    } else if expression.starts_with("getBy") || expression.starts_with("locator(") {
+        expression.to_owned()
+    } else {
+        format!("locator({})", quoted(target))
+    }
 }
 
 #[cfg(test)]

@@ -28,13 +28,14 @@ function ambiguous(target, found) {
 
 // --- selectors ------------------------------------------------------------------------------------------------------------
 
-/** All elements for `css`, `css=…`, `text=…`, `role=…[name="…"]`, each with an optional `>> nth=n`; open shadow roots included. */
+/** All elements for `css`, `css=…`, `text=…`, `role=…[name="…"]`, `getBy…()`, each with an optional `>> nth=n`; open shadow roots included. */
 function select(text) {
   const nth = /^(.*?)\s*>>\s*nth=(-?\d+)$/s.exec(text);
   if (nth) {
     const hit = select(nth[1]).at(Number(nth[2]));
     return hit ? [hit] : [];
   }
+  if (EXPRESSION.test(text)) return byExpression(text);
   if (text.startsWith('text=')) return byText(text.slice(5).trim());
   if (text.startsWith('role=')) return byRoleSelector(text.slice(5).trim());
   const css = text.startsWith('css=') ? text.slice(4).trim() : text;
@@ -63,7 +64,7 @@ function queryDeep(css, shown) {
   try {
     return openRoots().flatMap((root) => [...queryAll(root, css)]);
   } catch {
-    const hint = />>|^\/\/|^\w+=|\bgetBy\w+\(/.test(css) ? ' Only CSS, text=… and role=…[name="…"] are understood.' : '';
+    const hint = />>|^\/\/|^\w+=|\bgetBy\w+\(/.test(css) ? ' Only CSS, text=…, role=…[name="…"] and getBy…() are understood.' : '';
     throw new Error(`${quoted(shown)} is not a valid CSS selector.${hint} Give a ref from the page snapshot or a selector.`);
   }
 }

@@ -1,0 +1,63 @@
+//! `docs/tools.md` is written by this test from the catalogue, and must be as it would write it.
+
+use std::{env, fmt::Write as _, fs, path::Path};
+
+use browserfleet_tools::{CATALOGUE, Effect, Tool};
+use serde_json::{Map, Value};
+
+const HEAD: &str = "# Tools\n\nWritten from the catalogue by `UPDATE_DOCS=1 cargo test --release -p browserfleet-tools --test reference`. Every tool that \
+                    works in a page\ntakes `session_id` too: see the README.\n";
+
+#[test]
+fn the_reference_is_what_the_catalogue_says() {
+    let written = CATALOGUE.iter().fold(HEAD.to_owned(), |text, tool| text + &described(tool));
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/tools.md");
+    if env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&file, &written).unwrap();
+    }
+    let there = fs::read_to_string(&file).unwrap_or_default();
+    assert!(there == written, "docs/tools.md is not what the catalogue says: see its head for how to write it anew");
+}
+
+fn described(tool: &Tool) -> String {
+    let kind = if tool.effect == Effect::Reads { "looks only" } else { "acts" };
+    let mut text = format!("\n## `{}`\n\n{} ({kind})\n", tool.name, tool.description);
+    let schema = tool.input_schema();
+    let required: Vec<&str> =
+        schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let empty = Map::new();
+    let properties = schema["properties"].as_object().unwrap_or(&empty);
+    let rows: Vec<_> = properties.iter().filter(|(name, _)| *name != "session_id").collect();
+    if !rows.is_empty() {
+        text.push_str("\n| argument | type | |\n|---|---|---|\n");
+    }
+    for (name, property) in rows {
+        let needed = if required.contains(&name.as_str()) { ", required" } else { "" };
+        let meaning = property["description"].as_str().unwrap_or_default().replace('|', "\\|").replace('\n', " ");
+        // Writing to a String cannot fail.
+        let _infallible = writeln!(text, "| `{name}` | {}{needed} | {meaning} |", kind_of(property));
+    }
+    text
+}
+
+/// A type in words: the choices, the items of a list.
+fn kind_of(property: &Value) -> String {
+    if let Some(choices) = property["enum"].as_array() {
+        let choices: Vec<_> =
+            choices.iter().map(|choice| format!("`{}`", choice.to_string().trim_matches('"'))).collect();
+        return choices.join(", ");
+    }
+    let of = |kind: &Value| kind.as_str().unwrap_or("object").to_owned();
+    match property["type"].as_str() {
+        Some("array") => {
+            let items = &property["items"];
+            match items["properties"].as_object() {
+                Some(fields) => format!("list of {{{}}}", fields.keys().cloned().collect::<Vec<_>>().join(", ")),
+                None => {
+                    format!("list of {}", if items["enum"].is_array() { kind_of(items) } else { of(&items["type"]) })
+                }
+            }
+        }
+        _ => of(&property["type"]),
+    }
+}
