@@ -8,9 +8,13 @@ const ROLES = words(`alert alertdialog application article banner blockquote but
   menuitemcheckbox menuitemradio meter navigation none note option paragraph presentation progressbar radio radiogroup region
   row rowgroup rowheader scrollbar search searchbox separator slider spinbutton status strong subscript superscript switch tab
   table tablist tabpanel term textbox time timer toolbar tooltip tree treegrid treeitem`);
-const NAME_PROHIBITED = words(`caption code deletion emphasis insertion none paragraph presentation strong subscript superscript`);
+const NAME_PROHIBITED = words(`caption code definition deletion emphasis insertion mark none paragraph presentation strong subscript
+  superscript term time`);
 const NAME_FROM_CONTENT = words(`button cell checkbox columnheader gridcell heading link menuitem menuitemcheckbox menuitemradio
   option radio row rowheader switch tab tooltip treeitem`);
+// Roles whose content counts in the name of something around them; others are parts of their own.
+const IN_NAMES = new Set([...NAME_FROM_CONTENT, ...words(`caption code contentinfo definition deletion emphasis generic insertion list
+  listitem mark none paragraph presentation region rowgroup strong subscript superscript table term time`)]);
 const CHECKABLE = words(`checkbox menuitemcheckbox menuitemradio option radio switch treeitem`);
 const EXPANDABLE = words(`application button checkbox columnheader combobox gridcell link listbox menuitem menuitemcheckbox
   menuitemradio row rowheader switch tab treeitem`);
@@ -235,7 +239,8 @@ function nativeName(element, role) {
   const tag = tagOf(element);
   if (tag === 'input' || tag === 'textarea' || tag === 'select' || tag === 'meter' || tag === 'progress' || tag === 'output' || tag === 'button') {
     const type = tag === 'input' ? element.type : '';
-    if (type !== 'hidden') {
+    // A push button says what it does itself.
+    if (type !== 'hidden' && type !== 'submit' && type !== 'reset' && type !== 'button') {
       const byLabel = labelName(element);
       if (byLabel) return byLabel;
     }
@@ -251,7 +256,7 @@ function nativeName(element, role) {
   }
   if (tag === 'img' || tag === 'area') return attribute(squash(attr(element, 'alt') || '') || squash(attr(element, 'title') || ''));
   if (tag === 'fieldset') return childName(element, 'legend');
-  if (tag === 'table') return childName(element, 'caption');
+  if (tag === 'table') return childName(element, 'caption') || attribute(squash(attr(element, 'summary') || ''));
   if (tag === 'figure') return childName(element, 'figcaption');
   if (tag === 'optgroup') return attribute(squash(attr(element, 'label') || ''));
   if (inSvg(element)) return childName(element, 'title');
@@ -292,6 +297,7 @@ function childName(element, tag) {
     if (nodeType(node) !== 1 || tagOf(node) !== tag) continue;
     const walk = newWalk(element);
     if (tag === 'title') walk.hidden = true;
+    walk.labelled = true;
     walkContent(node, walk, 0);
     const text = squash(walk.text);
     return text ? { text, owners: walk.owners, labels: walk.labels } : null;
@@ -301,7 +307,8 @@ function childName(element, tag) {
 
 /** Adds the text of an element that another one names as its label; it counts even when it is hidden. */
 function walkLabel(element, walk) {
-  walk.hidden = !rendered(element) && styleOf(element).display !== 'contents';
+  const style = styleOf(element);
+  walk.hidden = style.visibility !== 'visible' || (!rendered(element) && style.display !== 'contents');
   walk.labelled = true;
   walkElement(element, walk, 0, true);
   walk.hidden = false;
@@ -332,14 +339,13 @@ function walkContent(element, walk, depth) {
 /** Adds what a child (or a label) contributes to a name. */
 function walkElement(element, walk, depth, isLabel) {
   const tag = tagOf(element);
-  if (SKIPPED.has(tag) || (element === walk.target && !isLabel)) return;
+  if (tag === 'br') walk.text += ' ';
+  if (SKIPPED.has(tag) && !(isLabel && inSvg(element))) return;
   const style = styleOf(element);
-  if (!isLabel) {
-    if (style.display === 'none' || attr(element, 'aria-hidden') === 'true') return;
-    if (!walk.hidden && !isRendered(element, style)) return;
-  }
+  if (!isLabel && !walk.hidden && (style.display === 'none' || attr(element, 'aria-hidden') === 'true' || !isRendered(element, style))) return;
   const spaced = style.display !== 'inline' && style.display !== 'contents';
   if (spaced) walk.text += ' ';
+  if (element === walk.target && !isLabel) return;
   const own = ownAlternative(element, walk, style, isLabel);
   if (own !== null) {
     if (own.text) {
@@ -347,8 +353,21 @@ function walkElement(element, walk, depth, isLabel) {
       walk.owners.add(element);
       if (own.label) walk.labels.add(element);
     }
-  } else walkContent(element, walk, depth);
+  } else {
+    const before = walk.text.length;
+    if (walk.labelled || IN_NAMES.has(roleOf(element))) walkContent(element, walk, depth);
+    if (!/\S/.test(walk.text.slice(before))) walkTip(element, walk, style);
+  }
   if (spaced) walk.text += ' ';
+}
+
+/** Adds the tip of an element that has nothing else to say, such as an icon made of styles. */
+function walkTip(element, walk, style) {
+  const tip = roleOf(element) !== 'none' && (walk.hidden || style.visibility === 'visible') ? squash(attr(element, 'title') || '') : '';
+  if (!tip) return;
+  walk.text += tip;
+  walk.owners.add(element);
+  walk.labels.add(element);
 }
 
 /** What the element says for itself inside another name (`{ text, label }`), or null: use its content. */
@@ -391,9 +410,8 @@ function controlValue(element, role, walk) {
   }
   if (tag === 'input' && (element.type === 'password' || element.type === 'file')) return '';
   if (tag === 'input' || tag === 'textarea') return element.value || '';
-  if (tag === 'progress' || tag === 'meter') return null;
   if (role === 'slider' || role === 'spinbutton' || role === 'scrollbar' || role === 'progressbar' || role === 'meter') {
-    return attr(element, 'aria-valuetext') || attr(element, 'aria-valuenow') || '';
+    return attr(element, 'aria-valuetext') || attr(element, 'aria-valuenow') || attr(element, 'value') || '';
   }
   return null;
 }

@@ -96,7 +96,7 @@ function visitElement(el, parent, inherited, state, depth, isRoot) {
   if (shadow) anyPseudo = null;
 
   // Elements without a node of their own: their content becomes their parent's.
-  const flat = !visible || role === 'none' || (role === 'generic' && style.display === 'inline' && !shadow && isTextOnly(el));
+  const flat = !visible || role === 'none' || (role === 'generic' && (style.display === 'inline' || style.display === 'contents') && !shadow && isTextOnly(el));
   if (flat && !(visible && isRoot)) {
     state.flat.add(el);
     const spaced = style.display !== 'inline' && style.display !== 'contents';
@@ -166,7 +166,8 @@ function ownerIsShown(el, state) {
 function visitChildren(el, tag, style, into, inherited, state, depth) {
   if (style.contentVisibility === 'hidden') return;
   const showsText = !hidesText(el, style);
-  const options = tag === 'select';
+  // A list box shows its groups, a drop-down only its options.
+  const options = tag === 'select' && roleOf(el) !== 'listbox';
   const before = pseudoContent(el, '::before');
   if (before) into.children.push(before);
   const visit = (child) => {
@@ -257,7 +258,8 @@ const gainsPointer = (outer, inner) => inner.pointer && !outer.pointer;
 
 /** What stands in the tree for `child` under `parent`: itself, its only child, or nothing. */
 function reduce(child, parent) {
-  if (child.role === 'img' && !child.name && !child.children.length) return null;
+  if (child.role === 'img' && !child.name && !child.children.length) return child.pointer && child.box ? child : null;
+  if (child.role === 'generic' && child.name && child.name === parent.name && !child.children.length && !child.active) return null;
   if (!isPlainGeneric(child)) return child;
   if (!child.children.length) return child.active || (child.pointer && child.box) ? child : null;
   if (parent.name && child.children.length === 1 && child.children[0] === parent.name) return null;
