@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from pathlib import Path
 
 import pytest
 
 from clients import ALL, MCP, Connector
 from pages import Pages
 
-#: The catalogue in the order in which agents see it; a change here is a change of the contract.
-TOOLS = [
-    "browser_open",
-    "browser_navigate",
-    "browser_snapshot",
-    "browser_click",
-    "browser_type",
-    "browser_handle_dialog",
-    "browser_evaluate",
-    "browser_take_screenshot",
-    "browser_close",
-    "session_list",
-    "session_stats",
-    "session_close",
-]
+#: The catalogue in the order in which agents see it, as the reference has it (which a Rust test holds against the catalogue).
+REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "tools.md"
+TOOLS = re.findall(r"^## `(\w+)`$", REFERENCE.read_text(), re.MULTILINE)
 
 
 def png_size(image: bytes) -> tuple[int, int]:
@@ -74,3 +64,26 @@ async def test_a_viewport_is_as_large_as_was_asked_for(kind: str, connect: Conne
         await agent.ok("browser_navigate", url=pages.at("/"))
         picture = await agent.ok("browser_take_screenshot")
         assert [png_size(image) for image in picture.images] == [(640, 480)]
+
+
+@pytest.mark.parametrize("kind", ALL)
+async def test_the_tools_of_a_working_day(kind: str, connect: Connector, pages: Pages) -> None:
+    """Forms, keys, tabs, console, requests: each in one call, by every client over every transport."""
+    async with connect(kind) as agent:
+        page = await agent.ok("browser_navigate", url=pages.at("/"))
+        field = {"name": "Name", "type": "textbox", "target": page.ref('textbox "Name"'), "value": "Ada"}
+        filled = await agent.ok("browser_fill_form", fields=[field])
+        assert "fill('Ada');" in filled.text
+        await agent.ok("browser_press_key", key="End")
+        found = await agent.ok("browser_find", text="ada")
+        assert "Found " in found.text and 'textbox "Name"' in found.text
+        await agent.evaluate("() => { console.warn('careful'); return 1 }")
+        said = await agent.ok("browser_console_messages", level="warning")
+        assert "[WARNING] careful" in said.text
+        asked = await agent.ok("browser_network_requests", static=True)
+        assert f"1. [GET] {pages.at('/')} => [200]" in asked.text
+        tabs = await agent.ok("browser_tabs", action="new", url=pages.at("/"))
+        assert "- 1: (current) [Form]" in tabs.text
+        await agent.ok("browser_tabs", action="close", index=1)
+        back = await agent.ok("browser_hover", target="getByRole('button', { name: 'Go' })")
+        assert ".hover();" in back.text and "Ada" in back.text
