@@ -1,5 +1,7 @@
 //! Acting on pages as a person does: keys, forms, dragging, hovering, the history; and waiting for what comes of it.
 
+use std::time::Duration;
+
 use browserfleet_tests::{
     daemon::{Answer, Daemon, Lease},
     pages::Pages,
@@ -9,8 +11,12 @@ use serde_json::{Value, json};
 type Outcome = anyhow::Result<()>;
 
 async fn begin(path: &str) -> anyhow::Result<(Daemon, Pages, Lease)> {
-    let (daemon, pages) =
-        (Daemon::start(|config| config.times.action = std::time::Duration::from_secs(3))?, Pages::start().await?);
+    begin_within(path, Duration::from_secs(15)).await
+}
+
+/// With so much time for an action: little, where it is used up.
+async fn begin_within(path: &str, action: Duration) -> anyhow::Result<(Daemon, Pages, Lease)> {
+    let (daemon, pages) = (Daemon::start(|config| config.times.action = action)?, Pages::start().await?);
     let lease = daemon.lease("acting").await?;
     lease.ok("browser_navigate", json!({ "url": pages.at(path) })).await?;
     Ok((daemon, pages, lease))
@@ -112,7 +118,7 @@ async fn forms_are_filled_field_by_field_or_at_once() -> Outcome {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fields_that_cannot_be_filled_say_why() -> Outcome {
-    let (daemon, _pages, lease) = begin("/fields").await?;
+    let (daemon, _pages, lease) = begin_within("/fields", Duration::from_secs(3)).await?;
     let target = |target: &str| json!({ "target": target });
     let select = |target: &str, values: &[&str]| json!({ "target": target, "values": values });
     let act = "element_not_actionable";
@@ -167,7 +173,7 @@ async fn what_shows_under_the_mouse_can_be_used() -> Outcome {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn waiting_ends_with_what_is_waited_for() -> Outcome {
-    let (daemon, pages, lease) = begin("/later").await?;
+    let (daemon, pages, lease) = begin_within("/later", Duration::from_secs(3)).await?;
     let there = lease.ok("browser_wait_for", json!({ "text": "all is  there" })).await?;
     assert!(there.text.contains("Waited for all is  there"), "{}", there.text);
     assert!(there.text.contains("All is there"), "{}", there.text);

@@ -25,6 +25,17 @@ async fn list(lease: &Lease) -> anyhow::Result<String> {
     Ok(section(&answer, "Result").unwrap_or_default().to_owned())
 }
 
+/// Waits until a tab shows this: it loads beside the call that opened it.
+async fn listed(lease: &Lease, line: &str) -> Outcome {
+    for _ in 0..100 {
+        if list(lease).await?.lines().any(|there| there == line) {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    anyhow::bail!("no line {line:?} in\n{}", list(lease).await?)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tab_that_a_page_opens_is_shown_and_can_be_used() -> Outcome {
     let (daemon, pages, lease) = begin().await?;
@@ -38,8 +49,8 @@ async fn a_tab_that_a_page_opens_is_shown_and_can_be_used() -> Outcome {
         let clicked = lease.ok("browser_click", json!({ "target": target })).await?;
         let tabs = section(&clicked, "Open tabs").unwrap_or_default();
         assert!(tabs.starts_with(&format!("- 0: (current) [Opener]({})", pages.at("/opener"))), "{}", clicked.text);
-        let line = format!("- {}: [{title}]({})", number + 1, pages.at(path));
-        assert!(tabs.contains(&line), "{line}\nin {}", clicked.text);
+        assert!(tabs.contains(&format!("\n- {}: [", number + 1)), "{}", clicked.text);
+        listed(&lease, &format!("- {}: [{title}]({})", number + 1, pages.at(path))).await?;
         assert!(clicked.text.contains("- Page Title: Opener"), "it does not come to the front: {}", clicked.text);
     }
     let selected = lease.ok("browser_tabs", json!({ "action": "select", "index": 1 })).await?;
@@ -90,6 +101,7 @@ async fn tabs_are_opened_chosen_and_closed_by_number() -> Outcome {
 async fn a_tab_that_closes_itself_is_told() -> Outcome {
     let (daemon, pages, lease) = begin().await?;
     lease.ok("browser_click", json!({ "target": "text=Window" })).await?;
+    listed(&lease, &format!("- 1: [Closer]({})", pages.at("/closer"))).await?;
     lease.ok("browser_tabs", json!({ "action": "select", "index": 1 })).await?;
     // The page goes away in the middle of the call: how that one ends is its own affair.
     let _either = lease.call("browser_click", json!({ "target": "text=Close me" })).await?;
