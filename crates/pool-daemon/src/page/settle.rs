@@ -9,8 +9,14 @@ use tokio::time::{Duration, Instant};
 use super::Page;
 use crate::failure::Failure;
 
-/// Most time for one turn of the page's event loop: a busy page settles when it is asked the next thing.
-const TURN: Duration = Duration::from_secs(1);
+/// Most time that a page may take over what it needs no time for: a busy page settles when it is asked the next thing.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// Most time for one turn of the page's event loop.
+const TURN: Duration = Duration::from_millis(16);
+
+/// Most time for a frame. They come every 16 ms, if the machine is not busy and the page not in the background.
+const FRAME: Duration = Duration::from_millis(500);
 
 /// Most time for requests that the action started.
 const REQUESTS: Duration = Duration::from_secs(3);
@@ -58,14 +64,29 @@ impl Page {
         .await
     }
 
+    /// Waits until the page has been told how it is shown now, and settles: it learns so with a frame, not at once.
+    pub async fn settle_shown(&self, mark: Mark, deadline: Instant) -> Result<(), Failure> {
+        self.unless_dialog(async {
+            self.let_page("nextFrame", FRAME, deadline).await;
+            Ok(())
+        })
+        .await?;
+        self.settle(mark, deadline).await
+    }
+
     /// One turn of the page's event loop, and every event it caused.
     async fn turn(&self, deadline: Instant) {
-        let deadline = deadline.min(Instant::now() + TURN);
+        self.let_page("settle", TURN, deadline).await;
+        self.synced().await;
+    }
+
+    /// Calls a function of ours that resolves when the page has done something, or after so long.
+    async fn let_page(&self, function: &str, most: Duration, deadline: Instant) {
+        let deadline = deadline.min(Instant::now() + most + BUSY);
         let Some(world) = self.state().main_world() else { return };
-        let expression = super::world::call("settle", &[json!({ "maxMs": 16 })]);
+        let expression = super::world::call(function, &[json!({ "maxMs": most.as_millis() })]);
         // A document that goes away in the middle has had its turn.
         let _document_gone = world.value::<serde_json::Value>(expression, deadline).await;
-        self.synced().await;
     }
 
     /// Follows a navigation started since the mark, if there is one, until its document has been read.

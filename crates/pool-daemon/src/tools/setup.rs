@@ -32,7 +32,7 @@ async fn resize(call: Call, Resize { width, height }: Resize) -> ToolResult {
     let (width, height) = (side("width", width)?, side("height", height)?);
     let mark = call.page.mark().await;
     call.page.resize(width, height, call.within(call.times.action)).await?;
-    call.page.settle(mark, call.deadline).await?;
+    call.page.settle_shown(mark, call.deadline).await?;
     Ok(Reply::new().code(format!("await page.setViewportSize({{ width: {width}, height: {height} }});")))
 }
 
@@ -68,7 +68,9 @@ async fn emulate_media(call: Call, arguments: EmulateMedia) -> ToolResult {
     if code.is_empty() {
         return Err(Failure::invalid("Specify at least one media feature to emulate."));
     }
+    let mark = call.page.mark().await;
     call.page.emulate_media(emulated, call.within(call.times.action)).await?;
+    call.page.settle_shown(mark, call.deadline).await?;
     Ok(Reply::new().code(format!("await page.emulateMedia({{ {} }});", code.join(", "))))
 }
 

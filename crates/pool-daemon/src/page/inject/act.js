@@ -24,10 +24,13 @@ async function turns(ms) {
 
 const sleep = (ms) => (isTimeless() ? turns(ms) : new Promise((resolve) => setTimeout(resolve, ms)));
 
-/** The next frame, or 20 ms where frames do not come. */
-const nextFrame = () =>
+/**
+ * The next frame, in which a page also learns what it is shown like: its size, its media, what has the focus.
+ * Frames may not come, as in the background: then this waits so long only.
+ */
+const nextFrame = ({ maxMs = 20 } = {}) =>
   isTimeless() ? turns(20) : new Promise((resolve) => {
-    const timer = setTimeout(resolve, 20);
+    const timer = setTimeout(resolve, maxMs);
     requestAnimationFrame(() => {
       clearTimeout(timer);
       resolve();
@@ -327,16 +330,11 @@ function settle({ maxMs = 16 } = {}) {
 
 /**
  * Resolves when a new document has done what it does by itself: an `autofocus` takes effect with the first frame only.
- * Without one there is nothing to wait for; without frames, as in the background, a timer ends the wait. A document
- * arrives once: later calls wait for nothing.
+ * Without one there is nothing to wait for. A document arrives once: later calls wait for nothing.
  */
 function arrived() {
-  return (arrival ??= new Promise((resolve) => {
-    const done = () => resolve();
-    if (isTimeless() || !document.querySelector('[autofocus]') || document.activeElement !== document.body) return done();
-    requestAnimationFrame(() => setTimeout(done, 0));
-    setTimeout(done, 100);
-  }));
+  const focuses = () => document.querySelector('[autofocus]') && document.activeElement === document.body;
+  return (arrival ??= isTimeless() || !focuses() ? Promise.resolve() : nextFrame({ maxMs: 100 }));
 }
 
 let arrival = null;

@@ -3,5 +3,5 @@
 globalThis.__browserfleet = Object.freeze({
   snapshot, element, frameOffset, locate, locator, rect,
   prepareClick, prepareType, selectOptions, checkable, watchDrag, dragStarted, waitForText, giveFiles, dropOn,
-  settle, arrived,
+  settle, arrived, nextFrame,
 });
