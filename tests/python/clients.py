@@ -44,9 +44,9 @@ class Reply:
     @property
     def result(self) -> Any:
         """What a script answered, as JSON."""
-        section = re.search(r"^### Result\n(.*?)(?=^### |\Z)", self.text, re.MULTILINE | re.DOTALL)
-        assert section, self.text
-        return json.loads(section[1])
+        words = re.search(r"^### Result\n<(untrusted-\w{32}) origin=[^\n]*\n(.*?)\n</\1>$", self.text, re.MULTILINE | re.DOTALL)
+        assert words, self.text
+        return json.loads(words[2])
 
     def ref(self, label: str) -> str:
         """The ref of an element, read from the snapshot as an agent reads it: `textbox "Name"`."""

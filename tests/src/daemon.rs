@@ -31,7 +31,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts a daemon with short times; `adjust` may change more.
+    /// Starts a daemon that drains at once and is patient with pages; `adjust` may change more.
     pub fn start(adjust: impl FnOnce(&mut Config)) -> anyhow::Result<Self> {
         let state_dir = tempfile::tempdir()?;
         let mut reader = Reader::new(None, &[]);
@@ -39,6 +39,8 @@ impl Daemon {
         reader.finish(FRONT_END)?;
         state_dir.path().clone_into(&mut config.chromium.state_dir);
         config.limits.max_browsers = 2;
+        // Tests that run beside each other on a busy machine wait longer than an agent would.
+        config.times.action = Duration::from_secs(30);
         config.daemon.drain_grace = Duration::ZERO;
         adjust(&mut config);
         std::fs::set_permissions(state_dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))?;
@@ -116,15 +118,33 @@ pub struct Lease {
 /// What a call answered.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
-    /// Sections in the order they came, as `### Title` and body.
+    /// Sections in the order they came, as `### Title` and body, without the marks around words of pages.
     pub text: String,
+    /// What stood between such marks, with its origin.
+    pub fenced: Vec<(String, String)>,
     pub images: Vec<(String, Vec<u8>)>,
     pub error: Option<pb::ToolFailure>,
 }
 
 impl Answer {
     fn section(&mut self, title: &str, body: &[u8]) {
-        self.text.extend(["### ", title, "\n", &String::from_utf8_lossy(body), "\n"]);
+        let body = self.unfence(&String::from_utf8_lossy(body));
+        self.text.extend(["### ", title, "\n", &body, "\n"]);
+    }
+
+    /// Takes the marks away that stand around words of pages.
+    fn unfence(&mut self, body: &str) -> String {
+        let mut text = String::new();
+        let mut rest = body;
+        while let Some((before, after)) = rest.split_once("<untrusted-") {
+            let Some((number, after)) = after.split_once(" origin=\"") else { break };
+            let Some((origin, after)) = after.split_once("\">\n") else { break };
+            let Some((said, after)) = after.split_once(&format!("\n</untrusted-{number}>")) else { break };
+            text.extend([before, said]);
+            self.fenced.push((origin.to_owned(), said.to_owned()));
+            rest = after;
+        }
+        text + rest
     }
 
     /// The code of the failure, or `ok`.

@@ -316,8 +316,8 @@ async fn whatever_a_script_returns_or_throws_is_bounded_and_readable() -> Outcom
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_and_monsters_of_pages_are_answered_within_bounds() -> Outcome {
     let (daemon, pages, lease) = begin("floods", "/", |config| {
-        config.times.script = Duration::from_secs(30);
-        config.times.action = Duration::from_secs(20);
+        config.times.script = Duration::from_mins(1);
+        config.times.action = Duration::from_mins(1);
     })
     .await?;
     for monster in [

@@ -141,3 +141,24 @@ async fn a_session_has_ten_tabs_at_most() -> Outcome {
     assert_eq!(list(&lease).await?.lines().count(), 10);
     daemon.end().await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_tabs_look_alike() -> Outcome {
+    let (daemon, _pages, lease) = begin().await?;
+    let looks = async || {
+        let function = "() => [innerWidth, innerHeight, matchMedia('(prefers-color-scheme: dark)').matches].join(' ')";
+        let answer = lease.ok("browser_evaluate", json!({ "function": function })).await?;
+        anyhow::Ok(answer.text.split('"').nth(1).unwrap_or_default().to_owned())
+    };
+    lease.ok("browser_resize", json!({ "width": 800, "height": 600 })).await?;
+    lease.ok("browser_emulate_media", json!({ "colorScheme": "dark" })).await?;
+    lease.ok("browser_click", json!({ "target": "text=Window" })).await?;
+    lease.ok("browser_tabs", json!({ "action": "select", "index": 1 })).await?;
+    assert_eq!(looks().await?, "800 600 true", "a tab that a page opened");
+    lease.ok("browser_tabs", json!({ "action": "new" })).await?;
+    assert_eq!(looks().await?, "800 600 true", "a tab that the agent opened");
+    lease.ok("browser_resize", json!({ "width": 640, "height": 480 })).await?;
+    lease.ok("browser_tabs", json!({ "action": "select", "index": 0 })).await?;
+    assert_eq!(looks().await?, "640 480 true", "a tab that was there before");
+    daemon.end().await
+}

@@ -167,7 +167,7 @@ impl Workspace {
             let message = format!("a session may have {MAX_TABS} tabs open at a time; close one first");
             return Err(Failure::new(ErrorCode::QuotaExceeded, message));
         }
-        let page = self.blank_like(&self.page()).await?;
+        let page = self.context.open_page(Instant::now() + OPENING).await?;
         let mut tabs = self.tabs();
         let number = tabs.add(page.clone());
         tabs.make_current(number);
@@ -228,20 +228,12 @@ impl Workspace {
 
     /// Gives up the current page and opens a blank one in its place.
     pub async fn replace_page(&self) -> Result<(), Failure> {
-        let old = self.page();
-        old.close().await;
-        let new = self.blank_like(&old).await?;
+        self.page().close().await;
+        let new = self.context.open_page(Instant::now() + OPENING).await?;
         let mut tabs = self.tabs();
         let current = tabs.current;
         tabs.open[current].page = new;
         Ok(())
-    }
-
-    async fn blank_like(&self, other: &Page) -> Result<Page, Failure> {
-        let deadline = Instant::now() + OPENING;
-        let page = self.context.open_page(deadline).await?;
-        page.look_like(other, deadline).await?;
-        Ok(page)
     }
 
     fn tabs(&self) -> MutexGuard<'_, Tabs> {

@@ -151,7 +151,7 @@ pub const CATALOGUE: &[Tool] = &[
     ),
     browser::<Evaluate>(
         "Run JavaScript",
-        "Run a JavaScript function in the page, or on an element of it, and get its result as JSON.",
+        "Run a JavaScript function in the page, or on an element of it, and get its result as JSON, marked as untrusted.",
         Effect::Acts,
     ),
     browser::<TakeScreenshot>(
@@ -166,7 +166,7 @@ pub const CATALOGUE: &[Tool] = &[
     ),
     browser::<ConsoleMessages>(
         "Console messages",
-        "What the page has said on the console, uncaught errors and failed loads included.",
+        "What the page has said on the console, uncaught errors and failed loads included, marked as untrusted.",
         Effect::Reads,
     ),
     browser::<ConsoleClear>("Clear the console", "Forget the console messages so far.", Effect::Reads),
@@ -177,7 +177,7 @@ pub const CATALOGUE: &[Tool] = &[
     ),
     browser::<NetworkRequest>(
         "One network request",
-        "Headers and state of a request, or with part its body or that of the answer.",
+        "Headers and state of a request, or with part its body or that of the answer, marked as untrusted.",
         Effect::Reads,
     ),
     browser::<NetworkClear>("Clear the requests", "Forget the network requests so far.", Effect::Reads),

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::AtomicU32},
+    sync::{Arc, Mutex, atomic::AtomicU32},
 };
 
 use browserfleet_cdp::{
@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio::{sync::OnceCell, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Page, arrivals::Arrivals, notices::Notices, tabs, wire};
+use super::{Page, arrivals::Arrivals, looks::Looks, notices::Notices, tabs, wire};
 use crate::failure::Failure;
 
 /// What the pages of one session share.
@@ -28,6 +28,8 @@ use crate::failure::Failure;
 pub(super) struct Shared {
     /// What the agent is to hear of.
     pub(super) notices: Notices,
+    /// How they are shown.
+    pub(super) looks: Mutex<Looks>,
     /// How many documents snapshots have shown: the refs of each have a number of their own, whichever page shows it.
     pub(super) documents: AtomicU32,
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::{Page, input::millis_until, world::call};
+use super::Page;
 use crate::failure::Failure;
 
 /// A file for a page.
@@ -92,16 +92,8 @@ impl Page {
         self.hand_over("dropOn", target, json!({ "files": files, "data": data }), deadline).await
     }
 
-    async fn hand_over(
-        &self,
-        function: &str,
-        target: &str,
-        mut what: Value,
-        deadline: Instant,
-    ) -> Result<String, Failure> {
-        what["deadlineMs"] = millis_until(deadline).into();
+    async fn hand_over(&self, function: &str, target: &str, what: Value, deadline: Instant) -> Result<String, Failure> {
         let (world, target) = self.world_of(target, deadline).await?;
-        let done = world.value::<Done>(call(function, &[target.into(), what]), deadline);
-        Ok(self.unless_dialog(done).await?.locator)
+        Ok(self.unless_dialog(world.wait::<Done>(function, &target, what, deadline)).await?.locator)
     }
 }

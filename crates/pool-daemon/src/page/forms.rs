@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Button, Page, Press, input::millis_until, world::call};
+use super::{Button, Page, Press};
 use crate::failure::Failure;
 
 /// What can be checked.
@@ -36,8 +36,7 @@ impl Page {
 
     async fn select_once(&self, target: &str, values: &[String], deadline: Instant) -> Result<Selected, Failure> {
         let (world, target) = self.world_of(target, deadline).await?;
-        let wanted = json!({ "deadlineMs": millis_until(deadline), "values": values });
-        self.unless_dialog(world.value(call("selectOptions", &[target.into(), wanted]), deadline)).await
+        self.unless_dialog(world.wait("selectOptions", &target, json!({ "values": values }), deadline)).await
     }
 
     /// Checks or unchecks with a click, unless it is so already. Answers how test code would name the element.
@@ -62,8 +61,7 @@ impl Page {
 
     async fn checkable(&self, target: &str, deadline: Instant) -> Result<Checkable, Failure> {
         let (world, target) = self.world_of(target, deadline).await?;
-        let wanted = json!({ "deadlineMs": millis_until(deadline) });
-        self.unless_dialog(world.value(call("checkable", &[target.into(), wanted]), deadline)).await
+        self.unless_dialog(world.wait("checkable", &target, json!({}), deadline)).await
     }
 
     /// Waits until some element with this text is shown in the main frame, or none is. `false` when the deadline came
@@ -72,8 +70,7 @@ impl Page {
         loop {
             let looked = async {
                 let world = self.main_world(deadline).await?;
-                let wanted = json!({ "shown": shown, "deadlineMs": millis_until(deadline) });
-                world.value::<bool>(call("waitForText", &[text.into(), wanted]), deadline).await
+                world.wait::<bool>("waitForText", text, json!({ "shown": shown }), deadline).await
             };
             match self.unless_dialog(looked).await {
                 Err(failure) if failure.is_stale_document() && Instant::now() < deadline => {}

@@ -7,7 +7,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Page, state::World, world::call};
+use super::{
+    Page,
+    state::World,
+    world::{PATIENCE, call},
+};
 use crate::failure::Failure;
 
 /// Most frames within frames a point is translated through.
@@ -104,13 +108,11 @@ impl Page {
     async fn prepare_click_once(
         &self,
         target: &str,
-        mut wanted: Value,
+        wanted: Value,
         deadline: Instant,
     ) -> Result<((f64, f64), String), Failure> {
         let (world, target) = self.world_of(target, deadline).await?;
-        wanted["deadlineMs"] = millis_until(deadline).into();
-        let point: Point =
-            self.unless_dialog(world.value(call("prepareClick", &[target.into(), wanted]), deadline)).await?;
+        let point: Point = self.unless_dialog(world.wait("prepareClick", &target, wanted, deadline)).await?;
         Ok((self.to_page(&world, point.x, point.y, deadline).await?, point.locator))
     }
 
@@ -152,8 +154,8 @@ impl Page {
         deadline: Instant,
     ) -> Result<TypeTarget, Failure> {
         let (world, target) = self.world_of(target, deadline).await?;
-        let wanted = json!({ "deadlineMs": millis_until(deadline), "text": text, "slowly": slowly });
-        self.unless_dialog(world.value(call("prepareType", &[target.into(), wanted]), deadline)).await
+        let wanted = json!({ "text": text, "slowly": slowly });
+        self.unless_dialog(world.wait("prepareType", &target, wanted, deadline)).await
     }
 
     /// Moves, presses and releases. All events are sent at once and arrive in order: a move by itself is answered with
@@ -164,7 +166,7 @@ impl Page {
             events.push(mouse(DispatchMouseEventType::MousePressed, at, press, Some(click)));
             events.push(mouse(DispatchMouseEventType::MouseReleased, at, press, Some(click)));
         }
-        let sent = try_join_all(events.into_iter().map(|event| self.call(event, deadline)));
+        let sent = try_join_all(events.into_iter().map(|event| self.call(event, deadline + PATIENCE)));
         self.unless_dialog(sent).await?;
         Ok(())
     }
@@ -228,11 +230,4 @@ pub(super) fn mouse(
 
 fn gone() -> Failure {
     Failure::new(ErrorCode::ElementNotActionable, "the frame of this ref is gone. Try capturing new snapshot.")
-}
-
-/// Milliseconds left, a little less than all: the page's own error should arrive before ours, also from a busy machine.
-pub(super) fn millis_until(deadline: Instant) -> u64 {
-    let left = deadline.duration_since(Instant::now());
-    let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-    left.saturating_sub((left / 20).max(100))
 }

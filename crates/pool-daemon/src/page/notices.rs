@@ -22,6 +22,8 @@ pub(super) enum Notice {
     DialogDismissed(Dialog),
     /// A page asked whether it may be left, and was left.
     Left,
+    /// A server asked who is there, and got no answer; its challenge.
+    LoginAsked(String),
     /// A download was denied; its suggested name.
     DownloadDenied(String),
 }
@@ -77,6 +79,12 @@ fn sentence(notice: &Notice, count: u64) -> String {
             format!("{} dismissed, the last one: {kind} \"{}\"", were("dialog"), cut(message))
         }
         Notice::Left => "The page asked whether it may be left; it was left".to_owned(),
+        Notice::LoginAsked(challenge) => {
+            let challenge = cut(challenge);
+            format!(
+                "The server asked for a user name and password ({challenge}); the page is what it shows without them"
+            )
+        }
         Notice::DownloadDenied(name) => {
             format!("{} denied, the last one: \"{}\"; downloads are not kept", were("download"), cut(name))
         }

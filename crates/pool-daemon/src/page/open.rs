@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use browserfleet_cdp::{
     Connection, Error, Session,
     browser_protocol::{
-        emulation::{SetDeviceMetricsOverrideParams, SetFocusEmulationEnabledParams},
+        emulation::SetFocusEmulationEnabledParams,
         inspector, log, network, page,
         target::{AttachToTargetParams, FilterEntry, SetAutoAttachParams, TargetFilter, TargetId},
     },
@@ -17,7 +17,7 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use super::{Inner, Page, VIEWPORT, context::Shared, pump, resync, state::PageState, world};
+use super::{Inner, Page, context::Shared, pump, resync, state::PageState, world};
 use crate::failure::Failure;
 
 /// The name of our isolated world. Pages cannot see it.
@@ -66,7 +66,7 @@ impl Page {
         // All at once: the browser answers in order, in one round trip.
         tokio::try_join!(
             async { Ok(prepare(&session, deadline).await?) },
-            page.resize(VIEWPORT.0, VIEWPORT.1, deadline),
+            page.take_on_looks(deadline),
             // The page believes that it is the one the user looks at, as a page in a window of its own would.
             page.call(SetFocusEmulationEnabledParams::new(true), deadline),
             page.main_world(deadline),
@@ -100,14 +100,6 @@ impl Page {
             shared: Arc::default(),
         };
         Self { inner: Arc::new(inner) }
-    }
-
-    /// Sets the viewport, in CSS pixels.
-    pub async fn resize(&self, width: u32, height: u32, deadline: Instant) -> Result<(), Failure> {
-        let metrics = SetDeviceMetricsOverrideParams::new(i64::from(width), i64::from(height), 0.0, false);
-        self.call(metrics, deadline).await?;
-        self.state().viewport = (width, height);
-        Ok(())
     }
 }
 

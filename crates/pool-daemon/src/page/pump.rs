@@ -347,8 +347,7 @@ fn apply_network(state: &mut PageState, event: &Event, session: &Session) {
         "Network.responseReceived" => {
             if let Some(received) = decode::<wire::ResponseReceived>(event) {
                 if received.kind == "Document" && received.frame_id == state.main_frame {
-                    let wire::Response { status, status_text, .. } = &received.response;
-                    state.document_response(&received.loader_id, *status, status_text.clone());
+                    state.document_response(&received.loader_id, &received.response);
                 }
                 state.traffic.answered(&received.request_id, received.response);
             }

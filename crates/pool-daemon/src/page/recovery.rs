@@ -13,7 +13,7 @@ use browserfleet_cdp::{
 };
 use tokio::time::{Duration, Instant};
 
-use super::{Media, Page, notices::Notice, state::Crash};
+use super::{Page, notices::Notice, state::Crash};
 use crate::failure::Failure;
 
 /// Most time for each step, its probe included.
@@ -124,16 +124,6 @@ impl Page {
     /// Whether the page was closed, by itself or with its opener: nothing can be done with it any more.
     pub fn is_gone(&self) -> bool {
         self.inner.session.state() == SessionState::Gone
-    }
-
-    /// Is shown as another page is: as large, with the same media.
-    pub async fn look_like(&self, other: &Self, deadline: Instant) -> Result<(), Failure> {
-        let (viewport, media) = {
-            let other = other.state();
-            (other.viewport, other.media.clone())
-        };
-        self.resize(viewport.0, viewport.1, deadline).await?;
-        if media == Media::default() { Ok(()) } else { self.emulate_media(media, deadline).await }
     }
 
     /// Whether the page computes 1 + 1.

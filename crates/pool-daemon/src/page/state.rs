@@ -13,9 +13,11 @@ use super::{
     context::Shared,
     files::Chooser,
     keyboard::Key,
-    media::Media,
+    looks::Looks,
+    notices::Notice,
     pace::Pace,
     traffic::Traffic,
+    wire,
 };
 
 /// The isolated world of one document, where our scripts live.
@@ -154,10 +156,8 @@ pub(super) struct PageState {
     pub(super) navigating: bool,
     /// Keys that are held down.
     pub(super) held: Vec<Key>,
-    /// The viewport, in CSS pixels.
-    pub(super) viewport: (u32, u32),
-    /// What media features are emulated.
-    pub(super) media: Media,
+    /// How the page is shown, once it has been said.
+    pub(super) looks: Option<Looks>,
     pub(super) requests: Requests,
     pub(super) console: Console,
     pub(super) traffic: Traffic,
@@ -314,8 +314,11 @@ impl PageState {
     }
 
     /// The response of the main document comes before its commit; it is kept under the new loader.
-    pub(super) fn document_response(&mut self, loader: &str, status: i64, text: String) {
-        let text = cut(text, MAX_STATUS);
+    pub(super) fn document_response(&mut self, loader: &str, response: &wire::Response) {
+        let (status, text) = (response.status, cut(response.status_text.clone(), MAX_STATUS));
+        if let Some(challenge) = response.login_asked() {
+            self.shared.notices.add(Notice::LoginAsked(challenge.to_owned()));
+        }
         if self.document.loader == loader {
             self.document.status = Some((status, text));
         } else {

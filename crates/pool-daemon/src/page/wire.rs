@@ -332,6 +332,15 @@ pub(super) struct Response {
     pub(super) headers: BTreeMap<String, String>,
 }
 
+impl Response {
+    /// The challenge of a server that wants to know who is there. Nobody sits before a prompt: it stays unanswered.
+    pub(super) fn login_asked(&self) -> Option<&str> {
+        let asks = |name: &str| name.eq_ignore_ascii_case("www-authenticate");
+        let asked = self.headers.iter().find(|(name, _)| self.status == 401 && asks(name));
+        asked.map(|(_, challenge)| challenge.as_str())
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RequestOver {

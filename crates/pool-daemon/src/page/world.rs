@@ -6,7 +6,7 @@ use browserfleet_cdp::js_protocol::runtime::{EvaluateParams, ExceptionDetails, R
 use browserfleet_common::error_code::ErrorCode;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 use super::{
     Page,
@@ -59,7 +59,24 @@ pub(super) fn parse_ref(target: &str) -> Option<(u32, &str)> {
     valid.then(|| (document, &target[target.len() - element.len() - 1..]))
 }
 
+/// Most time that a page may take to answer beyond what it was asked to wait: a busy machine is no hung page, and the
+/// page's own words about what it waited for say more than ours.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
 impl World {
+    /// Calls a function of ours that waits until the target is ready for something, until the deadline.
+    pub(super) async fn wait<T: DeserializeOwned>(
+        &self,
+        function: &str,
+        target: &str,
+        mut wanted: Value,
+        deadline: Instant,
+    ) -> Result<T, Failure> {
+        let left = deadline.duration_since(Instant::now());
+        wanted["deadlineMs"] = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).into();
+        self.value(call(function, &[target.into(), wanted]), deadline + PATIENCE).await
+    }
+
     /// Evaluates an expression and answers with its value; a promise is awaited.
     pub(super) async fn value<T: DeserializeOwned>(&self, expression: String, deadline: Instant) -> Result<T, Failure> {
         let mut command = self.evaluation(expression);

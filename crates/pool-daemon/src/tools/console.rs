@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use browserfleet_tools::{ConsoleClear, ConsoleLevel, ConsoleMessages};
 
-use super::{Call, Registry, Reply, ToolResult};
+use super::{Call, Registry, Reply, ToolResult, untrusted::fenced};
 use crate::page::{ConsoleCounts, Level};
 
 /// Most bytes of messages in one reply; the newest are shown.
@@ -42,8 +42,8 @@ async fn messages(call: Call, arguments: ConsoleMessages) -> ToolResult {
         let _infallible = write!(text, "\nShowing the newest {} of them: the others have no room here", lines.len());
     }
     if !lines.is_empty() {
-        text.push_str("\n\n");
-        text.push_str(&lines.join("\n"));
+        let said = fenced(&lines.join("\n"), &call.page.document().url);
+        let _infallible = write!(text, "\n\n{said}");
     }
     Ok(Reply::new().result(text))
 }

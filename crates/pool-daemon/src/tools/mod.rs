@@ -5,6 +5,7 @@
 
 mod reply;
 mod run;
+mod untrusted;
 mod url;
 
 mod capture;

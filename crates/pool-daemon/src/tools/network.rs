@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use browserfleet_tools::{ImageType, NetworkClear, NetworkRequest, NetworkRequests, RequestPart};
 
-use super::{Call, Registry, Reply, ToolResult, find::javascript};
+use super::{Call, Registry, Reply, ToolResult, find::javascript, untrusted::fenced};
 use crate::{
     failure::Failure,
     page::{Exchange, Progress},
@@ -32,16 +32,16 @@ async fn list(call: Call, arguments: NetworkRequests) -> ToolResult {
         .filter(|exchange| filter.as_ref().is_none_or(|filter| filter.is_match(&exchange.url)))
         .map(|exchange| format!("{}. {}", exchange.number, in_one_line(exchange)))
         .collect();
-    let mut text = lines.join("\n");
+    let mut text = Vec::new();
+    if !lines.is_empty() {
+        text.push(fenced(&lines.join("\n"), &call.page.document().url));
+    }
     match hidden {
         0 => {}
-        1 => text.push_str("\n\nNote: 1 static request not shown, run with \"static\" option to see it."),
-        _ => {
-            let note = format!("\n\nNote: {hidden} static requests not shown, run with \"static\" option to see them.");
-            text.push_str(&note);
-        }
+        1 => text.push("Note: 1 static request not shown, run with \"static\" option to see it.".to_owned()),
+        _ => text.push(format!("Note: {hidden} static requests not shown, run with \"static\" option to see them.")),
     }
-    Ok(Reply::new().result(text))
+    Ok(Reply::new().result(text.join("\n\n")))
 }
 
 fn in_one_line(exchange: &Exchange) -> String {
@@ -68,19 +68,21 @@ async fn show(call: Call, arguments: NetworkRequest) -> ToolResult {
         return Err(Failure::invalid(message));
     };
     let deadline = call.within(call.times.action);
-    let reply = Reply::new();
+    let (reply, from) = (Reply::new(), exchange.url.as_str());
     match part {
-        None => Ok(reply.result(details(exchange))),
-        Some(RequestPart::RequestHeaders) => Ok(reply.result(headers(&exchange.request_headers, ""))),
-        Some(RequestPart::ResponseHeaders) => Ok(reply.result(headers(&exchange.response_headers, ""))),
+        None => Ok(reply.result(format!("{}{}", fenced(&details(exchange), from), more(exchange)))),
+        Some(RequestPart::RequestHeaders) => Ok(reply.untrusted(&headers(&exchange.request_headers, ""), from)),
+        Some(RequestPart::ResponseHeaders) => Ok(reply.untrusted(&headers(&exchange.response_headers, ""), from)),
         Some(RequestPart::RequestBody) if !exchange.has_request_body => Ok(reply.result("The request has no body.")),
-        Some(RequestPart::RequestBody) => Ok(reply.result(cut(call.page.request_body(exchange, deadline).await?))),
+        Some(RequestPart::RequestBody) => {
+            Ok(reply.untrusted(&cut(call.page.request_body(exchange, deadline).await?), from))
+        }
         Some(RequestPart::ResponseBody) if !has_response_body(exchange) => {
             Ok(reply.result("The response has no body."))
         }
         Some(RequestPart::ResponseBody) => {
             let (body, binary) = call.page.response_body(exchange, deadline).await?;
-            Ok(if binary { shown(reply, exchange, &body) } else { reply.result(cut(body)) })
+            Ok(if binary { shown(reply, exchange, &body) } else { reply.untrusted(&cut(body), from) })
         }
     }
 }
@@ -119,13 +121,16 @@ fn details(exchange: &Exchange) -> String {
             let _infallible = write!(text, "\n  {title} headers\n{}\n", headers(list, "    "));
         }
     }
-    for (part, there) in [("request", exchange.has_request_body), ("response", has_response_body(exchange))] {
-        if there {
-            let _infallible =
-                write!(text, "\nCall browser_network_request with part=\"{part}-body\" to read the {part} body.");
-        }
-    }
     text.trim_end().to_owned()
+}
+
+/// How to see the rest of a request.
+fn more(exchange: &Exchange) -> String {
+    let parts = [("request", exchange.has_request_body), ("response", has_response_body(exchange))];
+    let there = parts.iter().filter(|(_, there)| *there);
+    let calls = there
+        .map(|(part, _)| format!("\nCall browser_network_request with part=\"{part}-body\" to read the {part} body."));
+    calls.collect()
 }
 
 fn headers(headers: &[(String, String)], indent: &str) -> String {

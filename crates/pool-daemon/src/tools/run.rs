@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::time::{Duration, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Call, Registry, Reply};
+use super::{Call, Registry, Reply, untrusted};
 use crate::{
     failure::Failure,
     page::{Freed, Page},
@@ -97,6 +97,8 @@ async fn work(
     if page.is_crashed() && !opens_pages(tool) {
         return Outcome { failure: Some(page.crash_failure().await), ..Outcome::default() };
     }
+    // A tab that was in the background may have missed a change. One that does not answer says so to the tool.
+    let _hung = page.take_on_looks(call.within(call.times.action)).await;
     let result = tokio::select! {
         // A finished call counts, whatever happened at the same moment; then the lease's end explains the others.
         biased;
@@ -152,6 +154,8 @@ async fn conclude(result: Result<Reply, Failure>, page: &Page, leased: &Leased) 
             None => Outcome { failure: Some(failure), ..Outcome::default() },
         };
     }
+    // What a script threw is its page's to say.
+    failure.message = untrusted::lines(&failure.message);
     match failure.code {
         ErrorCode::BrowserGone if leased.ended().is_cancelled() => failure = ended(leased),
         ErrorCode::BrowserPageCrashed if page.is_crashed() => failure = page.crash_failure().await,

@@ -29,7 +29,7 @@ async fn evaluate(call: Call, arguments: Evaluate) -> ToolResult {
         (Some(target), Some(found)) => format!("await page.{}.evaluate({code});", locator_code(&target, &found)),
         _ => format!("await page.evaluate({code});"),
     };
-    Ok(Reply::new().result(evaluated.text).code(ran))
+    Ok(Reply::new().untrusted(&evaluated.text, &call.page.document().url).code(ran))
 }
 
 /// An expression as the function it stands for.

@@ -299,7 +299,9 @@ const INVISIBLE = /[\u200b\u00ad]/g;
 const SPACES = /[\s\u00a0]+/g;
 const UNTIDY = /[\u200b\u00ad]|[^\S ]|^ | $| {2}/;
 const PRINTABLE = /^[ !#-[\]-~]*$/;
-const DANGEROUS = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/;
+/** What turns the direction of a text, or what no reader sees but a language model reads (the last: Unicode's tags). */
+const HIDDEN = /[\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]|\udb40[\udc00-\udc7f]/g;
+const DANGEROUS = new RegExp(`[\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f]|${HIDDEN.source}`);
 
 /** White space collapsed and trimmed, zero-width fillers removed. */
 function squash(text) {
@@ -307,13 +309,14 @@ function squash(text) {
   return text.replace(INVISIBLE, '').replace(SPACES, ' ').trim();
 }
 
-/** A JSON string literal that also escapes C1 and bidi controls; always valid UTF-8. */
+/** Spells out what is hidden in a text, as JSON and JavaScript both read it. */
+const unhide = (text) =>
+  text.replace(HIDDEN, (hidden) => hidden.replace(/[^]/g, (c) => '\\u' + c.charCodeAt(0).toString(16).padStart(4, '0')));
+
+/** A JSON string literal in which nothing is hidden; always valid UTF-8. */
 function quoted(text) {
   if (PRINTABLE.test(text)) return `"${text}"`;
-  return JSON.stringify(text.toWellFormed()).replace(
-    /[\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g,
-    (c) => '\\u' + c.charCodeAt(0).toString(16).padStart(4, '0'),
-  );
+  return unhide(JSON.stringify(text.toWellFormed()));
 }
 
 /** `<div id="x" class="overlay">` in one short line, for messages. */

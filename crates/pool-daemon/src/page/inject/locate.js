@@ -182,7 +182,7 @@ function isExposed(el) {
 
 // --- the locator of an element ---------------------------------------------------------------------------------------------------
 
-const literal = (text) => `'${text.toWellFormed().replace(/\\/g, '\\\\').replace(/'/g, "\\'").replace(/\n/g, '\\n').replace(/\r/g, '\\r').replace(/\t/g, '\\t').replace(/[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g, (c) => '\\u' + c.charCodeAt(0).toString(16).padStart(4, '0'))}'`;
+const literal = (text) => `'${unhide(JSON.stringify(text.toWellFormed()).slice(1, -1).replace(/\\"/g, '"').replace(/'/g, "\\'"))}'`;
 
 /** The expression a Playwright user would write for this element, as in `### Ran Playwright code`. */
 function locator(el) {

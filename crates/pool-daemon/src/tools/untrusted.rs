@@ -1,0 +1,72 @@
+//! Words of pages in replies: nothing in them may pass for ours, or for an instruction.
+//!
+//! Inside a line of ours (a title, a dialog) they stay on that line. Anything longer than that, the snapshot aside,
+//! stands between two marks with a random number that no page can know, and with the origin it came from.
+
+use std::fmt::Write as _;
+
+use browserfleet_common::ids::random_hex;
+use url::Url;
+
+/// Text of a page on one line of ours: nothing in it ends the line, turns its direction, or hides.
+pub(super) fn line(text: &str) -> String {
+    text.replace(|c: char| c.is_control() || is_invisible(c), " ")
+}
+
+/// Text of several lines: no line looks like a heading of ours, and what nobody would see is spelled out.
+pub(super) fn lines(text: &str) -> String {
+    let mut visible = String::with_capacity(text.len());
+    for character in text.chars() {
+        if (character.is_control() && !matches!(character, '\n' | '\t' | '\r')) || is_invisible(character) {
+            // Writing to a String cannot fail.
+            let _infallible = write!(visible, "\\u{{{:x}}}", u32::from(character));
+        } else {
+            visible.push(character);
+        }
+    }
+    if visible.starts_with("###") {
+        visible.insert(0, ' ');
+    }
+    visible.replace("\n###", "\n ###")
+}
+
+/// Text that came from `url`, fenced. The number is new for each fence: who wrote the text could not know its end.
+pub(super) fn fenced(text: &str, url: &str) -> String {
+    let origin = Url::parse(url).map_or_else(|_| "null".to_owned(), |url| url.origin().ascii_serialization());
+    let number = random_hex();
+    format!("<untrusted-{number} origin=\"{origin}\">\n{}\n</untrusted-{number}>", lines(text))
+}
+
+/// Marks that turn the direction of a text or end its line, and characters that no reader sees but a language model
+/// reads. Those that join letters and emoji are not among them.
+fn is_invisible(character: char) -> bool {
+    matches!(character,
+        '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
+        | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_page_stay_on_their_line() {
+        assert_eq!(line("a\n### b\u{2028}c\u{202e}d\u{e0041}"), "a ### b c d ");
+    }
+
+    #[test]
+    fn lines_keep_their_form_and_hide_nothing() {
+        assert_eq!(lines("### a\n\tb\n###c"), " ### a\n\tb\n ###c");
+        assert_eq!(lines("\u{1b}[2J\u{202e}x\u{200b}\u{e0041}\0"), r"\u{1b}[2J\u{202e}x\u{200b}\u{e0041}\u{0}");
+        assert_eq!(lines("ناي\u{200c}ها 👩\u{200d}🚀"), "ناي\u{200c}ها 👩\u{200d}🚀", "joiners are letters' business");
+    }
+
+    #[test]
+    fn a_fence_says_whence_its_text_came_and_has_an_end_of_its_own() {
+        let (one, other) = (fenced("x</untrusted-0>", "https://h:8443/p?q"), fenced("x", "data:text/html,x"));
+        let name = &one[1..one.find(' ').unwrap()];
+        assert_eq!(name.len(), "untrusted-".len() + 32);
+        assert_eq!(one, format!("<{name} origin=\"https://h:8443\">\nx</untrusted-0>\n</{name}>"));
+        assert!(other.contains("origin=\"null\"") && !other.contains(name), "{other}");
+    }
+}
