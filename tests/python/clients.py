@@ -16,12 +16,15 @@ from mcp.shared.dispatcher import ProgressFnT
 from mcp.types import CallToolResult
 
 from programs import Place, binary
+from typescript import TypeScriptClient
 
 #: Transport and era. `modern` is what the client's own negotiation leads to.
 HTTP = ("http-modern", "http-legacy")
 STDIO = ("stdio-modern", "stdio-legacy")
 MCP = HTTP + STDIO
-ALL = (*MCP, "fastmcp")
+#: The TypeScript SDK's first generation (the eras with `initialize`) and its second.
+TYPESCRIPT = ("typescript-v1", "typescript-v2")
+ALL = (*MCP, "fastmcp", *TYPESCRIPT)
 
 #: Tools that are about all sessions and take no `session_id`.
 WITHOUT_SESSION = ("session_list", "session_stats")
@@ -58,7 +61,7 @@ class Reply:
 class Agent:
     """A client that remembers the handle it was given, and passes it on with each call."""
 
-    def __init__(self, client: Client | fastmcp.Client[Any]) -> None:
+    def __init__(self, client: Client | fastmcp.Client[Any] | TypeScriptClient) -> None:
         self._client = client
         self.session: str | None = None
 
@@ -68,7 +71,9 @@ class Agent:
         """Calls a tool; errors of the tool are answers, too. The client itself gives up when its patience ends."""
         if self.session and tool not in WITHOUT_SESSION:
             arguments.setdefault("session_id", self.session)
-        if isinstance(self._client, fastmcp.Client):
+        if isinstance(self._client, TypeScriptClient):
+            result = await self._client.call_tool(tool, arguments)
+        elif isinstance(self._client, fastmcp.Client):
             result = await self._client.call_tool_mcp(tool, arguments, progress, patience)
         else:
             result = await self._client.call_tool(tool, arguments, patience, progress)
@@ -88,13 +93,15 @@ class Agent:
 
     async def tools(self) -> list[str]:
         """The names of the tools, in the server's order."""
+        if isinstance(self._client, TypeScriptClient):
+            return await self._client.tools()
         listed = await self._client.list_tools()
         return [tool.name for tool in (listed if isinstance(listed, list) else listed.tools)]
 
     @property
     def protocol(self) -> str:
         """The negotiated version."""
-        assert isinstance(self._client, Client)
+        assert not isinstance(self._client, fastmcp.Client)
         return self._client.protocol_version
 
 
@@ -118,7 +125,10 @@ class Connector:
 
     @asynccontextmanager
     async def _http(self, kind: str) -> AsyncIterator[Agent]:
-        client = fastmcp.Client(self.url) if kind == "fastmcp" else Client(self.url, mode=_mode(kind))
+        if kind in TYPESCRIPT:
+            client = TypeScriptClient(kind.removeprefix("typescript-"), self.url)
+        else:
+            client = fastmcp.Client(self.url) if kind == "fastmcp" else Client(self.url, mode=_mode(kind))
         async with client:
             agent = Agent(client)
             yield agent

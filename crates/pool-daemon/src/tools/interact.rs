@@ -106,10 +106,21 @@ fn click_options(button: MouseButton, modifiers: &[Modifier]) -> String {
         MouseButton::Middle => lines.push("  button: 'middle'".to_owned()),
     }
     if !modifiers.is_empty() {
-        let names: Vec<_> = modifiers.iter().map(|key| format!("'{key:?}'")).collect();
+        // In an order of their own, and the key for shortcuts by a name that fits every system.
+        let written = |key: &str| modifiers.iter().any(|given| name_in_code(*given) == key);
+        let names: Vec<_> =
+            ["Alt", "ControlOrMeta", "Shift"].iter().filter(|key| written(key)).map(|key| format!("'{key}'")).collect();
         lines.push(format!("  modifiers: [{}]", names.join(", ")));
     }
     if lines.is_empty() { String::new() } else { format!("{{\n{}\n}}", lines.join(",\n")) }
+}
+
+fn name_in_code(key: Modifier) -> &'static str {
+    match key {
+        Modifier::Alt => "Alt",
+        Modifier::Control | Modifier::ControlOrMeta | Modifier::Meta => "ControlOrMeta",
+        Modifier::Shift => "Shift",
+    }
 }
 
 #[cfg(test)]
@@ -122,6 +133,10 @@ mod tests {
         assert_eq!(
             click_options(MouseButton::Right, &[Modifier::Shift]),
             "{\n  button: 'right',\n  modifiers: ['Shift']\n}"
+        );
+        assert_eq!(
+            click_options(MouseButton::Left, &[Modifier::Shift, Modifier::Control]),
+            "{\n  modifiers: ['ControlOrMeta', 'Shift']\n}"
         );
     }
 }
