@@ -1,4 +1,4 @@
-//! A pool daemon in this process, called over its real gRPC interface through memory.
+//! A pool daemon in this process, called over its real gRPC interface on loopback.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,11 +14,15 @@ use browserfleet_pool_daemon::{
     app::{App, End},
     chromium,
     config::Config,
-    memory,
 };
 use serde_json::Value;
 use tempfile::TempDir;
-use tonic::{Status, transport::Channel};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint},
+};
 
 /// A running daemon. Call [`Daemon::end`]: it verifies that nothing is left.
 #[derive(Debug)]
@@ -47,7 +51,10 @@ impl Daemon {
         chromium::become_subreaper()?;
         let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
         let app = Arc::new(App::build(config, &tasks, &shutdown)?);
-        let (channel, connections) = memory::pipe();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
+        let channel = Endpoint::from_shared(format!("http://{}", listener.local_addr()?))?.connect_lazy();
+        let connections = TcpListenerStream::new(TcpListener::from_std(listener)?);
         let (serving, stop) = (Arc::clone(&app), shutdown.hard().clone());
         tasks.spawn("test.grpc", async move { serving.serve(connections, stop.cancelled_owned()).await });
         Ok(Self { app, channel, state_dir, tasks, shutdown })

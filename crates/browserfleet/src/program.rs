@@ -8,12 +8,11 @@ use browserfleet_common::{
     config::Problems,
     lifecycle::{Shutdown, Tasks},
 };
-use browserfleet_mcp_frontend::App as Frontend;
+use browserfleet_mcp_frontend::{App as Frontend, Pools};
 use browserfleet_pool_daemon::{
     app::{App as Daemon, End},
     chromium,
     host::doctor,
-    memory,
 };
 use tokio::net::TcpListener;
 
@@ -53,12 +52,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         Transport::Stdio => None,
     };
     let daemon = Arc::new(Daemon::build(settings.daemon, &tasks, &shutdown)?);
-    let (channel, connections) = memory::pipe();
-    let (grpc, stop) = (Arc::clone(&daemon), shutdown.hard().clone());
-    tasks.spawn("grpc", async move { grpc.serve(connections, stop.cancelled_owned()).await });
 
     let clock = Arc::new(SystemClock);
-    let frontend = Frontend::build(settings.frontend, channel, tasks.clone(), shutdown.clone(), clock);
+    let frontend =
+        Frontend::build(settings.frontend, Pools::inside(daemon.services()), tasks.clone(), shutdown.clone(), clock);
     let served = match listener {
         Some(listener) => {
             let address = listener.local_addr()?;

@@ -27,27 +27,21 @@ pub struct App {
 
 impl App {
     /// A front end that keeps everything in this process. The daemons need not be reachable yet.
-    pub fn build(
-        config: Config,
-        pools: impl Into<Pools>,
-        tasks: Tasks,
-        shutdown: Shutdown,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    pub fn build(config: Config, pools: Pools, tasks: Tasks, shutdown: Shutdown, clock: Arc<dyn Clock>) -> Self {
         let stores = Stores::memory(&config, &clock);
         Self::build_with(config, pools, stores, Host { tasks, shutdown, clock })
     }
 
     /// A front end with given stores.
-    pub fn build_with(config: Config, pools: impl Into<Pools>, stores: Stores, host: Host) -> Self {
-        Self { core: Arc::new(Core::new(config, pools.into(), stores, host)) }
+    pub fn build_with(config: Config, pools: Pools, stores: Stores, host: Host) -> Self {
+        Self { core: Arc::new(Core::new(config, pools, stores, host)) }
     }
 
     /// Lets `fault` act before each tool call, for example panic.
     #[cfg(any(test, feature = "test-util"))]
     #[must_use]
-    pub fn with_fault(config: Config, pools: impl Into<Pools>, stores: Stores, host: Host, fault: Fault) -> Self {
-        Self { core: Arc::new(Core::new(config, pools.into(), stores, host).with_fault(fault)) }
+    pub fn with_fault(config: Config, pools: Pools, stores: Stores, host: Host, fault: Fault) -> Self {
+        Self { core: Arc::new(Core::new(config, pools, stores, host).with_fault(fault)) }
     }
 
     /// Serves HTTP until the program is told to stop. Then: no new connections, running calls finish, event streams end,

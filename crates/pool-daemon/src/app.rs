@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_stream::Stream;
-use tonic::transport::server::Connected;
+use tonic::{service::Routes, transport::server::Connected};
 
 use crate::{
     admin,
@@ -64,6 +64,11 @@ impl App {
 
     pub fn handle(&self) -> &Handle {
         &self.handle
+    }
+
+    /// The services a front end in this process needs.
+    pub fn services(&self) -> Routes {
+        grpc::services(self.pools.clone(), self.browsers.clone())
     }
 
     /// Serves gRPC on connections that somebody else accepts, until `stop`.

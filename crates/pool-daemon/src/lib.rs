@@ -18,7 +18,6 @@ pub mod workspace;
 
 pub mod admin;
 pub mod grpc;
-pub mod memory;
 
 pub mod app;
 pub mod config;

@@ -8,8 +8,9 @@ use browserfleet_common::pb::{
     pool_service_client::PoolServiceClient,
 };
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tonic::{Request, Status, Streaming, transport::Channel};
+use tonic::{Request, Response, Status, Streaming};
 
+use super::wire::Door;
 use crate::{
     failure::DaemonError,
     session::{LeaseRef, Record},
@@ -31,8 +32,8 @@ const SLACK: Duration = Duration::from_secs(2);
 pub(crate) struct PoolClient {
     /// What [`LeaseRef::daemon`] says for leases of this daemon.
     name: String,
-    pool: PoolServiceClient<Channel>,
-    browsers: BrowserServiceClient<Channel>,
+    pool: PoolServiceClient<Door>,
+    browsers: BrowserServiceClient<Door>,
 }
 
 impl fmt::Debug for PoolClient {
@@ -54,9 +55,9 @@ impl QueueWatch for Unwatched {
 }
 
 impl PoolClient {
-    pub(crate) fn new(name: String, channel: Channel) -> Self {
-        let pool = PoolServiceClient::new(channel.clone());
-        let browsers = BrowserServiceClient::new(channel)
+    pub(crate) fn new(name: String, door: Door) -> Self {
+        let pool = PoolServiceClient::new(door.clone());
+        let browsers = BrowserServiceClient::new(door)
             .max_decoding_message_size(pb::MESSAGE_BYTES)
             .max_encoding_message_size(pb::MESSAGE_BYTES);
         Self { name, pool, browsers }
@@ -127,7 +128,7 @@ impl PoolClient {
         let ttl = Some(pb::to_wire(ttl));
         again(|| async {
             let (lease_id, token) = (lease.lease_id.clone(), lease.token.clone());
-            self.pool.clone().renew(short(RenewRequest { lease_id, token, ttl })).await
+            bounded(soon(), self.pool.clone().renew(short(RenewRequest { lease_id, token, ttl }))).await
         })
         .await
         .map(drop)
@@ -137,7 +138,7 @@ impl PoolClient {
     pub(crate) async fn release(&self, lease: &LeaseRef) -> Result<(), DaemonError> {
         again(|| async {
             let (lease_id, token) = (lease.lease_id.clone(), lease.token.clone());
-            self.pool.clone().release(short(ReleaseRequest { lease_id, token })).await
+            bounded(soon(), self.pool.clone().release(short(ReleaseRequest { lease_id, token }))).await
         })
         .await
         .map(drop)
@@ -151,29 +152,45 @@ impl PoolClient {
     ) -> Result<Streaming<CallToolResponse>, DaemonError> {
         let mut request = Request::new(request);
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
-        Ok(self.browsers.clone().call_tool(request).await?.into_inner())
+        bounded(deadline + SLACK, self.browsers.clone().call_tool(request)).await
     }
 
     /// Capacity and use; also: whether the daemon answers.
     pub(crate) async fn status(&self) -> Result<GetPoolResponse, DaemonError> {
         let mut request = Request::new(GetPoolRequest {});
         request.set_timeout(PROMPT);
-        Ok(self.pool.clone().get_pool(request).await?.into_inner())
+        bounded(Instant::now() + PROMPT, self.pool.clone().get_pool(request)).await
     }
 }
 
 /// Asks, and once more when the connection broke: for idempotent requests only.
 async fn again<T, F>(ask: impl Fn() -> F) -> Result<T, DaemonError>
 where
-    F: Future<Output = Result<T, Status>>,
+    F: Future<Output = Result<T, DaemonError>>,
 {
-    match ask().await.map_err(DaemonError::from) {
+    match ask().await {
         Err(error) if error.is_silence() => {
             sleep(PAUSE).await;
-            Ok(ask().await?)
+            ask().await
         }
         answer => answer,
     }
+}
+
+/// Waits for an answer on our side, too: a daemon of this process has no wire that would.
+async fn bounded<T>(
+    deadline: Instant,
+    answer: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, DaemonError> {
+    match timeout_at(deadline, answer).await {
+        Ok(answer) => Ok(answer?.into_inner()),
+        Err(_elapsed) => Err(DaemonError::Broken),
+    }
+}
+
+/// Beyond the time of a short request.
+fn soon() -> Instant {
+    Instant::now() + SHORT + SLACK
 }
 
 fn short<T>(message: T) -> Request<T> {

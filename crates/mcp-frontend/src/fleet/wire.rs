@@ -2,7 +2,17 @@
 
 use std::time::Duration;
 
-use tonic::transport::{Channel, Endpoint};
+use axum::http;
+use tonic::{body::Body, transport::Endpoint};
+use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
+
+/// What takes the requests for a daemon: a connection to it, or in one process its services themselves.
+pub(crate) type Door = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, DoorError>;
+
+/// Why a request did not get through. tonic reads the status from the sources.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct DoorError(#[source] BoxError);
 
 /// How soon a connection to a daemon that says nothing is given up. Both ends look: a partition is noticed within
 /// `keep_alive` + `answer`, also on a connection that is idle.
@@ -26,14 +36,29 @@ impl Default for Wire {
 /// The daemons a front end may use: each with the name that [`LeaseRef::daemon`](crate::session::LeaseRef) gives it, the
 /// same in all front ends.
 #[derive(Clone, Debug, Default)]
-pub struct Pools(pub(super) Vec<(String, Channel)>);
+pub struct Pools(pub(super) Vec<(String, Door)>);
 
 impl Pools {
-    /// Adds a daemon that is reached over a channel of its own kind.
+    /// Adds a daemon that is reached in a way of its own.
     #[must_use]
-    pub fn and(mut self, name: impl Into<String>, channel: Channel) -> Self {
-        self.0.push((name.into(), channel));
+    pub fn and<S>(mut self, name: impl Into<String>, door: S) -> Self
+    where
+        S: Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+    {
+        self.0.push((name.into(), BoxCloneSyncService::new(door.map_err(|error| DoorError(error.into())))));
         self
+    }
+
+    /// The one daemon of a program that has it inside.
+    pub fn inside<S>(door: S) -> Self
+    where
+        S: Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+    {
+        Self::default().and("local", door)
     }
 
     /// Adds a daemon at an address, which is also its name. Connections are made when they are needed.
@@ -47,12 +72,5 @@ impl Pools {
             .keep_alive_while_idle(true)
             .tcp_nodelay(true);
         self.and(name, watched.connect_lazy())
-    }
-}
-
-/// The one daemon of a program that has it inside.
-impl From<Channel> for Pools {
-    fn from(channel: Channel) -> Self {
-        Self::default().and("local", channel)
     }
 }

@@ -98,7 +98,7 @@ impl World {
     ) -> Self {
         let tasks = Tasks::new();
         let daemon = FakeDaemon::new(&tasks);
-        let pools = Pools::from(daemon.channel());
+        let pools = Pools::inside(daemon.channel());
         Self::over(Behind { tasks, daemons: vec![daemon], pools }, count, change, keep, fault).await
     }
 

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_stream::Stream;
 use tonic::{
     server::NamedService as _,
+    service::Routes,
     transport::{Server, server::Connected},
 };
 use tonic_health::ServingStatus;
@@ -36,6 +37,11 @@ pub enum ServeError {
     Transport(#[from] tonic::transport::Error),
     #[error("reflection descriptors are broken")]
     Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// The services a front end needs, to be called without a wire.
+pub fn services(pools: Pools, browsers: Browsers) -> Routes {
+    Routes::new(PoolServiceServer::new(pools)).add_service(BrowserServiceServer::new(browsers))
 }
 
 /// Serves every service on a stream of connections until `stop` resolves and the running calls have ended. A connection
