@@ -1,4 +1,4 @@
-//! One process: a front end and a pool daemon joined through memory, by the same gRPC as in a fleet.
+//! One process: a front end that calls the gRPC services of a pool daemon, as in a fleet, but without a wire.
 
 mod args;
 mod program;

@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`pool`] decides who gets a browser, [`chromium`] starts and ends its process tree, [`launcher`] joins
 //! the two, [`health`] watches what runs and [`host`] the machine below; [`page`] is what a browser shows, [`workspace`] orders a lease's calls, [`tools`] are what agents call;
-//! [`grpc`] and [`admin`] are the doors, [`memory`] a door within a process, [`config`] the settings, [`app`] the whole.
+//! [`grpc`] and [`admin`] are the doors, [`config`] the settings, [`app`] the whole.
 
 pub mod pool;
 
