@@ -31,7 +31,13 @@ async fn main() -> anyhow::Result<()> {
         events.extend([Event::text("Result", &format!("{} {arguments}", call.tool)), Event::end()]);
         events
     });
-    let app = App::build(Config::default(), Pools::inside(daemon.channel()), tasks.clone(), shutdown.clone(), Arc::new(SystemClock));
+    let app = App::build(
+        Config::default(),
+        Pools::inside(daemon.channel()),
+        tasks.clone(),
+        shutdown.clone(),
+        Arc::new(SystemClock),
+    );
     if place == "stdio" {
         app.serve_stdio().await?;
     } else {
