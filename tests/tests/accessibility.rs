@@ -1,8 +1,8 @@
 //! Names and roles of snapshots against Chromium's own accessibility tree, element by element, over the whole corpus.
 //!
-//! The rules are the same, ARIA's and AccName's, and where they leave room we read as Playwright MCP's users know it. Every
-//! place where Chromium reads otherwise is written down in `corpus/accessibility.txt`: a new one is an error of ours until
-//! somebody has looked at it.
+//! The rules are the same, ARIA's and those for accessible names, and where they leave room we read as Playwright MCP's
+//! users know it. Every place where Chromium reads otherwise is written down in `corpus/accessibility.txt`: a new one is
+//! an error of ours until somebody has looked at it.
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
@@ -20,7 +20,7 @@ const OURS: &str = concat!(
     "globalThis.ours = (element) => ({ role: roleOf(element) ?? '', name: nameOf(element).text, html: preview(element) }); })()"
 );
 
-/// What Chromium's tree adds to the elements, or does not name by AccName's rules.
+/// What Chromium's tree adds to the elements, or does not name by the rules.
 const NOT_ELEMENTS: [&str; 8] =
     ["StaticText", "InlineTextBox", "LineBreak", "ListMarker", "RootWebArea", "none", "Iframe", "MenuListPopup"];
 
