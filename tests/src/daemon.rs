@@ -1,6 +1,12 @@
 //! A pool daemon in this process, called over its real gRPC interface through memory.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use browserfleet_common::{
@@ -16,6 +22,7 @@ use browserfleet_pool_daemon::{
     config::Config,
     memory,
 };
+use futures_util::StreamExt as _;
 use serde_json::Value;
 use tempfile::TempDir;
 use tonic::{Status, transport::Channel};
@@ -26,6 +33,7 @@ pub struct Daemon {
     pub app: Arc<App>,
     pub channel: Channel,
     pub state_dir: TempDir,
+    accepted: Arc<AtomicUsize>,
     tasks: Tasks,
     shutdown: Shutdown,
 }
@@ -46,13 +54,23 @@ impl Daemon {
         let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
         let app = Arc::new(App::build(config, &tasks, &shutdown)?);
         let (channel, connections) = memory::pipe();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&accepted);
+        let connections = connections.inspect(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
         let (serving, stop) = (Arc::clone(&app), shutdown.hard().clone());
         tasks.spawn("test.grpc", async move { serving.serve(connections, stop.cancelled_owned()).await });
-        Ok(Self { app, channel, state_dir, tasks, shutdown })
+        Ok(Self { app, channel, state_dir, accepted, tasks, shutdown })
     }
 
     pub fn pool(&self) -> PoolServiceClient<Channel> {
         PoolServiceClient::new(self.channel.clone())
+    }
+
+    /// How many connections have been made to it.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
     }
 
     /// How many tasks of the daemon are running.
