@@ -272,6 +272,8 @@ async fn downloads_are_denied_and_it_is_said() -> Outcome {
     assert_eq!(direct.outcome(), "navigation_failed", "{direct:?}");
     assert!(message(&direct).contains("downloads are denied"), "{direct:?}");
     assert!(lease.ok("browser_snapshot", json!({})).await?.text.contains("Second"), "the page has not changed");
+    // What is said is also so: each of the three was broken off, and none goes on to a disk.
+    tokio::time::timeout(PATIENCE, pages.seen("download-3")).await?;
     daemon.end().await
 }
 

@@ -149,13 +149,13 @@ async fn an_old_connection_finishes_its_calls_and_takes_no_new_ones() -> Outcome
     let long = lease.ok("browser_evaluate", json!({ "function": "() => new Promise(done => setTimeout(done, 3000))" }));
     let others = async {
         while daemon.accepted() == before {
-            daemon.pool().list_leases(pb::ListLeasesRequest {}).await?;
+            // One that meets the end of the old connection was never sent; a front end tries it again.
+            let _unsent = daemon.pool().list_leases(pb::ListLeasesRequest {}).await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        anyhow::Ok(())
     };
     let (long, others) = tokio::join!(long, tokio::time::timeout(Duration::from_secs(40), others));
-    others.expect("there is a new connection")?;
+    others.expect("there is a new connection");
     long?;
     daemon.end().await
 }
