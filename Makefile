@@ -3,7 +3,7 @@
 #   make run     start browserfleet on http://127.0.0.1:8931/mcp   (ARGS="--listen …" for more)
 #   make test    prove the checkout: unit, contract and end-to-end tests with real Chromium and real MCP clients
 #   make test-faults   the long ones: waves of sessions with random kills, for minutes
-#   make lint    format, lints, licences, file sizes: what a reviewer should not have to say
+#   make lint    format, lints, licences, file sizes, names in docs: what a reviewer should not have to say
 #   make build   the three programs, in target/release
 #   make bench   ours against raw CDP and Playwright MCP, in one run   (ARGS="--quick --only click" for less)
 
@@ -58,8 +58,9 @@ lint: setup-rust
 	$(CARGO) fmt --all --check
 	@echo "== lints"
 	$(CARGO) clippy --release --locked --workspace --all-targets --all-features -- $(STRICT)
-	@echo "== sizes, licences and sources"
+	@echo "== sizes, the table of faults, licences and sources"
 	scripts/check-sizes.sh
+	scripts/check-faults.sh
 	scripts/check-dependencies.sh
 
 setup-browser:

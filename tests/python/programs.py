@@ -100,7 +100,7 @@ class Program:
                 stderr=log,
             )
         if ready_at:
-            until(lambda: self._is_ready(ready_at), f"{name} is ready: {place.read_log()}")
+            until(lambda: self._answers_ready(ready_at), f"{name} is ready: {place.read_log()}")
 
     @property
     def pid(self) -> int:
@@ -119,6 +119,13 @@ class Program:
     def get(self, path: str) -> Any:
         """Asks for JSON over HTTP."""
         return get_json(f"http://{self.address}{path}")
+
+    def metric(self, name: str) -> int:
+        """A number of `/metrics`, by its name with its label."""
+        with urllib.request.urlopen(f"http://{self.address}/metrics", timeout=BOUND) as answer:
+            lines = answer.read().decode().splitlines()
+        [line] = [line for line in lines if line.startswith(f"{name} ")]
+        return int(line.rsplit(" ", 1)[1])
 
     def send(self, number: signal.Signals) -> None:
         """Sends a signal."""
@@ -149,7 +156,11 @@ class Program:
             if stream:
                 stream.close()
 
-    def _is_ready(self, address: str) -> bool:
+    def is_ready(self) -> bool:
+        """Whether it wants new work."""
+        return self._answers_ready(self.address)
+
+    def _answers_ready(self, address: str) -> bool:
         assert self.process.poll() is None, self.place.read_log()
         try:
             return get_json(f"http://{address}/ready") is not None

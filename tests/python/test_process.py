@@ -17,7 +17,7 @@ import processes
 from clients import HTTP, Agent, Connector, Reply
 from pages import Pages, wait_at
 from programs import Launcher, Place, Program, free_address, serve
-from waiting import eventually, until
+from waiting import BOUND, eventually, until
 
 #: Longer than a test waits: whoever is done before has not used it up.
 LONG = "60s"
@@ -139,6 +139,7 @@ async def test_a_log_that_nobody_reads_stops_nobody(place: Place, pages: Pages, 
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     filler = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    place.environment["BROWSERFLEET_LOG__LEVEL"] = "trace"
     program = serve(place, within=("sh", "-c", 'exec "$@" 2>"$0"', str(pipe)))
     try:
         with suppress(BlockingIOError):
@@ -148,6 +149,10 @@ async def test_a_log_that_nobody_reads_stops_nobody(place: Place, pages: Pages, 
             # More calls, each a line, than there are threads that could be lost in writing one.
             for _ in range(20):
                 await agent.ok("browser_navigate", url=pages.at("/"))
+            # What nobody reads is counted, once more lines wait than may.
+            with anyio.fail_after(2 * BOUND):
+                while program.metric('browserfleet_log_lines_total{outcome="dropped"}') == 0:
+                    await agent.ok("session_list")
         await stopped(program)
     finally:
         program.destroy()

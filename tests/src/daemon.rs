@@ -1,6 +1,12 @@
 //! A pool daemon in this process, called over its real gRPC interface on loopback.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use browserfleet_common::{
@@ -15,6 +21,7 @@ use browserfleet_pool_daemon::{
     chromium,
     config::Config,
 };
+use futures_util::StreamExt as _;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -30,6 +37,7 @@ pub struct Daemon {
     pub app: Arc<App>,
     pub channel: Channel,
     pub state_dir: TempDir,
+    accepted: Arc<AtomicUsize>,
     tasks: Tasks,
     shutdown: Shutdown,
 }
@@ -55,13 +63,23 @@ impl Daemon {
         listener.set_nonblocking(true)?;
         let channel = Endpoint::from_shared(format!("http://{}", listener.local_addr()?))?.connect_lazy();
         let connections = TcpListenerStream::new(TcpListener::from_std(listener)?);
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&accepted);
+        let connections = connections.inspect(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
         let (serving, stop) = (Arc::clone(&app), shutdown.hard().clone());
         tasks.spawn("test.grpc", async move { serving.serve(connections, stop.cancelled_owned()).await });
-        Ok(Self { app, channel, state_dir, tasks, shutdown })
+        Ok(Self { app, channel, state_dir, accepted, tasks, shutdown })
     }
 
     pub fn pool(&self) -> PoolServiceClient<Channel> {
         PoolServiceClient::new(self.channel.clone())
+    }
+
+    /// How many connections have been made to it.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
     }
 
     /// How many tasks of the daemon are running.

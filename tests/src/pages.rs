@@ -1,6 +1,6 @@
 //! Pages to visit, served from loopback on a free port.
 
-use std::{collections::HashSet, future::IntoFuture as _, sync::Arc, time::Duration};
+use std::{collections::HashSet, convert::Infallible, future::IntoFuture as _, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -10,6 +10,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::get,
 };
+use futures_util::{StreamExt as _, stream};
 use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
 
 /// A page server; it stops when dropped.
@@ -20,7 +21,7 @@ pub struct Pages {
     server: AbortHandle,
 }
 
-/// What has been asked for below `/seen/`.
+/// What has been asked for below `/seen/`, and the downloads that somebody broke off.
 type Seen = Arc<watch::Sender<HashSet<String>>>;
 
 impl Drop for Pages {
@@ -37,6 +38,7 @@ impl Pages {
         let seen = Seen::default();
         let router = Router::new()
             .route("/seen/{name}", get(see))
+            .route("/download", get(download))
             .with_state(Arc::clone(&seen))
             .route("/", get(|| async { Html(FORM) }))
             .route("/done", get(|| async { Html("<title>Done</title><p>thank you") }))
@@ -52,7 +54,6 @@ impl Pages {
             .route("/scrolled", get(|| async { Html(SCROLLED) }))
             .route("/red", get(|| async { Html(RED) }))
             .route("/awkward", get(|| async { Html(AWKWARD) }))
-            .route("/download", get(download))
             .route("/corpus/{*name}", get(corpus))
             .merge(crate::acting::router())
             .merge(crate::talking::router())
@@ -61,7 +62,8 @@ impl Pages {
         Ok(Self { url, seen, server })
     }
 
-    /// Waits until `/seen/{name}` has been asked for: how a script says that it runs.
+    /// Waits until `/seen/{name}` has been asked for: how a script says that it runs. The nth download that was broken off
+    /// is `download-n`.
     pub async fn seen(&self, name: &str) {
         let mut seen = self.seen.subscribe();
         // The sending end is ours: it is there as long as we are.
@@ -140,8 +142,24 @@ async fn cookie(Path(value): Path<String>) -> Response {
     ([(header::SET_COOKIE, format!("who={value}; Path=/"))], Html("<title>Cookie</title><p>set")).into_response()
 }
 
-async fn download() -> Response {
-    ([(header::CONTENT_DISPOSITION, "attachment; filename=a.bin")], Body::from(vec![0; 1000])).into_response()
+/// Begins, and never ends by itself.
+async fn download(State(seen): State<Seen>) -> Response {
+    let broken_off = BrokenOff(seen);
+    let begin = stream::iter([Ok::<_, Infallible>(vec![0; 1000])]);
+    let body = begin.chain(stream::pending()).inspect(move |_| _ = &broken_off);
+    ([(header::CONTENT_DISPOSITION, "attachment; filename=a.bin")], Body::from_stream(body)).into_response()
+}
+
+/// Says so when nobody wants a download any more.
+struct BrokenOff(Seen);
+
+impl Drop for BrokenOff {
+    fn drop(&mut self) {
+        self.0.send_modify(|seen| {
+            let before = seen.iter().filter(|name| name.starts_with("download-")).count();
+            seen.insert(format!("download-{}", before + 1));
+        });
+    }
 }
 
 async fn corpus(Path(name): Path<String>) -> Response {

@@ -2,9 +2,15 @@
 //!
 //! One test at a time runs in this process, because what is counted belongs to the process.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use browserfleet_tests::{daemon::Daemon, pages::Pages, processes};
+use browserfleet_tests::{browsers, daemon::Daemon, pages::Pages, processes};
 use futures_util::{StreamExt as _, stream};
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -120,9 +126,27 @@ async fn wave(daemon: &Daemon, pages: &Pages, seed: u64) -> anyhow::Result<BTree
     Ok(fates)
 }
 
+/// The headless shell with what only full Chromium has: a helper that has left group and session, and is nobody's child
+/// from the start. Whoever ends the browser has to find it, and whoever adopted it has to bury it.
+fn with_a_stray(directory: &Path) -> anyhow::Result<PathBuf> {
+    let (config, _unused) = browsers::settings()?;
+    let chromium = config.chromium.executable;
+    let script =
+        format!("#!/bin/sh\n(setsid sleep 900 3<&- 4>&- 2>/dev/null &)\nexec '{}' \"$@\"\n", chromium.display());
+    let path = directory.join("chromium-headless-shell");
+    fs::write(&path, script)?;
+    for (path, mode) in [(directory, 0o711), (&path, 0o755)] {
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+    }
+    Ok(path)
+}
+
 async fn waves(seeds: impl Iterator<Item = u64>) -> Outcome {
     let pages = Pages::start().await?;
+    let programs = tempfile::tempdir()?;
+    let chromium = with_a_stray(programs.path())?;
     let daemon = Daemon::start(|config| {
+        config.chromium.executable = chromium;
         config.limits.max_browsers = BROWSERS;
         config.limits.warm_ttl = Duration::from_secs(1);
     })?;
@@ -151,7 +175,7 @@ async fn settle(daemon: &Daemon, settled: impl Fn(&Census) -> bool, last: &mut C
         if settled(last) {
             return Ok(());
         }
-        anyhow::ensure!(Instant::now() < deadline, "something is left");
+        anyhow::ensure!(Instant::now() < deadline, "something is left: {last:?}");
         sleep(Duration::from_millis(50)).await;
     }
 }

@@ -15,7 +15,7 @@ use serde_json::json;
 type Outcome = anyhow::Result<()>;
 
 /// Far beyond what any of these takes: reached only when something hangs.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(100);
 
 /// A daemon, its pages and a lease that has loaded `path`. Scripts get a second.
 async fn begin(name: &str, path: &str, adjust: impl FnOnce(&mut Config)) -> anyhow::Result<(Daemon, Pages, Lease)> {
@@ -272,6 +272,8 @@ async fn downloads_are_denied_and_it_is_said() -> Outcome {
     assert_eq!(direct.outcome(), "navigation_failed", "{direct:?}");
     assert!(message(&direct).contains("downloads are denied"), "{direct:?}");
     assert!(lease.ok("browser_snapshot", json!({})).await?.text.contains("Second"), "the page has not changed");
+    // What is said is also so: each of the three was broken off, and none goes on to a disk.
+    tokio::time::timeout(PATIENCE, pages.seen("download-3")).await?;
     daemon.end().await
 }
 
@@ -316,8 +318,9 @@ async fn whatever_a_script_returns_or_throws_is_bounded_and_readable() -> Outcom
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_and_monsters_of_pages_are_answered_within_bounds() -> Outcome {
     let (daemon, pages, lease) = begin("floods", "/", |config| {
-        config.times.script = Duration::from_mins(1);
-        config.times.action = Duration::from_mins(1);
+        // Some take half a minute on a machine that is compiling; how fast they are is not the subject.
+        config.times.script = Duration::from_secs(90);
+        config.times.action = Duration::from_secs(90);
     })
     .await?;
     for monster in [

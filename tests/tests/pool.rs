@@ -141,6 +141,26 @@ async fn calls_of_a_session_take_turns_and_a_dropped_one_stops() -> Outcome {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_connection_finishes_its_calls_and_takes_no_new_ones() -> Outcome {
+    let daemon = Daemon::start(|config| config.daemon.max_connection_age = Duration::from_secs(1))?;
+    let lease = daemon.lease("s").await?;
+    let before = daemon.accepted();
+    // Whatever connection it begins on becomes too old under it.
+    let long = lease.ok("browser_evaluate", json!({ "function": "() => new Promise(done => setTimeout(done, 3000))" }));
+    let others = async {
+        while daemon.accepted() == before {
+            // One that meets the end of the old connection was never sent; a front end tries it again.
+            let _unsent = daemon.pool().list_leases(pb::ListLeasesRequest {}).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let (long, others) = tokio::join!(long, tokio::time::timeout(Duration::from_secs(40), others));
+    others.expect("there is a new connection");
+    long?;
+    daemon.end().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_refuses_newcomers_and_ends_the_rest_after_its_grace() -> Outcome {
     let daemon = Daemon::start(|_| {})?;
     let lease = daemon.lease("last").await?;

@@ -54,6 +54,14 @@ async fn a_browser_that_ends_at_once_leaves_its_last_4_kib() -> Outcome {
     Ok(())
 }
 
+/// Its pipe stays open for longer than the test waits: only the exit itself tells that nothing will come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_that_ends_and_leaves_its_pipe_to_a_helper_is_given_up_at_once() -> Outcome {
+    let error = launch_error("sleep 90 & echo 'one is left' >&2; exit 3", 2 * LIMIT).await?;
+    assert_eq!(error, "the browser ended at once with exit status 3; stderr: one is left");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_browser_that_says_nothing_is_given_up() -> Outcome {
     assert_eq!(launch_error("exit 0", LIMIT).await?, "the browser ended at once with exit status 0; stderr: ");

@@ -3,13 +3,15 @@
 //! They belong to the process: `metrics().launches.add("ok")` works everywhere. Each has one label with few values; none
 //! names a principal, a session or a URL.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, atomic::Ordering};
 
 use prometheus_client::{
     encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
+
+use crate::telemetry;
 
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -28,6 +30,11 @@ impl Count {
     /// Counts one more.
     pub fn add(&self, value: &'static str) {
         self.family.get_or_create(&[(self.label, value)]).inc();
+    }
+
+    /// For what somebody else counts: there have been so many by now.
+    pub fn reach(&self, value: &'static str, total: u64) {
+        self.family.get_or_create(&[(self.label, value)]).inner().fetch_max(total, Ordering::Relaxed);
     }
 
     /// How many there have been.
@@ -89,12 +96,18 @@ metrics! {
         "Pages that did not answer, by the step that helped: dialog, script, loading, blank, replaced, none";
     Count frames_skipped by "reason" = "browserfleet_cdp_frames_skipped":
         "Messages from browsers that were dropped: too_large, malformed, unknown_id";
+    Level daemons by "state" = "browserfleet_daemons":
+        "Pool daemons of a front end: known (all of them), of which in_service take new leases and ejected have failed too \
+         often to be asked for a while; the others are silent, draining or cannot start browsers";
+    Count log_lines by "outcome" = "browserfleet_log_lines":
+        "Log lines that were not written: dropped (nobody reads them fast enough)";
     Count pages_closed by "reason" = "browserfleet_pages_closed": "Pages closed by us, not by their session: too_many";
 }
 
 impl Metrics {
     /// The page, in the `OpenMetrics` text format.
     pub fn render(&self) -> String {
+        self.log_lines.reach("dropped", telemetry::dropped_lines());
         let mut page = String::new();
         encode(&mut page, &self.registry).expect("a String takes every text");
         page
@@ -117,9 +130,13 @@ mod tests {
         metrics.launches.add("ok");
         metrics.launches.add("ok");
         metrics.browsers.set("idle", 2);
+        for total in [3, 5, 4] {
+            metrics.frames_skipped.reach("malformed", total);
+        }
         let page = metrics.render();
         assert!(page.contains("browserfleet_browser_launches_total{outcome=\"ok\"} 2"), "{page}");
         assert!(page.contains("browserfleet_browsers{state=\"idle\"} 2"), "{page}");
-        assert_eq!(metrics.launches.get("ok"), 2);
+        assert!(page.contains("browserfleet_log_lines_total{outcome=\"dropped\"} 0"), "{page}");
+        assert_eq!((metrics.launches.get("ok"), metrics.frames_skipped.get("malformed")), (2, 5));
     }
 }

@@ -1,8 +1,8 @@
 //! Logs: one line an event on standard error, human or JSON. Standard output belongs to the stdio transport.
 
-use std::io::IsTerminal as _;
+use std::{io::IsTerminal as _, sync::OnceLock};
 
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::config::Reader;
@@ -10,6 +10,14 @@ use crate::config::Reader;
 /// Lines that may wait for whoever reads standard error; further ones are dropped. A pipe that nobody reads must not stop
 /// the program.
 const WAITING_LINES: usize = 4096;
+
+/// Of the output that is installed.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// How many lines this process has dropped because nobody read them.
+pub(crate) fn dropped_lines() -> u64 {
+    DROPPED.get().map_or(0, |counter| u64::try_from(counter.dropped_lines()).unwrap_or(u64::MAX))
+}
 
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,11 +55,15 @@ impl LogConfig {
         let registry = tracing_subscriber::registry().with(filter);
         let (output, guard) =
             NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).finish(std::io::stderr());
+        let dropped = output.error_counter();
         let lines = fmt::layer().with_writer(output).with_ansi(std::io::stderr().is_terminal());
-        let _already_installed = match self.format {
+        let installed = match self.format {
             LogFormat::Human => registry.with(lines.with_target(false)).try_init(),
             LogFormat::Json => registry.with(lines.json()).try_init(),
         };
+        if installed.is_ok() {
+            DROPPED.get_or_init(|| dropped);
+        }
         guard
     }
 }

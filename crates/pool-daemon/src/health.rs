@@ -229,7 +229,7 @@ mod tests {
     use browserfleet_cdp::fake::Peer;
     use browserfleet_common::{lifecycle::Tasks, size::GIB};
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -282,6 +282,76 @@ mod tests {
             () = flood => unreachable!("it floods for ever"),
         }
     }
+
+    /// What a probe finds when commands are answered like this, and the commands. `None` is no answer.
+    async fn probed(
+        time: Duration,
+        answer: impl Fn(&str) -> Option<Result<Value, &'static str>>,
+    ) -> (Finding, Vec<String>) {
+        let tasks = Tasks::new();
+        let (mut peer, connection) = Peer::connect(&tasks).unwrap();
+        let mut asked = Vec::new();
+        let serve = async {
+            while let Some(request) = peer.request().await.unwrap() {
+                asked.push(request.method.clone());
+                match answer(&request.method) {
+                    Some(Ok(result)) => peer.reply(&request, result).await.unwrap(),
+                    Some(Err(message)) => peer.refuse(&request, -32000, message).await.unwrap(),
+                    None => {}
+                }
+            }
+        };
+        let finding = tokio::select! {
+            finding = open(&connection, Instant::now() + time) => finding,
+            () = serve => unreachable!("the connection stays open"),
+        };
+        (finding, asked)
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "one of the answers a fake may give")]
+    fn sound(method: &str) -> Option<Result<Value, &'static str>> {
+        Some(Ok(match method {
+            "Target.createBrowserContext" => json!({ "browserContextId": "C" }),
+            "Target.createTarget" => json!({ "targetId": "T" }),
+            "Target.attachToTarget" => json!({ "sessionId": "S" }),
+            "Runtime.evaluate" => json!({ "result": { "type": "number", "value": 2 } }),
+            _ => json!({}),
+        }))
+    }
+
+    #[tokio::test]
+    async fn a_probe_hears_every_refusal_and_leaves_nothing() {
+        const STEPS: [&str; 5] = [
+            "Target.createBrowserContext",
+            "Target.createTarget",
+            "Target.attachToTarget",
+            "Inspector.enable",
+            "Runtime.evaluate",
+        ];
+        let minute = Duration::from_mins(1);
+        let (finding, asked) = probed(minute, sound).await;
+        assert_eq!(finding, Finding::Opens);
+        assert_eq!((&asked[..5], asked[5..].concat()), (&STEPS.map(str::to_owned)[..], DISPOSE.to_owned()));
+        for step in STEPS {
+            let refuses = |method: &str| if method == step { Some(Err("out of order")) } else { sound(method) };
+            let (finding, asked) = probed(minute, refuses).await;
+            let heard = matches!(&finding, Finding::Refuses(why) if why.contains("out of order"));
+            assert!(heard, "{step}: {finding:?}");
+            // Nothing was made that would have to be removed when already the first step fails.
+            let last = if step == STEPS[0] { step } else { DISPOSE };
+            assert_eq!(asked.last().map(String::as_str), Some(last), "{step}");
+
+            let silent = |method: &str| if method == step { None } else { sound(method) };
+            assert_eq!(probed(Duration::from_millis(200), silent).await.0, Finding::Stuck, "{step}");
+        }
+        let wrong = |method: &str| match method {
+            "Runtime.evaluate" => Some(Ok(json!({ "result": { "type": "number", "value": 3 } }))),
+            _ => sound(method),
+        };
+        assert_eq!(probed(minute, wrong).await.0, Finding::Refuses("a new page does not compute".to_owned()));
+    }
+
+    const DISPOSE: &str = "Target.disposeBrowserContext";
 
     /// A browser whose pulse, pages and memory follow the clock.
     struct Fake<P, O, M> {

@@ -98,8 +98,10 @@ impl<'a> Run<'a> {
                     self.unreachable(&lease).await?;
                     return Ok(Reply { failure: Some(broken()), ..reply });
                 }
-                Ran::NotStarted(DaemonError::Refused(failure)) if failure.code == ErrorCode::LeaseLost => {
-                    self.lease_ended(&lease, failure.message).await?;
+                Ran::NotStarted(DaemonError::Refused(failure))
+                    if matches!(failure.code, ErrorCode::LeaseLost | ErrorCode::BrowserOutOfMemory) =>
+                {
+                    self.lease_ended(&lease, failure).await?;
                 }
                 Ran::NotStarted(DaemonError::Refused(failure)) => return Err(failure),
                 // Whether the browser is still there, the next acquisition tells.
@@ -163,7 +165,7 @@ impl<'a> Run<'a> {
     /// The run is over; a browser that ended with it is remembered as lost.
     async fn ended(&mut self, lease: &LeaseRef, reply: Reply) -> Result<Reply, Failure> {
         let reason = reply.failure.as_ref().and_then(|failure| match failure.code {
-            ErrorCode::BrowserGone => Some(LossReason::BrowserGone),
+            ErrorCode::BrowserGone | ErrorCode::BrowserOutOfMemory => Some(LossReason::BrowserGone),
             ErrorCode::LeaseLost => Some(LossReason::LeaseEnded),
             _ => None,
         });
@@ -177,12 +179,12 @@ impl<'a> Run<'a> {
     }
 
     /// The daemon had ended the lease before the call: tell it now, or go on and tell it then.
-    async fn lease_ended(&mut self, lease: &LeaseRef, why: String) -> Result<(), Failure> {
-        let loss = Loss { detail: Some(why), ..Loss::new(lease, LossReason::LeaseEnded) };
+    async fn lease_ended(&mut self, lease: &LeaseRef, why: Failure) -> Result<(), Failure> {
+        let loss = Loss { detail: Some(why.message), ..Loss::new(lease, LossReason::LeaseEnded) };
         let tell_later = self.goes_on().then(|| loss.clone());
         lease::forget(self.core, &mut self.record, lease, tell_later).await?;
         let replaced_meanwhile = self.record.lease.lease.is_some();
-        if self.goes_on() || replaced_meanwhile { Ok(()) } else { Err(lost(&loss)) }
+        if self.goes_on() || replaced_meanwhile { Ok(()) } else { Err(Failure { code: why.code, ..lost(&loss) }) }
     }
 
     /// Adds what the agent must know about its session.

@@ -110,6 +110,11 @@ impl Fleet {
         self.known().placement.count(Instant::now())
     }
 
+    /// How many are left alone for a while because they failed.
+    pub(crate) fn ejected(&self) -> usize {
+        self.known().placement.ejected(Instant::now())
+    }
+
     /// The daemon of a lease. Never one that did not grant it: an address may belong to somebody else by now.
     pub(crate) async fn holder(&self, lease: &LeaseRef) -> Result<&PoolClient, DaemonError> {
         // One that is not in the list is out of our reach; that does not mean that it is gone.

@@ -165,6 +165,11 @@ impl Placement {
         self.in_service(&[], now).len()
     }
 
+    /// How many are ejected and not yet to be tried again.
+    pub(super) fn ejected(&self, now: Instant) -> usize {
+        self.daemons.iter().filter(|daemon| daemon.is_ejected(now)).count()
+    }
+
     fn in_service(&self, without: &[Index], now: Instant) -> Vec<Index> {
         let all = self.daemons.iter().enumerate();
         all.filter(|(index, daemon)| !without.contains(index) && daemon.is_usable(now))
@@ -184,10 +189,13 @@ impl Placement {
 impl Daemon {
     fn is_usable(&self, now: Instant) -> bool {
         let closed = self.report.as_ref().is_some_and(|report| report.closed);
-        let ejected = self.ejection.is_some_and(|ejection| {
+        !self.silent && !closed && !self.is_ejected(now)
+    }
+
+    fn is_ejected(&self, now: Instant) -> bool {
+        self.ejection.is_some_and(|ejection| {
             now < ejection.until || ejection.probed_until.is_some_and(|probed_until| now < probed_until)
-        });
-        !self.silent && !closed && !ejected
+        })
     }
 
     /// What it has to give; one that has said nothing yet is worth a question.
@@ -327,9 +335,10 @@ mod tests {
         let (mut placement, mut now) = placement(&[(0, 0), (5, 0), (5, 0)]);
         fail(&mut placement, 0, 3, now);
         now += BACKOFF.saturating_sub(SECOND);
-        assert!(!placement.tries(0, now).contains(&0), "still ejected");
+        assert!(!placement.tries(0, now).contains(&0) && placement.ejected(now) == 1, "still ejected");
         now += SECOND;
         assert_eq!(placement.tries(0, now)[0], 0, "half open: whoever comes tries it");
+        assert_eq!(placement.ejected(now), 0);
         placement.on(0, Event::Asked, now);
         assert!(!placement.tries(0, now).contains(&0) && placement.line(&[], now) != Some(0), "one at a time");
         placement.on(0, Event::Failed, now);

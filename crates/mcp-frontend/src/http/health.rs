@@ -34,8 +34,12 @@ pub(super) async fn ready(State(core): State<Arc<Core>>) -> impl IntoResponse {
     (status, Json(json!({ "ready": pool, "stopping": stopping, "pool": pool, "daemons": daemons })))
 }
 
-/// What this process has counted.
-pub(super) async fn metrics() -> impl IntoResponse {
-    let page = browserfleet_common::metrics::metrics().render();
+/// What this process has counted, and how the daemons are now.
+pub(super) async fn metrics(State(core): State<Arc<Core>>) -> impl IntoResponse {
+    let metrics = browserfleet_common::metrics::metrics();
+    metrics.daemons.set("in_service", core.fleet.in_service());
+    metrics.daemons.set("ejected", core.fleet.ejected());
+    metrics.daemons.set("known", core.fleet.count());
+    let page = metrics.render();
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], page)
 }

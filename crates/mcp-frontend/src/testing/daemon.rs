@@ -245,11 +245,14 @@ impl FakeDaemon {
         let gone = answers.clone();
         let play = async {
             for event in events {
+                if matches!(event, Event::Die(_)) {
+                    self.lose_leases();
+                }
                 match event {
                     Event::Wait(time) => sleep(time).await,
                     Event::WaitForever => std::future::pending().await,
                     Event::Vanish => return,
-                    Event::Fail(status) => {
+                    Event::Fail(status) | Event::Die(status) => {
                         let _gone = answers.send(Err(status)).await;
                         return;
                     }

@@ -14,6 +14,8 @@ pub enum Event {
     Send(call_tool_response::Event),
     /// Ends the stream with a status.
     Fail(Status),
+    /// As [`Event::Fail`], and every lease ends before it.
+    Die(Status),
     Wait(Duration),
     /// Until the caller goes away.
     WaitForever,

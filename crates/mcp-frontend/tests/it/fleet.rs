@@ -27,6 +27,11 @@ async fn in_service(client: &Client, count: usize) {
     }
 }
 
+/// The page for operators. Its levels are of the process: a test beside this one may have set them, so look again.
+async fn metrics(client: &Client) -> String {
+    String::from_utf8_lossy(&client.get("/metrics").await.body).into_owned()
+}
+
 fn leases(world: &World) -> Vec<usize> {
     world.daemons.iter().map(|daemon| daemon.leases().len()).collect()
 }
@@ -124,9 +129,15 @@ async fn a_daemon_that_always_fails_is_ejected_the_others_carry_and_it_comes_bac
     let probes = usize::try_from(started.elapsed().as_secs() / 2).unwrap();
     assert!(bad.seen().acquired <= 3 + probes, "{} in {:?}", bad.seen().acquired, started.elapsed());
     assert_eq!(leases(&world).iter().sum::<usize>(), 60);
+    let mut number = 60;
+    // Another chance may just have begun; the next caller ends it.
+    while !metrics(&client).await.contains("browserfleet_daemons{state=\"ejected\"} 1\n") {
+        assert!(started.elapsed() < LIMIT, "never shown as ejected");
+        assert_eq!(open(&client, &format!("s{number}")).await["isError"], false);
+        number += 1;
+    }
 
     bad.refuse(None);
-    let mut number = 60;
     while bad.leases().is_empty() {
         assert!(started.elapsed() < LIMIT, "it never came back");
         assert_eq!(open(&client, &format!("s{number}")).await["isError"], false);
@@ -134,6 +145,9 @@ async fn a_daemon_that_always_fails_is_ejected_the_others_carry_and_it_comes_bac
         sleep(Duration::from_millis(50)).await;
     }
     in_service(&client, 3).await;
+    while !metrics(&client).await.contains("browserfleet_daemons{state=\"ejected\"} 0\n") {
+        assert!(started.elapsed() < LIMIT, "it is still shown as ejected");
+    }
 }
 
 #[tokio::test]

@@ -89,6 +89,29 @@ async fn other_tools_say_once_what_was_lost_and_work_after_that() {
 }
 
 #[tokio::test]
+async fn a_browser_that_took_the_memory_while_a_call_waited_is_told_so() {
+    let world = World::start().await;
+    let client = world.legacy().await;
+    navigate(&client).await;
+    let dies = |lease: &'static str| {
+        let status = ErrorCode::BrowserOutOfMemory.status("it took 2 GiB of memory");
+        world.daemon.answer(move |call| match &call.lease_id {
+            id if id == lease => vec![Event::queued(1), Event::Die(status.clone())],
+            _ => vec![Event::started(), Event::text("Page", "- alive"), Event::end()],
+        });
+    };
+    dies("lease-1");
+    let told = click(&client).await;
+    assert_eq!((failure(&told), text(&told).contains("it took 2 GiB of memory")), ("browser_out_of_memory", true));
+    assert!(text(&told).contains("Use browser_navigate"), "{told}");
+    assert_eq!(click(&client).await["isError"], false, "said once");
+    dies("lease-2");
+    let went_on = navigate(&client).await;
+    assert!(went_on["isError"] == false && text(&went_on).contains(REPLACED), "{went_on}");
+    assert!(text(&went_on).contains("it took 2 GiB of memory"), "{went_on}");
+}
+
+#[tokio::test]
 async fn a_browser_that_dies_during_a_call_is_remembered() {
     let world = World::start().await;
     let client = world.legacy().await;

@@ -6,6 +6,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
@@ -77,6 +78,23 @@ async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     panic!("never came: {what}");
 }
 
+/// As [`eventually`], but nothing else runs on this thread meanwhile.
+fn stand_until(what: &str, mut condition: impl FnMut() -> bool) {
+    for _ in 0..3000 {
+        if condition() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("never came: {what}");
+}
+
+/// Whether a process has ended, and nobody has reaped it yet.
+fn is_dead(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
+}
+
 /// Waits until the script has written `word` as the last of a line, and answers that line.
 async fn says(process: &Process, word: &str) -> String {
     eventually(word, || process.stderr_tail().ends_with(word)).await;
@@ -113,6 +131,22 @@ async fn a_browser_that_exits_at_once_says_why() {
     let ended = child.process.end().await;
     assert_eq!((ended.how, ended.left), (End::Exited(Exit::Code(7)), 0));
     assert_eq!(scene.profiles(), Vec::<PathBuf>::new());
+}
+
+/// By then nobody has read a word: this runtime has one thread, and it stands still until the browser is dead.
+#[tokio::test]
+async fn the_last_words_are_read_before_the_exit_is_told() {
+    let scene = Scene::new("echo $$ >\"$HOME/pid\"; echo 'these are they' >&2; exit 7");
+    let mut launch = Box::pin(scene.spawner.launch(0));
+    assert!(futures_util::poll!(&mut launch).is_pending());
+    stand_until("the end of the script", || {
+        let home = scene.profiles().pop().map(|profile| profile.join("home/pid"));
+        home.and_then(|file| fs::read_to_string(file).ok()).is_some_and(|pid| is_dead(pid.trim()))
+    });
+    let child = launch.await.unwrap();
+    assert_eq!(child.process.exited().await, Exit::Code(7));
+    assert_eq!(child.process.stderr_tail(), "these are they");
+    assert_eq!(child.process.end().await.left, 0);
 }
 
 #[test]
@@ -298,6 +332,19 @@ async fn a_directory_that_cannot_be_made_costs_one_launch() {
     let text = super::chain(&error);
     assert!(text.contains(&instance.display().to_string()) && text.contains("No such file"), "{text}");
     fs::rename(&away, &instance).unwrap();
+    let child = scene.launch().await;
+    assert_eq!(child.process.end().await.left, 0);
+}
+
+#[tokio::test]
+async fn a_place_that_is_taken_costs_one_launch() {
+    let scene = Scene::new("echo ready >&2; sleep 30");
+    let taken = scene.spawner.instance().path().join("0-1");
+    fs::write(&taken, "").unwrap();
+    let error = scene.spawner.launch(0).await.unwrap_err();
+    assert!(matches!(error, LaunchError::Profile(_)), "{error}");
+    let text = super::chain(&error);
+    assert!(text.contains(&taken.display().to_string()) && text.contains("File exists"), "{text}");
     let child = scene.launch().await;
     assert_eq!(child.process.end().await.left, 0);
 }

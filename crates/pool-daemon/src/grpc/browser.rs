@@ -170,9 +170,10 @@ impl Job {
         }
     }
 
+    /// With the cause: a call that waits may follow one that took all the memory, and would do the same.
     fn lost(&self) -> Status {
-        let lost = self.leased.lost().map_or_else(|| "the lease has ended".to_owned(), |refusal| refusal.message);
-        ErrorCode::LeaseLost.status(lost)
+        let ended = || ErrorCode::LeaseLost.status("the lease has ended");
+        self.leased.lost().map_or_else(ended, |refusal| refusal.code.status(refusal.message))
     }
 
     async fn reply(&self, outcome: Outcome) {
@@ -285,42 +286,82 @@ mod tests {
         assert_eq!(pieces(Section::Text { title: "Result", body: String::new() }).len(), 1);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_call_that_panics_costs_its_browser_and_nothing_else() {
-        let tasks = Tasks::new();
-        let launcher = FakeLauncher::new(&tasks);
-        let (_calm, pressure) = watch::channel(Pressure::default());
-        let handle = driver::start(test_limits(2, 0), "pool".to_owned(), Arc::clone(&launcher) as _, pressure, &tasks);
-        let lease = async |session: &str| {
+    /// The service over fake browsers.
+    struct Scene {
+        handle: Handle,
+        service: Browsers,
+        tasks: Tasks,
+        _calm: watch::Sender<Pressure>,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let tasks = Tasks::new();
+            let launcher = FakeLauncher::new(&tasks);
+            let (calm, pressure) = watch::channel(Pressure::default());
+            let handle = driver::start(test_limits(2, 0), "pool".to_owned(), launcher, pressure, &tasks);
+            let second = Duration::from_secs(1);
+            let times = Times { action: second, navigation: second, script: second };
+            let abilities = Abilities { headed: false };
+            let service = Browsers::new(handle.clone(), times, abilities, 10 * second, tasks.clone());
+            Self { handle, service, tasks, _calm: calm }
+        }
+
+        async fn lease(&self, session: &str) -> Arc<Leased> {
             let key = Key { principal: "p".to_owned(), session: session.to_owned(), birth: "1".to_owned() };
             let deadline = Instant::now() + Duration::from_secs(10);
-            let acquisition = handle.acquire(key, Duration::from_mins(1), deadline).await.unwrap();
+            let acquisition = self.handle.acquire(key, Duration::from_mins(1), deadline).await.unwrap();
             acquisition.outcome().await.unwrap()
-        };
-        let (hit, other) = (lease("hit").await, lease("other").await);
-        let second = Duration::from_secs(1);
-        let times = Times { action: second, navigation: second, script: second };
-        let abilities = Abilities { headed: false };
-        let mut service = Browsers::new(handle.clone(), times, abilities, 10 * second, tasks.clone());
-        service.registry = Registry::panicking("browser_snapshot");
-
-        let request = pb::CallToolRequest {
-            lease_id: hit.lease_id.clone(),
-            token: hit.token.clone(),
-            tool: "browser_snapshot".to_owned(),
-            ..pb::CallToolRequest::default()
-        };
-        let mut stream = service.call_tool(Request::new(request)).await.unwrap().into_inner();
-        let mut last = None;
-        while let Some(message) = stream.next().await {
-            last = Some(message);
         }
-        let status = last.unwrap().expect_err("the caller is told");
+
+        async fn call(&self, leased: &Leased) -> CallStream {
+            let request = pb::CallToolRequest {
+                lease_id: leased.lease_id.clone(),
+                token: leased.token.clone(),
+                tool: "browser_snapshot".to_owned(),
+                ..pb::CallToolRequest::default()
+            };
+            self.service.call_tool(Request::new(request)).await.unwrap().into_inner()
+        }
+    }
+
+    /// What the caller is told in place of a reply.
+    async fn refusal(stream: CallStream) -> Status {
+        let messages: Vec<Message> = stream.collect().await;
+        messages.into_iter().next_back().unwrap().expect_err("the caller is told")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_panics_costs_its_browser_and_nothing_else() {
+        let mut scene = Scene::new();
+        scene.service.registry = Registry::panicking("browser_snapshot");
+        let (hit, other) = (scene.lease("hit").await, scene.lease("other").await);
+        let status = refusal(scene.call(&hit).await).await;
         assert_eq!(ErrorCode::of(&status), ErrorCode::Internal);
         hit.ended().cancelled().await;
         assert!(hit.lost().unwrap().message.contains("defect of the server"), "{:?}", hit.lost());
         assert!(!other.ended().is_cancelled(), "nothing else");
-        assert_eq!(tasks.panicked(), 0, "it was caught where it can be answered");
+        assert_eq!(scene.tasks.panicked(), 0, "it was caught where it can be answered");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_waits_is_told_what_its_browser_died_of() {
+        for (code, told) in [
+            (ErrorCode::BrowserOutOfMemory, ErrorCode::BrowserOutOfMemory),
+            (ErrorCode::BrowserGone, ErrorCode::LeaseLost),
+        ] {
+            let scene = Scene::new();
+            let leased = scene.lease("s").await;
+            let before = leased.workspace.wait().unwrap();
+            let _turn = before.turn().await;
+            let mut waiting = scene.call(&leased).await;
+            // By its first message it is in the queue.
+            assert!(waiting.next().await.unwrap().is_ok());
+            leased.browser.condemn(Death { code, reason: "this is why".to_owned() });
+            let status = refusal(waiting).await;
+            assert_eq!(ErrorCode::of(&status), told);
+            assert!(status.message().contains("this is why"), "{status}");
+        }
     }
 
     #[test]

@@ -60,7 +60,9 @@ impl State {
         let fresh = self.idle().filter(|(_, up)| up.is_fresh()).count();
         let ahead = starting.saturating_sub(waiting);
         let demanded = waiting.saturating_sub(starting);
-        let warm = self.limits.min_warm.saturating_sub(fresh + ahead);
+        // While launches keep failing nobody is let in for whom one could be tried: it is tried for nobody.
+        let least = usize::from(self.breaker.broken().is_some());
+        let warm = self.limits.min_warm.max(least).saturating_sub(fresh + ahead);
         let running = self.slots.iter().any(|slot| matches!(slot, Slot::Up(_) | Slot::Starting { .. }));
         let most = match &self.pressure {
             // Without any browser nothing would ever become free: one is tried all the same.
