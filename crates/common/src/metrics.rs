@@ -30,6 +30,11 @@ impl Count {
         self.family.get_or_create(&[(self.label, value)]).inc();
     }
 
+    /// Counts so many more.
+    pub fn add_many(&self, value: &'static str, many: u64) {
+        self.family.get_or_create(&[(self.label, value)]).inc_by(many);
+    }
+
     /// How many there have been.
     pub fn get(&self, value: &'static str) -> u64 {
         self.family.get_or_create(&[(self.label, value)]).get()
@@ -89,6 +94,10 @@ metrics! {
         "Pages that did not answer, by the step that helped: dialog, script, loading, blank, replaced, none";
     Count frames_skipped by "reason" = "browserfleet_cdp_frames_skipped":
         "Messages from browsers that were dropped: too_large, malformed, unknown_id";
+    Count egress_requests by "outcome" = "browserfleet_egress_requests":
+        "What browsers asked their egress proxies for: ok, blocked (by policy), failed, foreign (it was not the browser)";
+    Count egress_bytes by "direction" = "browserfleet_egress_bytes":
+        "Bytes between browsers and the outside: sent, received; of every lease together";
     Count pages_closed by "reason" = "browserfleet_pages_closed": "Pages closed by us, not by their session: too_many";
 }
 

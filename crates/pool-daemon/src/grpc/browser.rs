@@ -262,6 +262,7 @@ fn timeout_of<T>(request: &Request<T>) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use browserfleet_common::egress::EgressRules;
     use futures_util::StreamExt as _;
     use pb::browser_service_server::BrowserService as _;
     use tokio::sync::watch;
@@ -294,7 +295,8 @@ mod tests {
         let lease = async |session: &str| {
             let key = Key { principal: "p".to_owned(), session: session.to_owned(), birth: "1".to_owned() };
             let deadline = Instant::now() + Duration::from_secs(10);
-            let acquisition = handle.acquire(key, Duration::from_mins(1), deadline).await.unwrap();
+            let acquisition =
+                handle.acquire(key, EgressRules::default(), Duration::from_mins(1), deadline).await.unwrap();
             acquisition.outcome().await.unwrap()
         };
         let (hit, other) = (lease("hit").await, lease("other").await);

@@ -5,7 +5,6 @@
 
 mod reply;
 mod run;
-mod url;
 
 mod capture;
 mod console;
