@@ -32,6 +32,8 @@ class Fleet:
     def __init__(self, place: Place) -> None:
         self._place, self._ends, self._grpc, admin = place, ExitStack(), free_address(), free_address()
         place.environment["BROWSERFLEET_DAEMON__DRAIN_GRACE"] = "1s"
+        # The tests' pages are on this machine, which a daemon by itself keeps out of reach.
+        place.environment["BROWSERFLEET_EGRESS__NETWORK"] = "local"
         self.daemon = self._start("pool-daemon", ["--listen", self._grpc, "--admin-listen", admin], admin)
 
     def front_end(self) -> Program:

@@ -15,6 +15,7 @@ use browserfleet_common::{
 use browserfleet_pool_daemon::{
     chromium,
     config::Config,
+    egress::{Exits, Network},
     launcher::ChromiumLauncher,
     pool::{Browser, LaunchError, Launcher as _},
 };
@@ -35,7 +36,7 @@ pub fn settings() -> anyhow::Result<(Config, TempDir)> {
     chromium::become_subreaper()?;
     let dir = tempfile::Builder::new().permissions(Permissions::from_mode(0o711)).tempdir()?;
     let mut reader = Reader::new(None, &[]);
-    let mut config = Config::read(&mut reader, 0);
+    let mut config = Config::read(&mut reader, 0, Network::Local);
     reader.finish(FRONT_END)?;
     config.chromium.state_dir = dir.path().join("state");
     Ok((config, dir))
@@ -61,7 +62,9 @@ impl Browsers {
         }
         adjust(&mut config);
         let tasks = Tasks::new();
-        Ok(Self { launcher: ChromiumLauncher::start(config.chromium, config.health, false, &tasks)?, tasks, dir })
+        let exits = Exits::new(config.egress, &tasks);
+        let launcher = ChromiumLauncher::start(config.chromium, config.health, exits, false, &tasks)?;
+        Ok(Self { launcher, tasks, dir })
     }
 
     /// Starts a browser.

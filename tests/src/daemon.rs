@@ -20,6 +20,7 @@ use browserfleet_pool_daemon::{
     app::{App, End},
     chromium,
     config::Config,
+    egress::Network,
 };
 use futures_util::StreamExt as _;
 use serde_json::Value;
@@ -47,7 +48,7 @@ impl Daemon {
     pub fn start(adjust: impl FnOnce(&mut Config)) -> anyhow::Result<Self> {
         let state_dir = tempfile::tempdir()?;
         let mut reader = Reader::new(None, &[]);
-        let mut config = Config::read(&mut reader, 0);
+        let mut config = Config::read(&mut reader, 0, Network::Local);
         reader.finish(FRONT_END)?;
         state_dir.path().clone_into(&mut config.chromium.state_dir);
         config.limits.max_browsers = 2;
@@ -100,6 +101,7 @@ impl Daemon {
             birth: "1".to_owned(),
             ttl: None,
             wait: Some(pb::to_wire(Duration::from_mins(1))),
+            egress: None,
         })
         .await
     }

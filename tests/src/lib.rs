@@ -6,6 +6,17 @@ mod acting;
 pub mod browsers;
 pub mod daemon;
 pub mod hostile;
+pub mod packets;
 pub mod pages;
+pub mod places;
 pub mod processes;
 mod talking;
+
+#[expect(clippy::disallowed_methods, reason = "a test's server ends with the test; nobody counts its tasks")]
+pub(crate) fn spawn<F>(future: F) -> tokio::task::JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    tokio::spawn(future)
+}

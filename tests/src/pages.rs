@@ -58,7 +58,7 @@ impl Pages {
             .merge(crate::acting::router())
             .merge(crate::talking::router())
             .merge(crate::hostile::router());
-        let server = tokio::task::JoinHandle::abort_handle(&spawn(axum::serve(listener, router).into_future()));
+        let server = tokio::task::JoinHandle::abort_handle(&crate::spawn(axum::serve(listener, router).into_future()));
         Ok(Self { url, seen, server })
     }
 
@@ -73,15 +73,6 @@ impl Pages {
     pub fn at(&self, path: &str) -> String {
         format!("{}{path}", self.url)
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test's server ends with the test; nobody counts its tasks")]
-fn spawn<F>(future: F) -> tokio::task::JoinHandle<F::Output>
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    tokio::spawn(future)
 }
 
 const FORM: &str = "<!doctype html><title>Form</title><h1>Hello</h1>

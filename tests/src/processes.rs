@@ -1,6 +1,6 @@
 //! What runs on this machine: tests count what they started.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use nix::{
     errno::Errno,
@@ -66,4 +66,27 @@ fn field(pid: u32, index: usize) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The fields after the name in parentheses: state, parent, group.
     stat.rsplit_once(')')?.1.split_whitespace().nth(index)?.parse().ok()
+}
+
+/// The TCP and UDP sockets on which processes of a browser listen: lines of the kernel's tables.
+pub fn listening(group: u32) -> Vec<String> {
+    let open: HashSet<String> = pids().filter(|pid| group_of(*pid) == Some(group)).flat_map(sockets).collect();
+    let mut found = Vec::new();
+    for table in ["tcp", "tcp6", "udp", "udp6"] {
+        let text = std::fs::read_to_string(format!("/proc/self/net/{table}")).unwrap_or_default();
+        // Of TCP those in the state "listen"; whatever UDP socket is bound gets packets.
+        let listens = |state: &str| state == "0A" || table.starts_with("udp");
+        found.extend(text.lines().skip(1).filter_map(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            (listens(fields.get(3)?) && open.contains(*fields.get(9)?)).then(|| format!("{table} {line}"))
+        }));
+    }
+    found
+}
+
+/// The inodes of a process's sockets.
+fn sockets(pid: u32) -> Vec<String> {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let inode = |link: std::path::PathBuf| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned());
+    descriptors.filter_map(|descriptor| inode(std::fs::read_link(descriptor.path()).ok()?)).collect()
 }

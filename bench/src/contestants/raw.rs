@@ -75,7 +75,7 @@ impl Raw {
 
     pub(crate) async fn launch(&self) -> anyhow::Result<Browser> {
         let slot = self.slots.fetch_add(1, Ordering::Relaxed) % 1000;
-        let child = self.spawner.launch(slot).await?;
+        let child = self.spawner.launch(slot, None).await?;
         let connection = Connection::open(child.read, child.write, &self.tasks)?;
         Ok(Browser { connection, process: child.process })
     }

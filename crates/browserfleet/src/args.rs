@@ -7,7 +7,7 @@ use browserfleet_common::{
     telemetry::LogConfig,
 };
 use browserfleet_mcp_frontend as frontend;
-use browserfleet_pool_daemon as daemon;
+use browserfleet_pool_daemon::{self as daemon, egress::Network};
 use clap::{Parser, Subcommand};
 
 /// Browsers for AI agents: an MCP server whose sessions are isolated Chromium processes.
@@ -90,10 +90,14 @@ impl Command {
         let mut reader = Reader::new(common.config.as_deref(), &flags);
         // Over HTTP the first call should find a browser ready; an editor starts stdio servers it may never call.
         let min_warm = usize::from(transport == Transport::Http);
+        let frontend = frontend::Config::read(&mut reader);
+        // On loopback it serves a developer, whose own pages are on this machine.
+        let alone = transport == Transport::Stdio || frontend.http.listen.ip().is_loopback();
+        let network = if alone { Network::Local } else { Network::Public };
         let mut settings = Settings {
             transport,
-            frontend: frontend::Config::read(&mut reader),
-            daemon: daemon::config::Config::read(&mut reader, min_warm),
+            frontend,
+            daemon: daemon::config::Config::read(&mut reader, min_warm, network),
             log: LogConfig::read(&mut reader),
         };
         let problems = reader.finish(&["frontend"]).err().unwrap_or(Problems(Vec::new()));

@@ -31,7 +31,7 @@ pub const ENV_PREFIX: &str = "BROWSERFLEET_";
 /// What belongs to the front end: sections, or single keys of a section that programs share.
 pub const FRONT_END: &[&str] = &["http", "session", "call", "frontend"];
 /// What belongs to the pool daemon.
-pub const DAEMON: &[&str] = &["daemon", "pool", "lease", "tool", "browser", "host", "unsafe.no_sandbox"];
+pub const DAEMON: &[&str] = &["daemon", "pool", "lease", "tool", "browser", "egress", "host", "unsafe.no_sandbox"];
 
 /// Everything that is wrong with the settings, one line each.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -69,6 +69,8 @@ error_codes! {
     NavigationFailed = "navigation_failed" => Aborted;
     /// The URL's scheme or address is not allowed.
     UrlBlocked = "url_blocked" => PermissionDenied;
+    /// The session's own proxy cannot be used; nothing goes around it.
+    EgressUnavailable = "egress_unavailable" => Unavailable;
     /// No element matches, or more than one, or it cannot be acted upon.
     ElementNotActionable = "element_not_actionable" => FailedPrecondition;
     /// The page's own code failed.

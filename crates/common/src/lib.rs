@@ -1,7 +1,7 @@
 //! What front end and pool daemon both use; nothing that only one of them needs.
 //!
 //! In suggested reading order: the words ([`ids`], [`error_code`]), the wire ([`pb`]), then what a program is made of
-//! ([`config`], [`telemetry`], [`metrics`], [`lifecycle`], [`clock`], [`size`]).
+//! ([`config`], [`telemetry`], [`metrics`], [`lifecycle`], [`clock`], [`size`]), and what a session asks for ([`egress`]).
 
 pub mod ids;
 
@@ -20,3 +20,5 @@ pub mod lifecycle;
 pub mod clock;
 
 pub mod size;
+
+pub mod egress;

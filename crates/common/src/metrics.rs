@@ -37,6 +37,11 @@ impl Count {
         self.family.get_or_create(&[(self.label, value)]).inner().fetch_max(total, Ordering::Relaxed);
     }
 
+    /// Counts so many more.
+    pub fn add_many(&self, value: &'static str, many: u64) {
+        self.family.get_or_create(&[(self.label, value)]).inc_by(many);
+    }
+
     /// How many there have been.
     pub fn get(&self, value: &'static str) -> u64 {
         self.family.get_or_create(&[(self.label, value)]).get()
@@ -101,6 +106,10 @@ metrics! {
          often to be asked for a while; the others are silent, draining or cannot start browsers";
     Count log_lines by "outcome" = "browserfleet_log_lines":
         "Log lines that were not written: dropped (nobody reads them fast enough)";
+    Count egress_requests by "outcome" = "browserfleet_egress_requests":
+        "What browsers asked their egress proxies for: ok, blocked (by policy), failed, foreign (it was not the browser)";
+    Count egress_bytes by "direction" = "browserfleet_egress_bytes":
+        "Bytes between browsers and the outside: sent, received; of every lease together";
     Count pages_closed by "reason" = "browserfleet_pages_closed": "Pages closed by us, not by their session: too_many";
 }
 

@@ -15,6 +15,7 @@ use crate::{
     admin,
     chromium::{self, is_headless_shell},
     config::Config,
+    egress::Exits,
     grpc::{self, Browsers, Pools, ServeError},
     host::pressure,
     launcher::ChromiumLauncher,
@@ -51,7 +52,8 @@ impl App {
     pub fn build(config: Config, tasks: &Tasks, shutdown: &Shutdown) -> Result<Self, chromium::StartError> {
         let headed = !is_headless_shell(&config.chromium.executable) && std::env::var_os("DISPLAY").is_some();
         let shared = config.limits.contexts_per_browser > 1;
-        let launcher = Arc::new(ChromiumLauncher::start(config.chromium, config.health, shared, tasks)?);
+        let exits = Exits::new(config.egress, tasks);
+        let launcher = Arc::new(ChromiumLauncher::start(config.chromium, config.health, exits, shared, tasks)?);
         let pressure = pressure::watch(config.pressure, tasks);
         let handle = pool::driver::start(config.limits, config.daemon.pool_id, launcher, pressure, tasks);
         let (grace, max_connection_age) = (config.daemon.drain_grace, config.daemon.max_connection_age);

@@ -1,6 +1,6 @@
 //! The daemon's settings: one table, with defaults and ranges.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use browserfleet_common::{
     config::Reader,
@@ -8,7 +8,9 @@ use browserfleet_common::{
 };
 
 use crate::{
-    chromium, health,
+    chromium,
+    egress::{self, Network, Opened, resolve::System},
+    health,
     host::pressure,
     pool::{Launching, Limits, PerPrincipal, Retirement},
     tools::Times,
@@ -28,6 +30,8 @@ pub struct Config {
     /// Most time of one call.
     pub max_call: Duration,
     pub chromium: chromium::Config,
+    /// How far browsers may go.
+    pub egress: egress::Config,
     /// When a browser is not sound any more.
     pub health: health::Config,
     /// When the machine is too short for another browser.
@@ -68,8 +72,8 @@ impl LeaseConfig {
 }
 
 impl Config {
-    /// Reads the settings; `min_warm` is the default of `pool.min_warm`.
-    pub fn read(reader: &mut Reader, min_warm: usize) -> Self {
+    /// Reads the settings; `min_warm` and `network` are the defaults of `pool.min_warm` and `egress.network`.
+    pub fn read(reader: &mut Reader, min_warm: usize, network: Network) -> Self {
         let health = read_health(reader);
         let limits = read_limits(reader, min_warm, &health);
         Self {
@@ -81,6 +85,7 @@ impl Config {
                 script: reader.duration("tool.script_timeout", 30 * SECOND, SECOND / 10..=2 * MINUTE),
             },
             max_call: reader.duration("tool.max_call", 2 * MINUTE, SECOND..=10 * MINUTE),
+            egress: read_egress(reader, network),
             chromium: read_chromium(reader, limits.max_browsers),
             health,
             pressure: read_pressure(reader),
@@ -181,6 +186,19 @@ fn read_chromium(reader: &mut Reader, max_browsers: usize) -> chromium::Config {
         extra_args,
         uid_base: u32::try_from(uid_base.min(u32::MAX as usize - max_browsers)).unwrap_or(61_000),
     }
+}
+
+fn read_egress(reader: &mut Reader, network: Network) -> egress::Config {
+    let choices = [("local", Network::Local), ("public", Network::Public)];
+    let network = reader.choice("egress.network", network, &choices);
+    let mut allow = Vec::new();
+    for text in reader.list("egress.allow", &[]) {
+        match Opened::parse(&text) {
+            Ok(opened) => allow.push(opened),
+            Err(what) => reader.problem(format!("egress.allow: {what}")),
+        }
+    }
+    egress::Config { network, allow, resolver: Arc::new(System::default()) }
 }
 
 fn read_health(reader: &mut Reader) -> health::Config {

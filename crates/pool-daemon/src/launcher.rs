@@ -16,6 +16,7 @@ use tokio::{
 
 use crate::{
     chromium::{self, Process, Spawner, chain},
+    egress::{Exits, Gate},
     failure::Failure,
     health::{self, Examine, Finding},
     host::memory::Meter,
@@ -37,6 +38,7 @@ pub struct ChromiumLauncher {
     health: health::Config,
     /// Whether the first page works in a context of its own, because others will share the browser.
     shared: bool,
+    exits: Exits,
     meter: Arc<Meter>,
     tasks: Tasks,
 }
@@ -46,23 +48,32 @@ impl ChromiumLauncher {
     pub fn start(
         config: chromium::Config,
         health: health::Config,
+        exits: Exits,
         shared: bool,
         tasks: &Tasks,
     ) -> Result<Self, chromium::StartError> {
         let timeout = config.launch_timeout;
         let spawner = Spawner::start(config, tasks)?;
-        Ok(Self { spawner, timeout, health, shared, meter: Arc::default(), tasks: tasks.clone() })
+        Ok(Self { spawner, timeout, health, shared, exits, meter: Arc::default(), tasks: tasks.clone() })
     }
 
     /// Opens the pipe and a page, and lets the page prove that it works.
-    async fn ready(&self, child: chromium::Child, deadline: Instant) -> Result<(Connection, Ready, Process), String> {
+    async fn ready(
+        &self,
+        child: chromium::Child,
+        gate: &Gate,
+        deadline: Instant,
+    ) -> Result<(Connection, Ready, Process), String> {
         let chromium::Child { read, write, process } = child;
         let opened = async {
             let connection = Connection::open(read, write, &self.tasks).map_err(|error| error.to_string())?;
             let context = if self.shared {
-                Context::create(&connection, &self.tasks, deadline).await.map_err(|failure| failure.message)?
+                let own = open_gate(&self.exits, process.pid()).await?;
+                Context::create(&connection, &self.tasks, Some(own), deadline)
+                    .await
+                    .map_err(|failure| failure.message)?
             } else {
-                Context::default_of(&connection, &self.tasks)
+                Context::default_of(&connection, &self.tasks, Some(gate.clone()))
             };
             let page = context.open_page(deadline).await.map_err(|failure| failure.message)?;
             // Health means a page that computes, not a browser that tells its version.
@@ -105,11 +116,16 @@ impl Launcher for ChromiumLauncher {
     async fn launch(&self, slot: usize) -> Result<Arc<Browser>, LaunchError> {
         let deadline = Instant::now() + self.timeout;
         let slot = u32::try_from(slot).unwrap_or(u32::MAX);
-        let child = self.spawner.launch(slot).await.map_err(|error| LaunchError(chain(&error)))?;
-        let (connection, ready, process) = self.ready(child, deadline).await.map_err(LaunchError)?;
+        // Of a shared browser nothing but its contexts is leased: its own gate stays closed.
+        let gate = Gate::open(&self.exits).await.map_err(|error| LaunchError(no_gate(&error)))?;
+        let child = self.spawner.launch(slot, Some(gate.server())).await.map_err(|error| LaunchError(chain(&error)))?;
+        gate.belongs_to(child.process.pid());
+        let (connection, ready, process) = self.ready(child, &gate, deadline).await.map_err(LaunchError)?;
         let tree = Arc::new(ChromiumTree {
             process,
             connection: connection.clone(),
+            exits: self.exits.clone(),
+            gate,
             health: self.health,
             meter: Arc::clone(&self.meter),
             memory: AtomicU64::new(0),
@@ -119,11 +135,25 @@ impl Launcher for ChromiumLauncher {
     }
 }
 
+/// A gate for a browser that runs.
+async fn open_gate(exits: &Exits, pid: u32) -> Result<Gate, String> {
+    let gate = Gate::open(exits).await.map_err(|error| no_gate(&error))?;
+    gate.belongs_to(pid);
+    Ok(gate)
+}
+
+fn no_gate(error: &std::io::Error) -> String {
+    format!("its egress gate cannot be opened: {error}")
+}
+
 /// A Chromium process tree, the pipe to it, and the watch over both.
 #[derive(Debug)]
 struct ChromiumTree {
     process: Process,
     connection: Connection,
+    exits: Exits,
+    /// The browser's only way out; in a shared one, that of nobody.
+    gate: Gate,
     health: health::Config,
     meter: Arc<Meter>,
     /// The last measure, in bytes.
@@ -159,7 +189,13 @@ impl ProcessTree for ChromiumTree {
         self.memory.load(Ordering::Relaxed)
     }
 
+    async fn gate(&self) -> Result<Option<Gate>, String> {
+        open_gate(&self.exits, self.pid()).await.map(Some)
+    }
+
     async fn end(&self) -> usize {
+        // First of all: whatever its pages still want to send stays here.
+        self.gate.close();
         let ended = self.process.end().await;
         tracing::debug!(pid = self.pid(), how = ?ended.how, took = ?ended.took, "browser ended");
         ended.left

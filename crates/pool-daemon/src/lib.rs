@@ -7,6 +7,7 @@
 pub mod pool;
 
 pub mod chromium;
+pub mod egress;
 pub mod health;
 pub mod host;
 pub mod launcher;

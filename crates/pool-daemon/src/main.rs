@@ -17,6 +17,7 @@ use browserfleet_pool_daemon::{
     app::{App, End},
     chromium,
     config::Config,
+    egress::Network,
     host::{checks, doctor},
 };
 use clap::Parser as _;
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
         ("browser.chromium", args.chromium.as_ref().map(|value| value as _)),
     ];
     let mut reader = Reader::new(args.config.as_deref(), &flags);
-    let (config, log) = (Config::read(&mut reader, MIN_WARM), LogConfig::read(&mut reader));
+    let (config, log) = (Config::read(&mut reader, MIN_WARM, Network::Public), LogConfig::read(&mut reader));
     let mut problems = reader.finish(FRONT_END).err().unwrap_or(Problems(Vec::new()));
     if args.check {
         let _last_lines = log.install();

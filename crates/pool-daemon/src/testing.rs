@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use crate::{
+    egress::Gate,
     page::{Context, Page},
     pool::{
         Browser, LaunchError, Launcher,
@@ -79,7 +80,7 @@ impl Launcher for FakeLauncher {
             peer: Mutex::new(Some(peer)),
         });
         self.trees.lock().unwrap().push(Arc::clone(&tree));
-        let context = Context::default_of(&connection, &self.tasks);
+        let context = Context::default_of(&connection, &self.tasks, None);
         let ready = Ready { page: Page::detached(&connection), context };
         Ok(Arc::new(Browser::new(connection, self.tasks.clone(), tree, ready)))
     }
@@ -122,6 +123,10 @@ impl ProcessTree for FakeTree {
 
     fn memory(&self) -> u64 {
         0
+    }
+
+    async fn gate(&self) -> Result<Option<Gate>, String> {
+        Ok(None)
     }
 
     async fn end(&self) -> usize {

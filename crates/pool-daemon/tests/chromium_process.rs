@@ -56,7 +56,8 @@ impl Scene {
     }
 
     async fn launch(&self, slot: u32) -> Browser {
-        let Child { read, write, process } = self.spawner.launch(slot).await.unwrap();
+        let Child { read, write, process } =
+            self.spawner.launch(slot, Some("http://127.0.0.1:1".to_owned())).await.unwrap();
         let mut browser = Browser {
             read: pipe::Receiver::from_owned_fd(read).unwrap(),
             write: pipe::Sender::from_owned_fd(write).unwrap(),

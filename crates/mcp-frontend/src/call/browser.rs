@@ -29,7 +29,8 @@ const LONG_CALL: Duration = Duration::from_secs(1);
 /// Runs a call.
 pub(super) async fn run(core: &Arc<Core>, mut call: Call) -> Result<Reply, Failure> {
     let choice = resolve::choose(&call.caller, &mut call.arguments)?;
-    let Opened { record, minted } = resolve::open(core, &call.caller, choice, call.tool.session).await?;
+    let egress = resolve::egress(call.tool, &mut call.arguments)?;
+    let Opened { record, minted } = resolve::open(core, &call.caller, choice, call.tool.session, egress).await?;
     let orphan = minted.then(|| Orphan::new(core, &record));
     let mut run = Run::new(core, &call, record);
     let result = run.with_retries().await;

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use browserfleet_common::{error_code::ErrorCode, ids::SessionName};
-use browserfleet_tools::{SESSION_ID, SessionUse};
+use browserfleet_common::{egress::Egress, error_code::ErrorCode, ids::SessionName};
+use browserfleet_tools::{Arguments as _, Open, SESSION_ID, SessionUse, Tool};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -51,6 +51,31 @@ pub(super) fn choose(caller: &Caller, arguments: &mut Map<String, Value>) -> Res
     Ok(caller.connection.as_ref().map_or(Choice::Unnamed, |own| Choice::Default(own.default_session.clone())))
 }
 
+/// Reads what a call says about the session's way out, and takes it out of the arguments: it may hold a password, and
+/// reaches the daemon with the lease.
+pub(super) fn egress(tool: &Tool, arguments: &mut Map<String, Value>) -> Result<Option<Egress>, Failure> {
+    if tool.name != Open::TOOL {
+        return Ok(None);
+    }
+    let invalid = |what: String| Failure::new(ErrorCode::InvalidArgument, what);
+    let open: Open =
+        browserfleet_tools::parse(Value::Object(arguments.clone())).map_err(|error| invalid(error.to_string()))?;
+    for argument in ["allowed_origins", "blocked_origins", "proxy_server"] {
+        arguments.remove(argument);
+    }
+    let Open { allowed_origins, blocked_origins, proxy_server, .. } = open;
+    if allowed_origins.is_none() && blocked_origins.is_none() && proxy_server.is_none() {
+        return Ok(None);
+    }
+    let egress = Egress {
+        allowed_origins: allowed_origins.unwrap_or_default(),
+        blocked_origins: blocked_origins.unwrap_or_default(),
+        proxy_server,
+    };
+    egress.rules().map_err(|bad| invalid(bad.to_string()))?;
+    Ok(Some(egress))
+}
+
 fn malformed(origin: &str, why: &str) -> Failure {
     Failure::new(ErrorCode::InvalidArgument, format!("{origin} is not valid: {why}."))
 }
@@ -61,21 +86,22 @@ pub(super) async fn open(
     caller: &Caller,
     choice: Choice,
     session: SessionUse,
+    egress: Option<Egress>,
 ) -> Result<Opened, Failure> {
     match choice {
         Choice::Named(name) => {
             let may_create = !name.is_handle();
-            let record = open_named(core, caller, name, may_create, None).await?;
+            let record = open_named(core, caller, name, may_create, None, egress).await?;
             remember(core, caller, &record).await?;
             Ok(Opened { record, minted: false })
         }
         Choice::Default(name) => {
             let connection = caller.connection.as_ref().map(|connection| connection.key.id.clone());
-            let record = open_named(core, caller, name, true, connection).await?;
+            let record = open_named(core, caller, name, true, connection, egress).await?;
             Ok(Opened { record, minted: false })
         }
         Choice::Unnamed if session == SessionUse::Creates => {
-            let record = create(core, caller, SessionName::mint(), None).await?;
+            let record = create(core, caller, SessionName::mint(), None, egress.unwrap_or_default()).await?;
             Ok(Opened { record, minted: true })
         }
         Choice::Unnamed => Err(Failure::new(
@@ -105,10 +131,11 @@ async fn open_named(
     name: SessionName,
     may_create: bool,
     connection: Option<String>,
+    egress: Option<Egress>,
 ) -> Result<Record, Failure> {
     let key = Key { principal: caller.principal.clone(), name };
     if let Some(record) = core.sessions.touch(&key).await? {
-        return Ok(record);
+        return unchanged(record, egress.as_ref());
     }
     // A connection may say its own default session's handle before, or after, the session exists.
     let own = caller.connection.as_ref().filter(|own| own.default_session == key.name);
@@ -116,7 +143,20 @@ async fn open_named(
         return Err(Failure::no_such_session());
     }
     let connection = connection.or_else(|| own.map(|own| own.key.id.clone()));
-    create(core, caller, key.name, connection).await
+    let record = create(core, caller, key.name, connection, egress.clone().unwrap_or_default()).await?;
+    unchanged(record, egress.as_ref())
+}
+
+/// A session's way out is settled when it is created: a browser may be there already.
+fn unchanged(record: Record, egress: Option<&Egress>) -> Result<Record, Failure> {
+    if egress.is_none_or(|egress| *egress == record.egress) {
+        return Ok(record);
+    }
+    Err(Failure::new(
+        ErrorCode::InvalidArgument,
+        "allowed_origins, blocked_origins and proxy_server are settled when a session is created, and this one exists \
+         already with others. End it with session_close, or open another one.",
+    ))
 }
 
 async fn create(
@@ -124,12 +164,14 @@ async fn create(
     caller: &Caller,
     name: SessionName,
     connection: Option<String>,
+    egress: Egress,
 ) -> Result<Record, Failure> {
     let settings = &core.config.session;
     let new = NewSession {
         key: Key { principal: caller.principal.clone(), name },
         connection,
         client: caller.client.clone(),
+        egress,
         idle_ttl: settings.idle_ttl,
         max_lifetime: settings.max_lifetime,
     };

@@ -105,6 +105,7 @@ impl PoolClient {
             birth: session.birth.clone(),
             ttl: Some(pb::to_wire(ttl)),
             wait: Some(pb::to_wire(wait)),
+            egress: Some(session.egress.to_wire()),
         };
         let mut events = self.pool.clone().acquire(request).await?.into_inner();
         while let Some(response) = events.message().await? {

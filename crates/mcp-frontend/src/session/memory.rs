@@ -58,6 +58,7 @@ impl MemoryStore {
             idle_ttl: new.idle_ttl,
             connection: new.connection,
             client: new.client,
+            egress: new.egress,
             lease: LeaseState::default(),
         };
         Kept { record, expires: hard_end.min(now + new.idle_ttl), hard_end }

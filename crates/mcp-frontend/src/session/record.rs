@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use browserfleet_common::ids::{Principal, SessionName, digest};
+use browserfleet_common::{
+    egress::Egress,
+    ids::{Principal, SessionName, digest},
+};
 use serde::{Deserialize, Serialize};
 
 /// What names a session: nobody but its principal can say it.
@@ -29,6 +32,10 @@ pub struct Record {
     /// The connection that made it without being asked to; the session ends with it.
     pub connection: Option<String>,
     pub client: Client,
+    /// What its browsers may reach, whichever daemon they are on. Settled at its creation: a browser that replaces a lost
+    /// one gets no further than that did.
+    #[serde(default)]
+    pub egress: Egress,
     pub lease: LeaseState,
 }
 

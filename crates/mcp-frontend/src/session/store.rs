@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
-use browserfleet_common::ids::Principal;
+use browserfleet_common::{egress::Egress, ids::Principal};
 
 use super::{Client, Key, LeaseState, Record};
 use crate::Unavailable;
@@ -72,6 +72,7 @@ pub struct NewSession {
     pub key: Key,
     pub connection: Option<String>,
     pub client: Client,
+    pub egress: Egress,
     pub idle_ttl: Duration,
     /// The session ends after this, used or not.
     pub max_lifetime: Duration,

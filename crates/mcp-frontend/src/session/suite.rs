@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use browserfleet_common::{
+    egress::Egress,
     ids::{Principal, SessionName},
     lifecycle::Tasks,
 };
@@ -47,6 +48,7 @@ fn new(key: &Key) -> NewSession {
         key: key.clone(),
         connection: Some("connection".to_owned()),
         client: Client { name: Some("suite".to_owned()), ..Client::default() },
+        egress: Egress { blocked_origins: vec!["evil.example".to_owned()], ..Egress::default() },
         idle_ttl: IDLE,
         max_lifetime: IDLE * 100,
     }

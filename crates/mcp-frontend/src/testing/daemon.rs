@@ -8,6 +8,7 @@ use std::{
 };
 
 use browserfleet_common::{
+    egress::Egress,
     error_code::ErrorCode,
     lifecycle::Tasks,
     pb::{
@@ -75,6 +76,8 @@ pub struct Seen {
     pub left_queue: usize,
     /// The time to live the last acquisition asked for.
     pub ttl: Option<Duration>,
+    /// Where the sessions of all acquisitions may go.
+    pub egress: Vec<Egress>,
     /// How often it was asked how it is.
     pub looked: usize,
 }
@@ -307,6 +310,7 @@ impl PoolService for FakeDaemon {
             let mut state = self.state();
             state.seen.acquired += 1;
             state.seen.ttl = request.ttl.and_then(from_wire);
+            state.seen.egress.push(Egress::from_wire(request.egress.clone().unwrap_or_default()));
             let draining = state.draining.then(|| ErrorCode::Draining.status("the daemon is stopping"));
             (state.queue.clone(), draining.or_else(|| state.refuse.clone()))
         };

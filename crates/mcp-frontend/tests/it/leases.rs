@@ -42,6 +42,36 @@ async fn a_lease_is_confirmed_and_lives_as_long_as_the_session() {
 }
 
 #[tokio::test]
+async fn where_a_session_may_go_is_settled_once_and_survives_its_browser() {
+    let world = World::start().await;
+    let client = world.legacy().await;
+    for (arguments, words) in [
+        (json!({ "allowed_origins": ["ftp://x"] }), "allowed_origins: \"ftp://x\" is no origin"),
+        (json!({ "blocked_origins": "x" }), "at blocked_origins"),
+        (json!({ "proxy_server": "socks5://u:secret@x:1" }), "proxy_server: only proxies that are reached by http"),
+    ] {
+        let refused = client.call("browser_open", arguments).await;
+        let shown = text(&refused);
+        assert!(refused["isError"] == true && shown.contains(words) && !shown.contains("secret"), "{shown}");
+    }
+    assert_eq!(world.daemon.seen().acquired, 0, "nothing was opened");
+
+    let wishes = json!({ "allowed_origins": ["https://a.example"], "proxy_server": "http://u:secret@p:1" });
+    assert_eq!(client.call("browser_open", wishes.clone()).await["isError"], false);
+    world.daemon.lose_leases();
+    assert_eq!(navigate(&client).await["isError"], false);
+    let egress = world.daemon.seen().egress;
+    assert_eq!((egress.len(), &egress[0]), (2, &egress[1]), "the new browser gets no further");
+    assert_eq!(egress[0].allowed_origins, ["https://a.example"]);
+    assert_eq!(egress[0].proxy_server.as_deref(), Some("http://u:secret@p:1"));
+
+    assert_eq!(client.call("browser_open", wishes).await["isError"], false, "the same again is no change");
+    let changed = client.call("browser_open", json!({ "allowed_origins": ["b.example"] })).await;
+    assert!(changed["isError"] == true && text(&changed).contains("session_close"), "{changed}");
+    assert_eq!(client.call("browser_open", json!({ "width": 800 })).await["isError"], false);
+}
+
+#[tokio::test]
 async fn a_full_pool_says_when_to_come_back_and_leaves_nothing_behind() {
     let world = World::start().await;
     world.daemon.refuse(Some(ErrorCode::PoolFull.status_retry("every browser is taken", Duration::from_secs(3))));

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use browserfleet_common::ids::{Principal, SessionName};
+use browserfleet_common::{
+    egress::Egress,
+    ids::{Principal, SessionName},
+};
 use browserfleet_mcp_frontend::session::{Client, Key, Limits, NewSession};
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -68,6 +71,7 @@ async fn unknown_expired_and_foreign_handles_get_the_same_answer() {
         key: Key { principal: Principal::named("somebody else"), name: foreign.clone() },
         connection: None,
         client: Client::default(),
+        egress: Egress::default(),
         idle_ttl: Duration::from_mins(1),
         max_lifetime: Duration::from_mins(1),
     };

@@ -40,10 +40,14 @@ const COMMON: &[&str] = &[
     "--disable-renderer-backgrounding",
 ];
 
+/// What Chromium leaves out of its proxy settings by itself, loopback and link-local addresses, goes through the proxy, too.
+pub(crate) const BYPASS_NOTHING: &str = "<-loopback>";
+
 /// For full Chromium: the new headless mode, and no window of its own, because every page is made over the pipe.
 const FULL: &[&str] = &["--headless=new", "--no-startup-window"];
 
-const ENABLED_FEATURES: &[&str] = &["NetworkServiceInProcess2"];
+const NETWORK_IN_PROCESS: &str = "NetworkServiceInProcess2";
+const ENABLED_FEATURES: &[&str] = &[NETWORK_IN_PROCESS];
 const DISABLED_FEATURES: &[&str] = &[
     "SpareRendererForSitePerProcess",
     // After an input event it holds back the page's timers until the next frame. We wait for those timers, not for a
@@ -151,6 +155,12 @@ impl ExtraArgs {
             return Err(FlagError::Forbidden { flag: (*flag).to_owned(), why });
         }
         let features = value.unwrap_or_default().split(',').filter(|feature| !feature.is_empty()).map(str::to_owned);
+        if name == "disable-features"
+            && features.clone().any(|feature| feature.trim_start_matches('*').starts_with(NETWORK_IN_PROCESS))
+        {
+            let why = "the egress proxy serves the browser's main process only, so network code must run there";
+            return Err(FlagError::Forbidden { flag: format!("{name}={NETWORK_IN_PROCESS}"), why });
+        }
         match name {
             "enable-features" => self.enabled_features.extend(features),
             "disable-features" => self.disabled_features.extend(features),
@@ -168,6 +178,8 @@ pub struct Options<'a> {
     /// `/dev/shm` is too small for Chromium's shared memory, which then goes to the profile's `TMPDIR`.
     pub small_shm: bool,
     pub user_data_dir: &'a Path,
+    /// The browser's egress gate: the only way out. Without one it goes wherever the machine does, for measurements only.
+    pub proxy_server: Option<&'a str>,
     pub extra: &'a ExtraArgs,
 }
 
@@ -183,6 +195,10 @@ pub fn command_line(options: &Options<'_>) -> Vec<OsString> {
     }
     if options.small_shm {
         line.push("--disable-dev-shm-usage".into());
+    }
+    if let Some(proxy_server) = options.proxy_server {
+        line.push(format!("--proxy-server={proxy_server}").into());
+        line.push(format!("--proxy-bypass-list={BYPASS_NOTHING}").into());
     }
     let mut user_data_dir = OsString::from("--user-data-dir=");
     user_data_dir.push(options.user_data_dir);
@@ -210,7 +226,14 @@ mod tests {
     }
 
     fn line(headless_shell: bool, no_sandbox: bool, small_shm: bool, extra: &ExtraArgs) -> Vec<String> {
-        let options = Options { headless_shell, no_sandbox, small_shm, user_data_dir: Path::new("/p/data"), extra };
+        let options = Options {
+            headless_shell,
+            no_sandbox,
+            small_shm,
+            user_data_dir: Path::new("/p/data"),
+            proxy_server: Some("http://127.0.0.1:9"),
+            extra,
+        };
         command_line(&options).into_iter().map(|arg| arg.into_string().unwrap()).collect()
     }
 
@@ -220,6 +243,8 @@ mod tests {
             let line = line(headless_shell, false, false, &ExtraArgs::default());
             assert!(line.contains(&"--remote-debugging-pipe".to_owned()));
             assert!(line.contains(&"--user-data-dir=/p/data".to_owned()));
+            assert!(line.contains(&"--proxy-server=http://127.0.0.1:9".to_owned()));
+            assert!(line.contains(&"--proxy-bypass-list=<-loopback>".to_owned()));
             assert!(
                 !line.iter().any(|arg| arg.contains("remote-debugging-port") || arg.contains("no-sandbox")),
                 "{line:?}"

@@ -149,6 +149,8 @@ struct Shop {
 #[derive(Debug)]
 struct Request {
     slot: u32,
+    /// Where the browser's egress gate is.
+    proxy_server: Option<String>,
     /// Goes into the [`Process`] and keeps this thread alive as long as it.
     spawner: Spawner,
     reply: oneshot::Sender<Result<Child, LaunchError>>,
@@ -183,10 +185,11 @@ impl Spawner {
     }
 
     /// Spawns the browser of `slot` and answers at once. As root, two browsers of one slot share a user: end the first
-    /// before the second is launched.
-    pub async fn launch(&self, slot: u32) -> Result<Child, LaunchError> {
+    /// before the second is launched. `proxy_server` is its only way out, such as
+    /// `http://127.0.0.1:1`; without it the browser goes wherever the machine does, for measurements only.
+    pub async fn launch(&self, slot: u32, proxy_server: Option<String>) -> Result<Child, LaunchError> {
         let (reply, answer) = oneshot::channel();
-        let request = Request { slot, spawner: self.clone(), reply };
+        let request = Request { slot, proxy_server, spawner: self.clone(), reply };
         self.queue.try_send(request).map_err(|error| match error {
             TrySendError::Full(_) => LaunchError::Busy,
             TrySendError::Closed(_) => LaunchError::Internal { what: "it has ended".to_owned() },
@@ -206,7 +209,7 @@ impl Spawner {
     }
 
     /// Runs on the launcher thread.
-    fn spawn(&self, slot: u32) -> Result<Child, LaunchError> {
+    fn spawn(&self, slot: u32, proxy_server: Option<&str>) -> Result<Child, LaunchError> {
         let shop = &self.shop;
         let uid = shop.uid(slot)?;
         let children = signal(SignalKind::child()).map_err(LaunchError::Prepare)?;
@@ -214,7 +217,7 @@ impl Spawner {
         let stderr = pipe::Receiver::from_owned_fd(pipes.stderr.0.into()).map_err(LaunchError::Prepare)?;
         let profile = Profile::create(&shop.instance, slot, uid).map_err(LaunchError::Profile)?;
 
-        let mut command = shop.command(&profile, uid);
+        let mut command = shop.command(&profile, uid, proxy_server);
         command.stderr(pipes.stderr.1);
         connect(&mut command, pipes.commands.0, pipes.replies.1);
         let spawned = spawn(&mut command);
@@ -244,7 +247,7 @@ impl Shop {
         uid.map(|uid| Some(Uid::from_raw(uid))).ok_or(LaunchError::NoUid { slot })
     }
 
-    fn command(&self, profile: &Profile, uid: Option<Uid>) -> Command {
+    fn command(&self, profile: &Profile, uid: Option<Uid>, proxy_server: Option<&str>) -> Command {
         let config = &self.config;
         let (data, home, tmp) = (profile.data(), profile.home(), profile.tmp());
         let mut command = Command::new(&config.executable);
@@ -254,6 +257,7 @@ impl Shop {
                 no_sandbox: config.no_sandbox,
                 small_shm: self.small_shm,
                 user_data_dir: &data,
+                proxy_server,
                 extra: &self.extra,
             }))
             .env_clear()
@@ -304,17 +308,18 @@ impl Pipes {
 fn serve(mut requests: mpsc::Receiver<Request>, runtime: &Handle) {
     // Pipes and tasks of a browser belong to the runtime.
     let _context = runtime.enter();
-    while let Some(Request { slot, spawner, reply }) = requests.blocking_recv() {
+    while let Some(Request { slot, proxy_server, spawner, reply }) = requests.blocking_recv() {
         // A caller that went away while it waited starts no browser.
         if reply.is_closed() {
             continue;
         }
         // The end of this thread would be the end of all browsers.
-        let result = catch_unwind(AssertUnwindSafe(|| spawner.spawn(slot))).unwrap_or_else(|payload| {
-            let what = panic_text(payload.as_ref()).to_owned();
-            tracing::error!(what, "launcher panicked");
-            Err(LaunchError::Internal { what })
-        });
+        let result =
+            catch_unwind(AssertUnwindSafe(|| spawner.spawn(slot, proxy_server.as_deref()))).unwrap_or_else(|payload| {
+                let what = panic_text(payload.as_ref()).to_owned();
+                tracing::error!(what, "launcher panicked");
+                Err(LaunchError::Internal { what })
+            });
         // Nobody waits any more: dropping the child kills it.
         drop(reply.send(result));
     }

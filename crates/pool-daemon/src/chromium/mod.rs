@@ -19,6 +19,7 @@ use std::{path::PathBuf, time::Duration};
 
 pub(crate) use family::groups;
 pub use find::{FindError, find, is_headless_shell};
+pub(crate) use flags::BYPASS_NOTHING;
 pub use flags::FlagError;
 pub(crate) use launch::SMALL_SHM;
 pub use launch::{Child, LaunchError, Spawner, StartError};

@@ -17,6 +17,9 @@ use nix::{
 };
 use tokio::time::sleep;
 
+/// Where no gate is: these browsers go nowhere.
+const NOWHERE: &str = "http://127.0.0.1:1";
+
 use super::{Child, Config, End, Exit, LaunchError, Process, Spawner, StartError, become_subreaper};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -45,7 +48,7 @@ impl Scene {
     }
 
     async fn launch(&self) -> Child {
-        self.spawner.launch(0).await.unwrap()
+        self.spawner.launch(0, Some(NOWHERE.to_owned())).await.unwrap()
     }
 
     /// The directories of browsers that are there now.
@@ -265,7 +268,7 @@ async fn a_dropped_process_is_killed_and_cleaned_up() {
 #[tokio::test]
 async fn a_caller_that_goes_away_leaves_no_browser() {
     let scene = Scene::new("sleep 30");
-    let mut launch = Box::pin(scene.spawner.launch(0));
+    let mut launch = Box::pin(scene.spawner.launch(0, Some(NOWHERE.to_owned())));
     // Polled once: the request is in the queue.
     assert!(futures_util::poll!(&mut launch).is_pending());
     drop(launch);
@@ -316,7 +319,7 @@ async fn a_browser_gets_its_own_world() {
 #[tokio::test]
 async fn what_cannot_be_executed_is_named() {
     let scene = Scene::with(|config| config.executable = PathBuf::from("/nowhere/chromium"));
-    let error = scene.spawner.launch(0).await.unwrap_err();
+    let error = scene.spawner.launch(0, Some(NOWHERE.to_owned())).await.unwrap_err();
     assert_eq!(error.to_string(), "cannot execute /nowhere/chromium");
     assert!(matches!(error, LaunchError::Execute { source, .. } if source.kind() == std::io::ErrorKind::NotFound));
     assert_eq!(scene.profiles(), Vec::<PathBuf>::new());
@@ -327,7 +330,7 @@ async fn a_directory_that_cannot_be_made_costs_one_launch() {
     let scene = Scene::new("echo ready >&2; sleep 30");
     let (instance, away) = (scene.spawner.instance().path().to_owned(), scene.dir.path().join("away"));
     fs::rename(&instance, &away).unwrap();
-    let error = scene.spawner.launch(0).await.unwrap_err();
+    let error = scene.spawner.launch(0, Some(NOWHERE.to_owned())).await.unwrap_err();
     assert!(matches!(error, LaunchError::Profile(_)), "{error}");
     let text = super::chain(&error);
     assert!(text.contains(&instance.display().to_string()) && text.contains("No such file"), "{text}");
@@ -355,8 +358,8 @@ async fn a_slot_without_a_uid_is_refused() {
         return;
     }
     let scene = Scene::with(|config| config.uid_base = u32::MAX - 1);
-    assert!(matches!(scene.spawner.launch(1).await, Err(LaunchError::NoUid { slot: 1 })));
-    assert!(matches!(scene.spawner.launch(2).await, Err(LaunchError::NoUid { slot: 2 })));
+    assert!(matches!(scene.spawner.launch(1, Some(NOWHERE.to_owned())).await, Err(LaunchError::NoUid { slot: 1 })));
+    assert!(matches!(scene.spawner.launch(2, Some(NOWHERE.to_owned())).await, Err(LaunchError::NoUid { slot: 2 })));
 }
 
 #[tokio::test]

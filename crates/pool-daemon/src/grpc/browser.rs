@@ -263,6 +263,7 @@ fn timeout_of<T>(request: &Request<T>) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use browserfleet_common::egress::EgressRules;
     use futures_util::StreamExt as _;
     use pb::browser_service_server::BrowserService as _;
     use tokio::sync::watch;
@@ -310,7 +311,8 @@ mod tests {
         async fn lease(&self, session: &str) -> Arc<Leased> {
             let key = Key { principal: "p".to_owned(), session: session.to_owned(), birth: "1".to_owned() };
             let deadline = Instant::now() + Duration::from_secs(10);
-            let acquisition = self.handle.acquire(key, Duration::from_mins(1), deadline).await.unwrap();
+            let rules = EgressRules::default();
+            let acquisition = self.handle.acquire(key, rules, Duration::from_mins(1), deadline).await.unwrap();
             acquisition.outcome().await.unwrap()
         }
 

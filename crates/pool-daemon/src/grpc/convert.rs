@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use browserfleet_common::{error_code::ErrorCode, ids, pb};
+use browserfleet_common::{
+    egress::{Egress, EgressRules},
+    error_code::ErrorCode,
+    ids, pb,
+};
 use tonic::Status;
 
 use crate::pool::{Key, Refusal, handle::Listed};
@@ -24,6 +28,12 @@ pub(super) fn key(request: &pb::AcquireRequest) -> Result<Key, Status> {
         session: text("session", &request.session, ids::SESSION_NAME_MAX)?,
         birth: text("birth", &request.birth, ids::SESSION_NAME_MAX)?,
     })
+}
+
+/// What the browser may reach.
+pub(super) fn rules(egress: Option<pb::Egress>) -> Result<EgressRules, Status> {
+    let rules = egress.map_or_else(|| Ok(EgressRules::default()), |wire| Egress::from_wire(wire).rules());
+    rules.map_err(|bad| ErrorCode::InvalidArgument.status(bad.to_string()))
 }
 
 /// A required, bounded text.

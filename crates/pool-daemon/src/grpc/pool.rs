@@ -43,12 +43,13 @@ impl pb::pool_service_server::PoolService for Pools {
     type AcquireStream = AcquireStream;
 
     async fn acquire(&self, request: Request<pb::AcquireRequest>) -> Result<Response<AcquireStream>, Status> {
-        let request = request.into_inner();
+        let mut request = request.into_inner();
+        let rules = convert::rules(request.egress.take())?;
         let key = convert::key(&request)?;
         let ttl = convert::duration("ttl", request.ttl, self.leases.ttl_range())?.unwrap_or(self.leases.ttl);
         let wait = convert::duration("wait", request.wait, Duration::ZERO..=self.leases.max_wait)?;
         let deadline = Instant::now() + wait.unwrap_or(self.leases.wait);
-        let acquisition = self.handle.acquire(key, ttl, deadline).await.map_err(convert::status)?;
+        let acquisition = self.handle.acquire(key, rules, ttl, deadline).await.map_err(convert::status)?;
         let (sender, receiver) = mpsc::channel(4);
         self.tasks.spawn("grpc.acquire", tell(acquisition, sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))

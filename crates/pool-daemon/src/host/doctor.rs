@@ -15,6 +15,7 @@ use super::{
 use crate::{
     chromium,
     config::Config,
+    egress::Exits,
     launcher::ChromiumLauncher,
     pool::{Browser, Launcher as _},
 };
@@ -82,7 +83,8 @@ async fn launch(config: &Config) -> Check {
     if let Err(error) = chromium::become_subreaper() {
         return Check::problem(name, format!("cannot become the reaper of browsers: {error}"), "check prctl(2)");
     }
-    let launcher = match ChromiumLauncher::start(config.chromium.clone(), config.health, false, &tasks) {
+    let exits = Exits::new(config.egress.clone(), &tasks);
+    let launcher = match ChromiumLauncher::start(config.chromium.clone(), config.health, exits, false, &tasks) {
         Ok(launcher) => launcher,
         Err(error) => return Check::problem(name, chromium::chain(&error), "see above"),
     };

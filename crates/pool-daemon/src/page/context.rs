@@ -21,7 +21,7 @@ use tokio::{sync::OnceCell, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Page, arrivals::Arrivals, looks::Looks, notices::Notices, tabs, wire};
-use crate::failure::Failure;
+use crate::{chromium::BYPASS_NOTHING, egress::Gate, failure::Failure};
 
 /// What the pages of one session share.
 #[derive(Debug, Default)]
@@ -32,6 +32,8 @@ pub(super) struct Shared {
     pub(super) looks: Mutex<Looks>,
     /// How many documents snapshots have shown: the refs of each have a number of their own, whichever page shows it.
     pub(super) documents: AtomicU32,
+    /// The way out. Fake browsers have none.
+    pub(super) gate: Option<Gate>,
 }
 
 /// A context of a browser. Not a border between tenants: the clipboard, crashes and the browser's own process are shared.
@@ -50,21 +52,36 @@ pub struct Context {
 
 impl Context {
     /// The context every browser has.
-    pub fn default_of(connection: &Connection, tasks: &Tasks) -> Self {
+    pub fn default_of(connection: &Connection, tasks: &Tasks, gate: Option<Gate>) -> Self {
         Self {
             id: None,
             connection: connection.clone(),
             tasks: tasks.clone(),
-            shared: Arc::default(),
+            shared: Arc::new(Shared { gate, ..Shared::default() }),
             arrivals: Arc::default(),
             guard: Arc::default(),
         }
     }
 
     /// A further context in a browser.
-    pub async fn create(connection: &Connection, tasks: &Tasks, deadline: Instant) -> Result<Self, Failure> {
-        let created = connection.browser().call(CreateBrowserContextParams::default(), deadline).await?;
-        Ok(Self { id: Some(created.browser_context_id), ..Self::default_of(connection, tasks) })
+    pub async fn create(
+        connection: &Connection,
+        tasks: &Tasks,
+        gate: Option<Gate>,
+        deadline: Instant,
+    ) -> Result<Self, Failure> {
+        let create = CreateBrowserContextParams {
+            proxy_server: gate.as_ref().map(Gate::server),
+            proxy_bypass_list: Some(BYPASS_NOTHING.to_owned()),
+            ..CreateBrowserContextParams::default()
+        };
+        let created = connection.browser().call(create, deadline).await?;
+        Ok(Self { id: Some(created.browser_context_id), ..Self::default_of(connection, tasks, gate) })
+    }
+
+    /// The way out of this context. Fake browsers have none.
+    pub fn gate(&self) -> Option<&Gate> {
+        self.shared.gate.as_ref()
     }
 
     /// Opens a blank page, ready to be used.
@@ -83,6 +100,9 @@ impl Context {
     /// Closes every page of a context of its own and forgets its data. The default context stays until its browser ends.
     pub async fn dispose(&self, deadline: Instant) -> Result<(), Failure> {
         if let Some(id) = &self.id {
+            if let Some(gate) = self.gate() {
+                gate.close();
+            }
             self.connection.browser().call(DisposeBrowserContextParams::new(id.clone()), deadline).await?;
         }
         Ok(())

@@ -7,7 +7,7 @@ use browserfleet_common::error_code::ErrorCode;
 use tokio::time::Instant;
 
 use super::{Page, state::PageState};
-use crate::failure::Failure;
+use crate::{egress::Refusal, failure::Failure};
 
 impl Page {
     /// Goes so many entries forward in the history, back if negative. `false` when there are not so many.
@@ -50,6 +50,12 @@ impl Page {
             let message = format!("the page did not finish loading in time: {url}");
             return Err(Failure::new(ErrorCode::NavigationTimeout, message));
         }
-        self.loaded(deadline).await
+        self.loaded(deadline).await?;
+        match self.document().refused {
+            Some(refusal @ (Refusal::Blocked(_) | Refusal::Upstream(_) | Refusal::Gone)) => {
+                Err(refusal.into_failure(url))
+            }
+            _ => Ok(()),
+        }
     }
 }

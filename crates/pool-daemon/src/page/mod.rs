@@ -109,7 +109,10 @@ impl Page {
     /// The main frame's document, as far as events have told.
     pub fn document(&self) -> DocumentInfo {
         let state = self.state();
-        DocumentInfo { console: state.console.counts(state.commits), ..state.document.clone() }
+        let document = state.document.clone();
+        let gate = self.inner.shared.gate.as_ref().filter(|_| document.unreachable);
+        let refused = gate.and_then(|gate| gate.refused(&document.url));
+        DocumentInfo { console: state.console.counts(state.commits), refused, ..document }
     }
 
     /// What the present document has said on the console, or every document so far, if it is at least so bad.

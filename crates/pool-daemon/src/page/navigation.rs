@@ -44,13 +44,24 @@ impl Page {
             return Ok(Navigated::Download);
         }
         if let Some(error) = answer.error_text.filter(|text| !text.is_empty()) {
-            return Err(Failure::new(ErrorCode::NavigationFailed, format!("{error} at {url}")));
+            return Err(self.not_loaded(&error, url).await);
         }
         // Without a loader the place within the document has changed, and that is all.
         if answer.loader_id.is_some() {
             self.arrive(commits, url, deadline).await?;
         }
         Ok(Navigated::Arrived)
+    }
+
+    /// Why a document could not be loaded: a redirect may have led to another URL than `url`, and the egress gate may know
+    /// more than Chromium.
+    async fn not_loaded(&self, error: &str, url: &str) -> Failure {
+        let Some(gate) = &self.inner.shared.gate else {
+            return Failure::new(ErrorCode::NavigationFailed, format!("{error} at {url}"));
+        };
+        let exchanges = self.exchanges().await;
+        let last = exchanges.iter().rev().find(|exchange| exchange.kind == "document");
+        gate.failure(error, last.map_or(url, |exchange| exchange.url.as_str()))
     }
 
     /// Waits until a document newer than `commits` has been read. A page that sends itself elsewhere at once is followed:

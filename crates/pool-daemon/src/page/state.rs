@@ -19,6 +19,7 @@ use super::{
     traffic::Traffic,
     wire,
 };
+use crate::egress::Refusal;
 
 /// The isolated world of one document, where our scripts live.
 #[derive(Clone, Debug)]
@@ -59,6 +60,8 @@ pub struct DocumentInfo {
     pub(super) loaded: bool,
     /// Whether this is Chromium's own page about a URL that could not be loaded.
     pub unreachable: bool,
+    /// Why, if the egress gate refused it.
+    pub refused: Option<Refusal>,
     /// HTTP status and its text, once the response is known.
     pub status: Option<(i64, String)>,
     /// What it has said on the console.

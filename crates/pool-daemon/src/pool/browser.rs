@@ -11,7 +11,10 @@ use browserfleet_common::{error_code::ErrorCode, lifecycle::Tasks};
 
 use tokio::sync::SetOnce;
 
-use crate::page::{Context, Page};
+use crate::{
+    egress::Gate,
+    page::{Context, Page},
+};
 
 /// Starts browsers. Real ones in production, fake ones in tests of the pool.
 #[async_trait]
@@ -36,6 +39,8 @@ pub trait ProcessTree: Send + Sync + fmt::Debug + 'static {
     async fn died(&self) -> Death;
     /// The memory of all its processes when it was last measured, in bytes; 0 before that.
     fn memory(&self) -> u64;
+    /// Another way out, for a further context of a shared browser. Fake browsers have none.
+    async fn gate(&self) -> Result<Option<Gate>, String>;
     /// Ends everything: TERM, grace, KILL, verified. Idempotent. Answers how many processes are left: 0.
     async fn end(&self) -> usize;
 }

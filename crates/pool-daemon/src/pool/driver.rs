@@ -322,8 +322,13 @@ impl Driver {
     }
 
     /// A granted lease that its callers may have: registered, so that calls are let in.
-    pub(super) fn register(&mut self, at: LeaseRef, ready: Ready) -> Option<Arc<Leased>> {
+    pub(super) fn register(&mut self, at: LeaseRef, ready: Ready, callers: &[Ticket]) -> Option<Arc<Leased>> {
         let lease = self.state.lease(at)?;
+        // All of them ask for one session, and say the same about its way out. Without any nothing will be reached.
+        let rules = callers.iter().find_map(|ticket| self.callers.get(ticket)).map(|caller| caller.rules.clone());
+        if let (Some(gate), Some(rules)) = (ready.context.gate(), rules) {
+            gate.lease(rules);
+        }
         let browser = Arc::clone(self.browsers.get(&at.browser)?);
         let leased = Arc::new(Leased::new(&self.identity, at, lease, browser, ready, Arc::clone(&self.limits)));
         metrics().grants.add(if self.limits.contexts_per_browser > 1 { "context" } else { "process" });

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use browserfleet_common::{error_code::ErrorCode, lifecycle::Tasks};
+use browserfleet_common::{egress::EgressRules, error_code::ErrorCode, lifecycle::Tasks};
 use tokio::{
     sync::watch,
     time::{Duration, Instant, advance, sleep, timeout},
@@ -39,7 +39,7 @@ impl Scene {
 
     async fn ask_as(&self, principal: &str, session: &str, wait: Duration) -> Acquisition {
         let key = Key { principal: principal.to_owned(), session: session.to_owned(), birth: "1".to_owned() };
-        self.handle.acquire(key, TTL, Instant::now() + wait).await.expect("the driver runs")
+        self.handle.acquire(key, EgressRules::default(), TTL, Instant::now() + wait).await.expect("the driver runs")
     }
 
     async fn ask(&self, session: &str) -> Acquisition {

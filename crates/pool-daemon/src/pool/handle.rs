@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use browserfleet_common::error_code::ErrorCode;
+use browserfleet_common::{egress::EgressRules, error_code::ErrorCode};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
@@ -38,6 +38,8 @@ pub(super) enum Command {
 pub(super) struct Caller {
     pub(super) outcome: oneshot::Sender<Result<Arc<Leased>, Refusal>>,
     pub(super) place: watch::Sender<Place>,
+    /// What the browser may reach.
+    pub(super) rules: EgressRules,
     /// Cancelled when the caller went away.
     pub(super) gone: CancellationToken,
 }
@@ -87,12 +89,19 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Asks for a browser, waiting until `deadline`.
-    pub async fn acquire(&self, key: Key, ttl: Duration, deadline: Instant) -> Result<Acquisition, Refusal> {
+    /// Asks for a browser that may reach what `rules` say, waiting until `deadline`. If there is a lease already, its own
+    /// rules stay.
+    pub async fn acquire(
+        &self,
+        key: Key,
+        rules: EgressRules,
+        ttl: Duration,
+        deadline: Instant,
+    ) -> Result<Acquisition, Refusal> {
         let (outcome_sender, outcome) = oneshot::channel();
         let (place_sender, place) = watch::channel(Place::default());
         let gone = CancellationToken::new();
-        let caller = Caller { outcome: outcome_sender, place: place_sender, gone: gone.clone() };
+        let caller = Caller { outcome: outcome_sender, place: place_sender, rules, gone: gone.clone() };
         self.send(Command::Acquire { key, ttl, deadline, caller }).await?;
         Ok(Acquisition { place, outcome, _gone: gone.drop_guard() })
     }

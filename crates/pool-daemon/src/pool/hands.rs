@@ -86,7 +86,7 @@ impl Driver {
             return Some(Event::Undelivered { lease: at });
         }
         if let Some(ready) = browser.take_ready() {
-            let leased = self.register(at, ready)?;
+            let leased = self.register(at, ready, &tickets)?;
             return (!self.deliver(&leased, tickets)).then_some(Event::Release { lease: at });
         }
         self.open(at, Arc::clone(browser), tickets);
@@ -121,7 +121,7 @@ impl Driver {
         let opening = self.opening.remove(&at).unwrap_or_default();
         if opening.ended {
             self.dispose(at.browser, ready.context);
-        } else if let Some(leased) = self.register(at, ready)
+        } else if let Some(leased) = self.register(at, ready, &opening.callers)
             && !self.deliver(&leased, opening.callers)
         {
             self.step(Event::Release { lease: at });
@@ -207,8 +207,9 @@ pub(super) fn report(violation: &Violation) {
 /// A context of its own in a browser that runs, with a page that is ready.
 async fn open_place(browser: &Browser) -> Result<Ready, String> {
     let deadline = Instant::now() + OPEN;
+    let gate = browser.tree.gate().await?;
     let context =
-        Context::create(&browser.connection, &browser.tasks, deadline).await.map_err(|error| error.message)?;
+        Context::create(&browser.connection, &browser.tasks, gate, deadline).await.map_err(|error| error.message)?;
     match context.open_page(deadline).await {
         Ok(page) => Ok(Ready { context, page }),
         Err(error) => {

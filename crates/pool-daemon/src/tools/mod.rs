@@ -6,7 +6,6 @@
 mod reply;
 mod run;
 mod untrusted;
-mod url;
 
 mod capture;
 mod console;

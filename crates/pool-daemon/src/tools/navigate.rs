@@ -3,10 +3,10 @@
 use browserfleet_common::error_code::ErrorCode;
 use browserfleet_tools::{Navigate, NavigateBack, NavigateForward, Reload};
 
-use ::url::Url;
+use url::Url;
 
-use super::{Call, Registry, Reply, ToolResult, observe, reply::quoted, url};
-use crate::{failure::Failure, page::Navigated};
+use super::{Call, Registry, Reply, ToolResult, observe, reply::quoted};
+use crate::{egress::target, failure::Failure, page::Navigated};
 
 pub(super) fn register(registry: &mut Registry) {
     registry.add(navigate);
@@ -16,9 +16,18 @@ pub(super) fn register(registry: &mut Registry) {
 }
 
 async fn navigate(call: Call, arguments: Navigate) -> ToolResult {
-    let url = url::parse(&arguments.url)?;
+    let url = allowed(&call, &arguments.url)?;
     let reply = to(&call, &url).await?;
     observe::page(&call, reply).await
+}
+
+/// The URL an agent gave, if it may be opened. That it may says nothing about where its name leads: the gate sees to that.
+pub(super) fn allowed(call: &Call, url: &str) -> Result<Url, Failure> {
+    let url = target::parse(url)?;
+    if let Some(gate) = call.workspace.context().gate() {
+        gate.check(&url)?;
+    }
+    Ok(url)
 }
 
 /// Goes to a URL. Answers what the same would be in test code.

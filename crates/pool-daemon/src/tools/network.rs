@@ -24,7 +24,7 @@ async fn list(call: Call, arguments: NetworkRequests) -> ToolResult {
     let NetworkRequests { r#static, filter, filename: _ } = arguments;
     let filter = filter.filter(|pattern| !pattern.is_empty()).map(|pattern| javascript(&pattern)).transpose()?;
     let everything = r#static.unwrap_or(false);
-    let exchanges = call.page.exchanges().await;
+    let exchanges = exchanges(&call).await;
     let hidden = exchanges.iter().filter(|exchange| !everything && exchange.is_static()).count();
     let lines: Vec<String> = exchanges
         .iter()
@@ -42,6 +42,20 @@ async fn list(call: Call, arguments: NetworkRequests) -> ToolResult {
         _ => text.push(format!("Note: {hidden} static requests not shown, run with \"static\" option to see them.")),
     }
     Ok(Reply::new().result(text.join("\n\n")))
+}
+
+/// The page's requests. Why the egress gate refused one Chromium does not know.
+async fn exchanges(call: &Call) -> Vec<Exchange> {
+    let mut exchanges = call.page.exchanges().await;
+    let Some(gate) = call.workspace.context().gate() else { return exchanges };
+    for exchange in &mut exchanges {
+        if let Progress::Failed(error) = &exchange.progress
+            && let Some(refusal) = gate.explain(error, &exchange.url)
+        {
+            exchange.progress = Progress::Failed(refusal.to_string());
+        }
+    }
+    exchanges
 }
 
 fn in_one_line(exchange: &Exchange) -> String {
@@ -62,7 +76,7 @@ fn status(progress: &Progress) -> String {
 
 async fn show(call: Call, arguments: NetworkRequest) -> ToolResult {
     let NetworkRequest { index, part, filename: _ } = arguments;
-    let exchanges = call.page.exchanges().await;
+    let exchanges = exchanges(&call).await;
     let Some(exchange) = exchanges.iter().find(|exchange| exchange.number == index) else {
         let message = format!("Request #{index} not found. Use browser_network_requests to see available indexes.");
         return Err(Failure::invalid(message));

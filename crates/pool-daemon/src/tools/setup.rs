@@ -17,7 +17,8 @@ pub(super) fn register(registry: &mut Registry) {
 }
 
 async fn open(call: Call, arguments: Open) -> ToolResult {
-    let Open { headless, width, height } = arguments;
+    // Where the session may go was settled with its lease, by the gate.
+    let Open { headless, width, height, allowed_origins: _, blocked_origins: _, proxy_server: _ } = arguments;
     if headless == Some(false) && !call.abilities.headed {
         let message = "this server's browsers have no window: it needs full Chromium and a display. Leave headless out";
         return Err(Failure::new(ErrorCode::Unsupported, message));

@@ -16,7 +16,8 @@ async fn tabs(mut call: Call, arguments: Tabs) -> ToolResult {
     match action {
         TabAction::List => {}
         TabAction::New => {
-            let url = url.as_deref().filter(|url| !url.is_empty()).map(super::url::parse).transpose()?;
+            let url =
+                url.as_deref().filter(|url| !url.is_empty()).map(|url| navigate::allowed(&call, url)).transpose()?;
             call.page = call.workspace.open_tab().await?;
             if let Some(url) = url {
                 let reply = navigate::to(&call, &url).await?;
