@@ -1,6 +1,7 @@
 //! What front end and pool daemon both use; nothing that only one of them needs.
 //!
-//! In suggested reading order: the words ([`ids`], [`error_code`]), the wire ([`pb`]), then what a program is made of
+//! In suggested reading order: the words ([`ids`], [`error_code`]), the wire ([`pb`]), who may say what on it ([`service`],
+//! [`secret_file`]), then what a program is made of
 //! ([`config`], [`telemetry`], [`metrics`], [`lifecycle`], [`clock`], [`size`]).
 
 pub mod ids;
@@ -8,6 +9,10 @@ pub mod ids;
 pub mod error_code;
 
 pub mod pb;
+
+pub mod service;
+
+pub mod secret_file;
 
 pub mod config;
 

@@ -89,6 +89,10 @@ metrics! {
         "Pages that did not answer, by the step that helped: dialog, script, loading, blank, replaced, none";
     Count frames_skipped by "reason" = "browserfleet_cdp_frames_skipped":
         "Messages from browsers that were dropped: too_large, malformed, unknown_id";
+    Count unauthenticated by "reason" = "browserfleet_unauthenticated_requests":
+        "Requests without a key that lets them in: no_token, bad_token, in_query";
+    Count key_files by "outcome" = "browserfleet_key_files_read":
+        "Times a changed file of API keys was read: ok, or failed (the keys stay as they were). Alert at failed";
     Count pages_closed by "reason" = "browserfleet_pages_closed": "Pages closed by us, not by their session: too_many";
 }
 

@@ -15,7 +15,7 @@ use crate::{
     admin,
     chromium::{self, is_headless_shell},
     config::Config,
-    grpc::{self, Browsers, Pools, ServeError},
+    grpc::{self, Browsers, Gate, Pools, ServeError},
     host::pressure,
     launcher::ChromiumLauncher,
     pool::{self, Handle},
@@ -31,6 +31,7 @@ pub struct App {
     handle: Handle,
     pools: Pools,
     browsers: Browsers,
+    gate: Gate,
     drain_grace: Duration,
     max_connection_age: Duration,
     tasks: Tasks,
@@ -58,8 +59,9 @@ impl App {
         let pools = Pools::new(handle.clone(), config.leases, grace, tasks.clone());
         let abilities = Abilities { headed };
         let browsers = Browsers::new(handle.clone(), config.times, abilities, config.max_call, tasks.clone());
+        let gate = Gate::new(config.daemon.trust);
         let (tasks, shutdown) = (tasks.clone(), shutdown.clone());
-        Ok(Self { handle, pools, browsers, drain_grace: grace, max_connection_age, tasks, shutdown })
+        Ok(Self { handle, pools, browsers, gate, drain_grace: grace, max_connection_age, tasks, shutdown })
     }
 
     pub fn handle(&self) -> &Handle {
@@ -78,7 +80,8 @@ impl App {
         C::ConnectInfo: Clone + Send + Sync + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        grpc::serve(connections, self.pools.clone(), self.browsers.clone(), self.max_connection_age, &self.tasks, stop)
+        let services = (self.pools.clone(), self.browsers.clone());
+        grpc::serve(connections, services, self.gate.clone(), self.max_connection_age, &self.tasks, stop)
     }
 
     /// Starts serving health over HTTP.

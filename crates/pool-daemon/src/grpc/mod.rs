@@ -2,6 +2,7 @@
 
 mod browser;
 mod convert;
+mod gate;
 mod pool;
 
 use std::{future::Future, time::Duration};
@@ -14,13 +15,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_stream::Stream;
 use tonic::{
     server::NamedService as _,
+    service::interceptor::InterceptedService,
     transport::{Server, server::Connected},
 };
 use tonic_health::ServingStatus;
 
 pub use browser::Browsers;
+pub use gate::{Gate, Peer, Trust};
 pub use pool::Pools;
 
+use self::gate::OperatorsOnly;
 use crate::pool::Handle;
 
 /// Most streams of one connection: a front end multiplexes all its calls over one.
@@ -38,12 +42,12 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// Serves every service on a stream of connections until `stop` resolves and the running calls have ended. A connection
+/// Serves every service, behind the gate, on a stream of connections until `stop` resolves and the running calls have ended. A connection
 /// older than `max_age` takes no new calls, so that front ends spread over daemons that have moved; its running ones end.
 pub async fn serve<I, C, E>(
     connections: I,
-    pools: Pools,
-    browsers: Browsers,
+    services: (Pools, Browsers),
+    gate: Gate,
     max_age: Duration,
     tasks: &Tasks,
     stop: impl Future<Output = ()>,
@@ -54,6 +58,10 @@ where
     C::ConnectInfo: Clone + Send + Sync + 'static,
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let (pools, browsers) = services;
+    let browsers = BrowserServiceServer::new(browsers)
+        .max_decoding_message_size(pb::MESSAGE_BYTES)
+        .max_encoding_message_size(pb::MESSAGE_BYTES);
     let (health, health_service) = tonic_health::server::health_reporter();
     tasks.spawn("grpc.health", report_health(health, pools.handle().clone()));
     let reflection = || {
@@ -68,14 +76,13 @@ where
         // Without tonic's grace: with it there is no GOAWAY, only a hard end. Every call has its own deadline.
         .max_connection_age(max_age)
         .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
-        .add_service(PoolServiceServer::new(pools).max_decoding_message_size(pb::MESSAGE_BYTES))
-        .add_service(
-            BrowserServiceServer::new(browsers)
-                .max_decoding_message_size(pb::MESSAGE_BYTES)
-                .max_encoding_message_size(pb::MESSAGE_BYTES),
-        )
+        .add_service(InterceptedService::new(reflection().build_v1()?, OperatorsOnly(gate.clone())))
+        .add_service(InterceptedService::new(reflection().build_v1alpha()?, OperatorsOnly(gate.clone())))
+        .add_service(InterceptedService::new(
+            PoolServiceServer::new(pools).max_decoding_message_size(pb::MESSAGE_BYTES),
+            gate.clone(),
+        ))
+        .add_service(InterceptedService::new(browsers, gate))
         .serve_with_incoming_shutdown(connections, stop)
         .await?;
     Ok(())
