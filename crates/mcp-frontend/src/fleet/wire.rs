@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use browserfleet_common::service::ServiceSecret;
 use tonic::transport::{Channel, Endpoint};
 
 /// How soon a connection to a daemon that says nothing is given up. Both ends look: a partition is noticed within
@@ -26,14 +27,23 @@ impl Default for Wire {
 /// The daemons a front end may use: each with the name that [`LeaseRef::daemon`](crate::session::LeaseRef) gives it, the
 /// same in all front ends.
 #[derive(Clone, Debug, Default)]
-pub struct Pools(pub(super) Vec<(String, Channel)>);
+pub struct Pools {
+    pub(super) daemons: Vec<(String, Channel)>,
+    pub(super) secret: Option<ServiceSecret>,
+}
 
 impl Pools {
     /// Adds a daemon that is reached over a channel of its own kind.
     #[must_use]
     pub fn and(mut self, name: impl Into<String>, channel: Channel) -> Self {
-        self.0.push((name.into(), channel));
+        self.daemons.push((name.into(), channel));
         self
+    }
+
+    /// The secret that the daemons share with us: what is said to them of callers is signed with it.
+    #[must_use]
+    pub fn trusting(self, secret: Option<ServiceSecret>) -> Self {
+        Self { secret, ..self }
     }
 
     /// Adds a daemon at an address, which is also its name. Connections are made when they are needed.
