@@ -40,7 +40,7 @@ fn with<T>(who: As<'_>, message: T) -> Request<T> {
     let (secret, claim) = match who {
         As::Nobody => return request,
         As::Operator => {
-            request.metadata_mut().insert("authorization", format!("Bearer {OPERATOR}").parse().unwrap());
+            request.metadata_mut().insert("authorization", format!("Bearer {OPERATOR}").parse().expect("it is ASCII"));
             return request;
         }
         As::Claims(secret, rpc, principal, lease) => {
@@ -50,7 +50,7 @@ fn with<T>(who: As<'_>, message: T) -> Request<T> {
             (secret, Claim::new(rpc, Some(of(principal)), lease, now.saturating_sub(Duration::from_mins(10))))
         }
     };
-    request.metadata_mut().insert(CLAIM_HEADER, secret.sign(&claim).parse().unwrap());
+    request.metadata_mut().insert(CLAIM_HEADER, secret.sign(&claim).parse().expect("it is ASCII"));
     request
 }
 
