@@ -91,13 +91,13 @@ async fn without_a_good_key_every_request_gets_the_same_answer() {
     let keyed = Keyed::start().await;
     let short = Create::named("short", ALL).for_time(Duration::from_secs(1));
     let expired = create(&keyed.path, &short, now().saturating_sub(Duration::from_mins(1))).unwrap().text;
+    // The id of a key is no secret.
+    let guessed =
+        create(&keyed.path, &Create::named("guessed", ALL), now()).unwrap().text[..16].to_owned() + &"0".repeat(32);
     let revoked = keyed.client(Create::named("gone", ALL)).await;
     revoke(&keyed.path, "gone").unwrap();
     keyed.until_status(&revoked, 401).await;
     let unknown = "bf_0123456789ab_0123456789abcdef0123456789abcdef".to_owned();
-    // The id of a key is no secret.
-    let guessed =
-        create(&keyed.path, &Create::named("guessed", ALL), now()).unwrap().text[..16].to_owned() + &"0".repeat(32);
     let wrong = [expired, guessed, unknown, "nonsense".to_owned(), "x".repeat(5000)];
     let nobody = keyed.world.client();
     let clients: Vec<_> = wrong.iter().map(|token| keyed.bearer(token)).chain([revoked]).collect();
