@@ -6,12 +6,14 @@ import base64
 import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import fastmcp
 from mcp import Client, StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.shared.dispatcher import ProgressFnT
 from mcp.types import CallToolResult
 
@@ -111,6 +113,8 @@ class Connector:
 
     url: str
     settings: dict[str, str] = field(default_factory=dict)
+    #: An API key, for servers that ask for one.
+    key: str | None = None
 
     @asynccontextmanager
     async def __call__(self, kind: str) -> AsyncIterator[Agent]:
@@ -125,11 +129,19 @@ class Connector:
 
     @asynccontextmanager
     async def _http(self, kind: str) -> AsyncIterator[Agent]:
-        if kind in TYPESCRIPT:
-            client = TypeScriptClient(kind.removeprefix("typescript-"), self.url)
-        else:
-            client = fastmcp.Client(self.url) if kind == "fastmcp" else Client(self.url, mode=_mode(kind))
-        async with client:
+        async with AsyncExitStack() as stack:
+            client: Client | fastmcp.Client[Any] | TypeScriptClient
+            if kind in TYPESCRIPT:
+                client = TypeScriptClient(kind.removeprefix("typescript-"), self.url)
+            elif kind == "fastmcp":
+                client = fastmcp.Client(self.url, auth=self.key)
+            elif self.key:
+                headers = {"Authorization": f"Bearer {self.key}"}
+                http = await stack.enter_async_context(create_mcp_http_client(headers))
+                client = Client(streamable_http_client(self.url, http_client=http), mode=_mode(kind))
+            else:
+                client = Client(self.url, mode=_mode(kind))
+            await stack.enter_async_context(client)
             agent = Agent(client)
             yield agent
             if agent.session:

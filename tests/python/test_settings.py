@@ -83,10 +83,21 @@ def test_a_script_instead_of_chromium_is_refused(place: Place) -> None:
     assert refused.returncode == CONFIG and "browser.chromium" in refused.stderr
 
 
-def test_addresses_for_everybody_are_refused(place: Place) -> None:
-    """There is no authentication yet."""
-    refused = run(place, "browserfleet", "serve", "--listen", "0.0.0.0:0")
-    assert refused.returncode == CONFIG and "unsafe.insecure" in refused.stderr
+@pytest.mark.parametrize(
+    ("program", "setting", "way"),
+    [
+        ("browserfleet", "http.listen", "auth.keys_file"),
+        ("mcp-frontend", "http.listen", "auth.keys_file"),
+        ("pool-daemon", "daemon.listen", "grpc.secret_file"),
+    ],
+)
+def test_addresses_for_everybody_need_authentication(program: str, setting: str, way: str, place: Place) -> None:
+    """Or somebody who says that it is on purpose."""
+    refused = run(place, program, *PROGRAMS[program], "--listen", "0.0.0.0:0")
+    [line] = [line for line in refused.stderr.splitlines() if f"{setting} = " in line]
+    assert refused.returncode == CONFIG and way in line and "--insecure" in line, refused
+    meant = run(place, program, *PROGRAMS[program], "--listen", "0.0.0.0:0", "--insecure", "--config", "/nowhere")
+    assert f"{setting} = " not in meant.stderr and "unsafe" not in meant.stderr, meant
 
 
 def test_flags_win_over_the_environment_and_that_over_the_file(place: Place) -> None:

@@ -22,11 +22,20 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    #[command(flatten)]
+    Run(Run),
+    /// API keys: who may call, and what they may do
+    #[command(subcommand)]
+    Keys(frontend::keys::command::Command),
+}
+
+/// What needs the settings of a server.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Run {
     /// Serve MCP over HTTP
     Serve {
-        /// Address to serve MCP on [default: 127.0.0.1:8931]
-        #[arg(long, value_name = "ADDR")]
-        listen: Option<SocketAddr>,
+        #[command(flatten)]
+        door: Door,
         #[command(flatten)]
         common: Common,
     },
@@ -37,12 +46,25 @@ pub(crate) enum Command {
     },
     /// Check whether this machine and these settings will do: takes what `serve` takes, starts one browser, ends again
     Doctor {
-        /// Address that MCP would be served on [default: 127.0.0.1:8931]
-        #[arg(long, value_name = "ADDR")]
-        listen: Option<SocketAddr>,
+        #[command(flatten)]
+        door: Door,
         #[command(flatten)]
         common: Common,
     },
+}
+
+/// Where clients come in, and who may.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Door {
+    /// Address to serve MCP on [default: 127.0.0.1:8931]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// API keys: who may call, see browserfleet keys
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
+    /// Serve on other addresses than loopback without keys: everybody who reaches them drives your browsers
+    #[arg(long)]
+    insecure: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -74,16 +96,19 @@ pub(crate) struct Settings {
     pub(crate) log: LogConfig,
 }
 
-impl Command {
+impl Run {
     /// Merges flags, environment and file. Everything wrong is reported together; in place of what is wrong the settings
     /// have the defaults.
     pub(crate) fn settings(&self) -> (Settings, Problems) {
-        let (transport, listen, common) = match self {
-            Self::Serve { listen, common } | Self::Doctor { listen, common } => (Transport::Http, *listen, common),
-            Self::Stdio { common } => (Transport::Stdio, None, common),
+        let nowhere = Door::default();
+        let (transport, door, common) = match self {
+            Self::Serve { door, common } | Self::Doctor { door, common } => (Transport::Http, door, common),
+            Self::Stdio { common } => (Transport::Stdio, &nowhere, common),
         };
         let flags = [
-            ("http.listen", listen.as_ref().map(|value| value as _)),
+            ("http.listen", door.listen.as_ref().map(|value| value as _)),
+            ("auth.keys_file", door.keys.as_ref().map(|value| value as _)),
+            ("unsafe.insecure", door.insecure.then_some(&true as _)),
             ("pool.max_browsers", common.max_browsers.as_ref().map(|value| value as _)),
             ("browser.chromium", common.chromium.as_ref().map(|value| value as _)),
         ];

@@ -3,9 +3,10 @@
 mod args;
 mod program;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, io, process::ExitCode};
 
-use browserfleet_common::config::{EXIT_CONFIG, EXIT_USAGE};
+use browserfleet_common::config::{EXIT_CONFIG, EXIT_USAGE, Problems};
+use browserfleet_mcp_frontend::keys::command::Command;
 use browserfleet_pool_daemon::host::checks;
 use clap::Parser as _;
 
@@ -19,8 +20,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let (settings, mut problems) = args.command.settings();
-    if let args::Command::Doctor { .. } = args.command {
+    let run = match args.command {
+        args::Command::Run(run) => run,
+        args::Command::Keys(command) => return keys(&command),
+    };
+    let (settings, mut problems) = run.settings();
+    if let args::Run::Doctor { .. } = run {
         let _last_lines = settings.log.install();
         return code(program::examine(&settings, &problems));
     }
@@ -33,6 +38,17 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let _last_lines = settings.log.install();
     checks::log_warnings(&checks);
     code(program::run(settings).map(|()| true))
+}
+
+/// Keys go to standard output, so that scripts can take them; what is for people goes to standard error.
+fn keys(command: &Command) -> ExitCode {
+    match command.run(&mut io::stdout().lock(), &mut io::stderr().lock()) {
+        Err(error) if error.is::<Problems>() => {
+            eprintln!("browserfleet: {error}");
+            ExitCode::from(EXIT_CONFIG)
+        }
+        result => code(result.map(|()| true)),
+    }
 }
 
 /// How a run that has ended well, or not, is told to whoever started the program.

@@ -7,11 +7,13 @@ use browserfleet_common::{
     clock::SystemClock,
     config::Problems,
     lifecycle::{Shutdown, Tasks},
+    service::ServiceSecret,
 };
 use browserfleet_mcp_frontend::{App as Frontend, Pools};
 use browserfleet_pool_daemon::{
     app::{App as Daemon, End},
     chromium,
+    grpc::Trust,
     host::doctor,
 };
 use tokio::net::TcpListener;
@@ -38,7 +40,10 @@ pub(crate) fn examine(settings: &Settings, problems: &Problems) -> anyhow::Resul
     Ok(runtime.block_on(doctor::run(&settings.daemon, &ports, &problems.0, &mut out))?)
 }
 
-async fn serve(settings: Settings) -> anyhow::Result<()> {
+async fn serve(mut settings: Settings) -> anyhow::Result<()> {
+    // The halves know each other as they do in a fleet; nobody else has a way to the daemon.
+    let secret = Some(ServiceSecret::generate());
+    settings.daemon.daemon.trust = Trust { secret: secret.clone(), operators: None };
     let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
     chromium::become_subreaper().context("becoming the reaper of browser processes")?;
     shutdown.on_signals(&tasks).context("installing signal handlers")?;
@@ -54,8 +59,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let daemon = Arc::new(Daemon::build(settings.daemon, &tasks, &shutdown)?);
 
     let clock = Arc::new(SystemClock);
-    let frontend =
-        Frontend::build(settings.frontend, Pools::inside(daemon.services()), tasks.clone(), shutdown.clone(), clock);
+    let pools = Pools::inside(daemon.services()).trusting(secret);
+    let frontend = Frontend::build(settings.frontend, pools, tasks.clone(), shutdown.clone(), clock);
     let served = match listener {
         Some(listener) => {
             let address = listener.local_addr()?;

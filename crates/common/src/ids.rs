@@ -26,6 +26,13 @@ impl Principal {
         Self(name.into())
     }
 
+    /// The principal of an API key: 128 bits of a digest of the key's id. A key that gets a new secret keeps its id, and
+    /// so its sessions.
+    pub fn of_key(id: &str) -> Self {
+        let digest = Sha256::new().chain_update("browserfleet API key ").chain_update(id).finalize();
+        Self(format!("key-{}", hex(&digest[..16])))
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -94,7 +101,8 @@ pub fn digest(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes())[..6])
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         // Writing to a String cannot fail.

@@ -1,13 +1,18 @@
 //! What front end and pool daemon both use; nothing that only one of them needs.
 //!
-//! In suggested reading order: the words ([`ids`], [`error_code`]), the wire ([`pb`]), then what a program is made of
-//! ([`config`], [`telemetry`], [`metrics`], [`lifecycle`], [`clock`], [`size`]), and what a session asks for ([`egress`]).
+//! In suggested reading order: the words ([`ids`], [`error_code`]), the wire ([`pb`]), who may say what on it ([`service`],
+//! [`secret_file`]), then what a program is made of ([`config`], [`telemetry`], [`metrics`], [`lifecycle`], [`clock`],
+//! [`size`]), and what a session asks for ([`egress`]).
 
 pub mod ids;
 
 pub mod error_code;
 
 pub mod pb;
+
+pub mod service;
+
+pub mod secret_file;
 
 pub mod config;
 

@@ -110,6 +110,10 @@ metrics! {
         "What browsers asked their egress proxies for: ok, blocked (by policy), failed, foreign (it was not the browser)";
     Count egress_bytes by "direction" = "browserfleet_egress_bytes":
         "Bytes between browsers and the outside: sent, received; of every lease together";
+    Count unauthenticated by "reason" = "browserfleet_unauthenticated_requests":
+        "Requests without a key that lets them in: no_token, bad_token, in_query";
+    Count key_files by "outcome" = "browserfleet_key_files_read":
+        "Times a changed file of API keys was read: ok, or failed (the keys stay as they were). Alert at failed";
     Count pages_closed by "reason" = "browserfleet_pages_closed": "Pages closed by us, not by their session: too_many";
 }
 

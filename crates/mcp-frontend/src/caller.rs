@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use browserfleet_common::ids::Principal;
-use http::{HeaderMap, header::USER_AGENT};
+use http::{Extensions, HeaderMap, header::USER_AGENT, request::Parts};
 
-use crate::{connection, session::Client};
+use crate::{access::Access, connection, session::Client};
 
 /// The header that names a session, for clients that cannot add an argument.
 pub(crate) const SESSION_HEADER: &str = "x-session-id";
@@ -16,6 +16,7 @@ const WORDS_MAX: usize = 128;
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) principal: Principal,
+    pub(crate) access: Arc<Access>,
     /// The legacy or stdio connection it came over. Modern requests have none.
     pub(crate) connection: Option<Arc<connection::Record>>,
     /// The session named by header, unchecked.
@@ -25,11 +26,12 @@ pub(crate) struct Caller {
 
 impl Caller {
     /// The caller of a request over HTTP.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(parts: &Parts) -> Self {
+        let (headers, access) = (&parts.headers, access(&parts.extensions));
         let session_header =
             headers.get(SESSION_HEADER).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let client = Client { user_agent: user_agent(headers), ..Client::default() };
-        Self { principal: principal(headers), connection: None, session_header, client }
+        Self { principal: access.principal.clone(), access, connection: None, session_header, client }
     }
 
     /// The same caller, over a connection.
@@ -47,9 +49,9 @@ impl Caller {
     }
 }
 
-/// The principal of a request over HTTP. There is no authentication yet: everybody is the same one.
-pub(crate) fn principal(_headers: &HeaderMap) -> Principal {
-    Principal::anonymous()
+/// What the sender of a request over HTTP may do: `http::auth` has found it out before anybody else saw the request.
+pub(crate) fn access(extensions: &Extensions) -> Arc<Access> {
+    Arc::clone(extensions.get().expect("nothing gets here without having passed http::auth"))
 }
 
 fn user_agent(headers: &HeaderMap) -> Option<String> {

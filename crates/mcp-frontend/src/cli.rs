@@ -1,12 +1,21 @@
 //! The program `mcp-frontend`: command line, settings, wiring.
 
-use std::{ffi::OsString, io, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    ffi::OsString,
+    io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use browserfleet_common::{
     clock::SystemClock,
     config::{DAEMON, EXIT_CONFIG, EXIT_USAGE, Problems, Reader},
     lifecycle::{Shutdown, Tasks},
+    service::ServiceSecret,
     telemetry::LogConfig,
 };
 use clap::Parser;
@@ -37,6 +46,12 @@ struct Args {
     /// Settings as TOML
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// API keys: who may call, see browserfleet keys
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
+    /// Serve on other addresses than loopback without keys: everybody who reaches them drives your browsers
+    #[arg(long)]
+    insecure: bool,
     /// Serve one client over standard input and output instead of HTTP
     #[arg(long)]
     stdio: bool,
@@ -48,6 +63,7 @@ struct Settings {
     frontend: Config,
     log: LogConfig,
     pools: Vec<Endpoint>,
+    secret: Option<ServiceSecret>,
 }
 
 /// Runs the program with the given command line, the program's name first.
@@ -80,13 +96,18 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn read(args: &Args) -> Result<Settings, Problems> {
     let listen = args.listen.map(|address| address.to_string());
     let pools = (!args.pool.is_empty()).then_some(&args.pool);
-    let flags: [(_, Option<&dyn browserfleet_common::config::FlagValue>); 2] =
-        [("http.listen", listen.as_ref().map(|x| x as _)), ("frontend.pools", pools.map(|x| x as _))];
+    let flags: [(_, Option<&dyn browserfleet_common::config::FlagValue>); 4] = [
+        ("http.listen", listen.as_ref().map(|x| x as _)),
+        ("frontend.pools", pools.map(|x| x as _)),
+        ("auth.keys_file", args.keys.as_ref().map(|x| x as _)),
+        ("unsafe.insecure", args.insecure.then_some(&true as _)),
+    ];
     let mut reader = Reader::new(args.config.as_deref(), &flags);
     let (frontend, log) = (Config::read(&mut reader), LogConfig::read(&mut reader));
     let pools = pools_of(&mut reader);
+    let secret = secret(&mut reader, &pools);
     reader.finish(DAEMON)?;
-    Ok(Settings { frontend, log, pools })
+    Ok(Settings { frontend, log, pools, secret })
 }
 
 /// `frontend.pools`: the daemons' addresses.
@@ -112,6 +133,28 @@ fn pools_of(reader: &mut Reader) -> Vec<Endpoint> {
     pools
 }
 
+/// `grpc.secret_file`: what the daemons know us by.
+fn secret(reader: &mut Reader, pools: &[Endpoint]) -> Option<ServiceSecret> {
+    let Some(path) = reader.path("grpc.secret_file") else {
+        let far = pools.iter().find(|pool| !is_near(pool));
+        if let Some(pool) = far.filter(|_| !reader.flag("unsafe.insecure", false)) {
+            reader.problem(format!(
+                "frontend.pools: {} is not on this machine, so it needs the secret that both share: set grpc.secret_file",
+                pool.uri()
+            ));
+        }
+        return None;
+    };
+    ServiceSecret::read(&path).map_err(|error| reader.problem(format!("grpc.secret_file = {error}"))).ok()
+}
+
+/// Whether a daemon is on this machine.
+fn is_near(pool: &Endpoint) -> bool {
+    let host = pool.uri().host().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
 fn not_a_pool(address: &str) -> String {
     format!("frontend.pools: {address:?}: not allowed; URLs such as http://127.0.0.1:50051")
 }
@@ -128,6 +171,7 @@ async fn serve(settings: Settings, stdio: bool) -> anyhow::Result<()> {
     let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
     shutdown.on_signals(&tasks).context("installing signal handlers")?;
     let pools = settings.pools.into_iter().fold(Pools::default(), |pools, pool| pools.at(pool, Wire::default()));
+    let pools = pools.trusting(settings.secret);
     let (listen, clock) = (settings.frontend.http.listen, Arc::new(SystemClock));
     let app = App::build(settings.frontend, pools, tasks.clone(), shutdown.clone(), clock);
     let served: io::Result<()> = if stdio {

@@ -1,8 +1,10 @@
 //! The settings of a front end: one table, with defaults and allowed ranges.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
-use browserfleet_common::config::Reader;
+use browserfleet_common::{config::Reader, secret_file::BadSecretFile};
+
+use crate::keys::Keyring;
 
 /// The settings of a front end.
 #[derive(Clone, Debug)]
@@ -10,6 +12,8 @@ pub struct Config {
     pub http: Http,
     pub session: Session,
     pub call: Call,
+    /// `[auth]`: who gets in. None: everybody is the same principal, who may do everything.
+    pub auth: Option<Keyring>,
 }
 
 /// `[http]`: what may come in, and for how long.
@@ -90,6 +94,7 @@ impl Default for Config {
                 max_connections: 10_000,
             },
             call: Call { timeout: 2 * MINUTE, queue_wait: 30 * SECOND },
+            auth: None,
         }
     }
 }
@@ -100,7 +105,13 @@ const LOOPBACK_HOSTS: &[&str] = &["localhost", "127.0.0.1", "[::1]"];
 impl Config {
     /// Reads the table; what is wrong with it is collected in `reader`.
     pub fn read(reader: &mut Reader) -> Self {
-        let config = Self { http: Http::read(reader), session: Session::read(reader), call: Call::read(reader) };
+        let keys_file = reader.path("auth.keys_file");
+        let config = Self {
+            http: Http::read(reader, keys_file.is_some()),
+            session: Session::read(reader),
+            call: Call::read(reader),
+            auth: keys_file.and_then(|path| read_keys(reader, &path)),
+        };
         if config.session.idle_ttl > config.session.max_lifetime {
             reader.problem("session.idle_ttl is longer than session.max_lifetime");
         }
@@ -112,15 +123,16 @@ impl Config {
 }
 
 impl Http {
-    fn read(reader: &mut Reader) -> Self {
+    fn read(reader: &mut Reader, with_keys: bool) -> Self {
         let default = Config::default().http;
         let listen = reader.address("http.listen", default.listen);
         let hosts = reader.list("http.allowed_hosts", &[]);
         let insecure = reader.flag("unsafe.insecure", false);
-        if !listen.ip().is_loopback() && !insecure {
+        if !listen.ip().is_loopback() && !with_keys && !insecure {
             reader.problem(format!(
-                "http.listen = {listen}: there is no authentication yet, so only loopback addresses are served; \
-                 unsafe.insecure = true serves everybody who can reach it"
+                "http.listen = {listen}: not a loopback address, so clients need keys: make one (browserfleet keys create) \
+                 and name the file in auth.keys_file (--keys); or serve everybody who can reach it: unsafe.insecure = true \
+                 (--insecure)"
             ));
         }
         if !listen.ip().is_loopback() && hosts.is_empty() {
@@ -171,8 +183,14 @@ impl Call {
     }
 }
 
+/// The keys of a file; a file that cannot be used lets nobody in, so it is a problem of the start.
+fn read_keys(reader: &mut Reader, path: &Path) -> Option<Keyring> {
+    let refuse = |error: BadSecretFile| reader.problem(format!("auth.keys_file = {error}"));
+    Keyring::open(path).map_err(refuse).ok()
+}
+
 /// Whether a text is a scheme, a host and perhaps a port, as browsers write it.
-fn is_origin(text: &str) -> bool {
+pub(crate) fn is_origin(text: &str) -> bool {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     rest.is_some_and(|rest| rest.parse::<http::uri::Authority>().is_ok_and(|host| !host.as_str().contains('@')))
         && !text.chars().any(|c| c.is_ascii_uppercase())
@@ -185,6 +203,7 @@ mod tests {
     use browserfleet_common::config::Problems;
 
     use super::*;
+    use crate::keys::command::{Create, create};
 
     fn problems(toml: &str) -> Vec<String> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -208,6 +227,21 @@ mod tests {
             "{both:?}"
         );
         assert_eq!(problems(&format!("{open}allowed_hosts = \"fleet.example\"\n[unsafe]\ninsecure = true\n")).len(), 0);
+    }
+
+    #[test]
+    fn an_open_address_is_served_with_keys_and_only_with_good_ones() {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = directory.path().join("keys.json");
+        let settings = format!(
+            "[http]\nlisten = \"0.0.0.0:8931\"\nallowed_hosts = \"fleet.example\"\n[auth]\nkeys_file = {:?}\n",
+            keys.display().to_string()
+        );
+        assert!(problems(&settings)[0].contains("no such file"));
+        create(&keys, &Create::named("ci", &["admin"]), Duration::ZERO).unwrap();
+        assert_eq!(problems(&settings), Vec::<String>::new());
+        std::fs::write(&keys, "{}").unwrap();
+        assert!(problems(&settings)[0].contains("not a file of keys"));
     }
 
     #[test]

@@ -17,17 +17,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, Unavailable,
+    access::Access,
     bus::{Bus, MemoryBus},
     caller::Caller,
     connection,
     failure::Failure,
     fleet::{Fleet, Pools},
+    quota::Quota,
     running::Running,
     session::{self, Record, Scope},
 };
 
 /// How often stores in memory are swept. Expired sessions are invisible before: this returns their browsers.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How often the file of keys is looked at: a revoked key lets nobody in for longer.
+const KEYS: Duration = Duration::from_secs(1);
 /// How long the end of all sessions may take when the program stops.
 const LAST_SESSIONS: Duration = Duration::from_secs(5);
 /// Sessions that are ended at a time.
@@ -88,6 +92,10 @@ pub(crate) struct Core {
     volatile: bool,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) running: Running,
+    /// Calls that run, by principal.
+    pub(crate) calls: Quota,
+    /// Calls that wait for a browser, by principal.
+    pub(crate) queued: Quota,
     /// Places for TCP connections.
     pub(crate) places: Arc<Semaphore>,
     /// Cancelled when event streams have to end: after the calls, which have to be answered first.
@@ -110,8 +118,10 @@ impl Core {
             connections,
             bus,
             volatile,
-            fleet: Arc::new(Fleet::new(pools)),
+            fleet: Arc::new(Fleet::new(pools, Arc::clone(&clock))),
             running: Running::new(),
+            calls: Quota::default(),
+            queued: Quota::default(),
             places: Arc::new(Semaphore::new(config.http.max_connections)),
             streams: CancellationToken::new(),
             hard: shutdown.hard().child_token(),
@@ -149,6 +159,7 @@ impl Core {
         };
         let caller = Caller {
             principal: key.principal.clone(),
+            access: Access::open(),
             connection: None,
             session_header: None,
             client: record.client.clone(),
@@ -173,7 +184,7 @@ impl Core {
     /// Returns the lease of a session that is no more, as well as possible: the daemon takes back what is left.
     async fn return_lease(&self, record: &Record) {
         let Some(lease) = &record.lease.lease else { return };
-        if let Err(error) = self.fleet.release(lease).await {
+        if let Err(error) = self.fleet.release(record, lease).await {
             let session = record.name.digest();
             tracing::warn!(session, lease = lease.lease_id, ?error, "a lease could not be returned; it will lapse");
         }
@@ -220,6 +231,33 @@ impl Core {
     pub(crate) fn start(self: &Arc<Self>) {
         self.fleet.watch(&self.tasks, self.shutdown.hard());
         self.start_sweeping();
+        self.start_reading_keys();
+    }
+
+    /// Whether what a request was let in with is still good: for what goes on for long.
+    pub(crate) fn is_good(&self, access: &Access) -> bool {
+        match (&self.config.auth, access.key()) {
+            (Some(keys), Some(id)) => keys.is_good(id, self.clock.now()),
+            (keys, _) => keys.is_none(),
+        }
+    }
+
+    /// Starts looking whether the file of keys has changed.
+    fn start_reading_keys(self: &Arc<Self>) {
+        let Some(keys) = self.config.auth.clone() else { return };
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn("keys", async move {
+            let mut ticks = interval(KEYS);
+            loop {
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    () = shutdown.soft().cancelled() => return,
+                }
+                let keys = keys.clone();
+                // A file system may take its time. A panic in there has been logged.
+                let _panicked = tokio::task::spawn_blocking(move || keys.refresh()).await;
+            }
+        });
     }
 
     /// Starts removing what has expired, for stores that do not do so themselves.

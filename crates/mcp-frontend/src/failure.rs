@@ -57,6 +57,12 @@ impl Failure {
         .retry(Duration::from_secs(1))
     }
 
+    /// A daemon does not believe this front end: no caller can do anything about it.
+    fn not_trusted() -> Self {
+        let text = "This server is not set up right: its parts do not share a secret. Its operator finds the reason in the log.";
+        Self::new(ErrorCode::Internal, text)
+    }
+
     /// No daemon answers, and nothing has happened yet.
     pub(crate) fn unreachable() -> Self {
         Self::new(ErrorCode::BrowserGone, "The browsers cannot be reached right now. Try again in a moment.")
@@ -101,6 +107,10 @@ impl From<Status> for DaemonError {
     fn from(status: Status) -> Self {
         let code = ErrorCode::of(&status);
         if !status.details().is_empty() {
+            if code == ErrorCode::Unauthorized {
+                tracing::warn!(why = status.message(), "a daemon does not believe us: see grpc.secret_file");
+                return Self::Refused(Failure::not_trusted());
+            }
             let failure =
                 Failure { retry_after: ErrorCode::retry_after(&status), ..Failure::new(code, status.message()) };
             return Self::Refused(failure);

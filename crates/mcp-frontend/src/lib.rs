@@ -19,6 +19,12 @@ mod http;
 
 mod mcp;
 
+pub mod keys;
+
+mod access;
+
+mod quota;
+
 mod call;
 
 mod caller;

@@ -16,7 +16,7 @@ use crate::{
     chromium::{self, is_headless_shell},
     config::Config,
     egress::Exits,
-    grpc::{self, Browsers, Pools, ServeError},
+    grpc::{self, Browsers, Gate, Pools, ServeError},
     host::pressure,
     launcher::ChromiumLauncher,
     pool::{self, Handle},
@@ -32,6 +32,7 @@ pub struct App {
     handle: Handle,
     pools: Pools,
     browsers: Browsers,
+    gate: Gate,
     drain_grace: Duration,
     max_connection_age: Duration,
     tasks: Tasks,
@@ -60,8 +61,9 @@ impl App {
         let pools = Pools::new(handle.clone(), config.leases, grace, tasks.clone());
         let abilities = Abilities { headed };
         let browsers = Browsers::new(handle.clone(), config.times, abilities, config.max_call, tasks.clone());
+        let gate = Gate::new(config.daemon.trust);
         let (tasks, shutdown) = (tasks.clone(), shutdown.clone());
-        Ok(Self { handle, pools, browsers, drain_grace: grace, max_connection_age, tasks, shutdown })
+        Ok(Self { handle, pools, browsers, gate, drain_grace: grace, max_connection_age, tasks, shutdown })
     }
 
     pub fn handle(&self) -> &Handle {
@@ -70,7 +72,7 @@ impl App {
 
     /// The services a front end in this process needs.
     pub fn services(&self) -> Routes {
-        grpc::services(self.pools.clone(), self.browsers.clone())
+        grpc::services((self.pools.clone(), self.browsers.clone()), &self.gate)
     }
 
     /// Serves gRPC on connections that somebody else accepts, until `stop`.
@@ -85,7 +87,8 @@ impl App {
         C::ConnectInfo: Clone + Send + Sync + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        grpc::serve(connections, self.pools.clone(), self.browsers.clone(), self.max_connection_age, &self.tasks, stop)
+        let services = (self.pools.clone(), self.browsers.clone());
+        grpc::serve(connections, services, self.gate.clone(), self.max_connection_age, &self.tasks, stop)
     }
 
     /// Starts serving health over HTTP.

@@ -4,12 +4,15 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use browserfleet_common::{
     config::Reader,
+    secret_file::BadSecretFile,
+    service::{OperatorToken, ServiceSecret},
     size::{GIB, MIB},
 };
 
 use crate::{
     chromium,
     egress::{self, Network, Opened, resolve::System},
+    grpc::Trust,
     health,
     host::pressure,
     pool::{Launching, Limits, PerPrincipal, Retirement},
@@ -51,6 +54,8 @@ pub struct DaemonConfig {
     pub drain_grace: Duration,
     /// How long a gRPC connection takes new calls.
     pub max_connection_age: Duration,
+    /// `[grpc]`: what front ends and operators are known by.
+    pub trust: Trust,
 }
 
 /// `[lease]`.
@@ -100,21 +105,46 @@ fn read_daemon(reader: &mut Reader) -> DaemonConfig {
     if pool_id.is_empty() || pool_id.len() > 64 || pool_id.contains('/') {
         reader.problem("daemon.pool_id: 1 to 64 bytes without a slash");
     }
+    let trust = read_trust(reader);
     let config = DaemonConfig {
         listen: reader.address("daemon.listen", SocketAddr::from(([127, 0, 0, 1], 50051))),
         admin_listen: reader.address("daemon.admin_listen", SocketAddr::from(([127, 0, 0, 1], 50052))),
         pool_id,
         drain_grace: reader.duration("daemon.drain_grace", 20 * SECOND, Duration::ZERO..=HOUR),
         max_connection_age: reader.duration("daemon.max_connection_age", 30 * MINUTE, SECOND..=24 * HOUR),
+        trust,
     };
-    // gRPC asks nobody who they are yet: whoever reaches it drives every browser.
     let insecure = reader.flag("unsafe.insecure", false);
-    for (key, address) in [("daemon.listen", config.listen), ("daemon.admin_listen", config.admin_listen)] {
-        if !insecure && !address.ip().is_loopback() {
-            reader.problem(format!("{key} = {address}: only loopback is allowed without unsafe.insecure = true"));
-        }
+    let is_open = |address: SocketAddr| !insecure && !address.ip().is_loopback();
+    if is_open(config.listen) && config.trust.secret.is_none() {
+        reader.problem(format!(
+            "daemon.listen = {}: not a loopback address, so front ends need a secret: set grpc.secret_file here and there; or \
+             serve everybody who can reach it: unsafe.insecure = true (--insecure)",
+            config.listen
+        ));
+    }
+    if is_open(config.admin_listen) {
+        reader.problem(format!(
+            "daemon.admin_listen = {}: it asks nobody who they are, so only loopback addresses are served without \
+             unsafe.insecure = true (--insecure)",
+            config.admin_listen
+        ));
     }
     config
+}
+
+/// `[grpc]`: files that only we can read.
+fn read_trust(reader: &mut Reader) -> Trust {
+    let secret = reader.path("grpc.secret_file").map(|path| ServiceSecret::read(&path));
+    let operators = reader.path("grpc.operator_token_file").map(|path| OperatorToken::read(&path));
+    if operators.is_some() && secret.is_none() {
+        reader.problem("grpc.operator_token_file is of use only with grpc.secret_file: without it nobody is asked");
+    }
+    let mut usable = |key: &str, problem: BadSecretFile| reader.problem(format!("{key} = {problem}"));
+    Trust {
+        secret: secret.and_then(|read| read.map_err(|problem| usable("grpc.secret_file", problem)).ok()),
+        operators: operators.and_then(|read| read.map_err(|problem| usable("grpc.operator_token_file", problem)).ok()),
+    }
 }
 
 fn read_limits(reader: &mut Reader, min_warm: usize, health: &health::Config) -> Limits {

@@ -43,6 +43,9 @@ struct Args {
     /// Chromium's executable
     #[arg(long)]
     chromium: Option<PathBuf>,
+    /// Serve on other addresses than loopback without a secret: everybody who reaches them drives every browser
+    #[arg(long)]
+    insecure: bool,
     /// Only check whether this machine and these settings will do, and say what will not
     #[arg(long)]
     check: bool,
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         ("daemon.admin_listen", args.admin_listen.as_ref().map(|value| value as _)),
         ("pool.max_browsers", args.max_browsers.as_ref().map(|value| value as _)),
         ("browser.chromium", args.chromium.as_ref().map(|value| value as _)),
+        ("unsafe.insecure", args.insecure.then_some(&true as _)),
     ];
     let mut reader = Reader::new(args.config.as_deref(), &flags);
     let (config, log) = (Config::read(&mut reader, MIN_WARM, Network::Public), LogConfig::read(&mut reader));

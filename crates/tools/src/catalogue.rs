@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     Arguments, Check, Click, Close, ConsoleClear, ConsoleMessages, Drag, Drop, EmulateMedia, Evaluate, FileUpload,
-    FillForm, Find, HandleDialog, Hover, KeyDown, KeyUp, Navigate, NavigateBack, NavigateForward, NetworkClear,
-    NetworkRequest, NetworkRequests, Open, PressKey, Reload, Resize, SelectOption, SessionClose, SessionList,
+    FillForm, Find, Group, HandleDialog, Hover, KeyDown, KeyUp, Navigate, NavigateBack, NavigateForward, NetworkClear,
+    NetworkRequest, NetworkRequests, Open, PressKey, Reload, Resize, Scope, SelectOption, SessionClose, SessionList,
     SessionStats, Snapshot, Tabs, TakeScreenshot, Type, Uncheck, WaitFor, schema,
 };
 
@@ -19,6 +19,8 @@ pub struct Tool {
     pub description: &'static str,
     pub group: Group,
     pub effect: Effect,
+    /// What a caller must be allowed to.
+    pub scope: Scope,
     pub place: Place,
     pub session: SessionUse,
     schema: fn() -> Map<String, Value>,
@@ -33,15 +35,6 @@ impl Tool {
     pub(crate) fn arguments_schema(&self) -> Map<String, Value> {
         (self.schema)()
     }
-}
-
-/// What a tool belongs to; servers and keys choose groups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Group {
-    /// Pages: the default.
-    Core,
-    /// Sessions: the default.
-    Session,
 }
 
 /// What a tool does to the world, for the MCP annotations.
@@ -81,11 +74,16 @@ pub const CATALOGUE: &[Tool] = &[
          ends after 10 minutes without a call, or with session_close.",
         Effect::Acts,
     )
+    .under(Scope::Read)
     .creating(),
-    browser::<Navigate>("Go to a URL", "Go to a URL and get a snapshot of the page.", Effect::Acts).creating(),
-    browser::<NavigateBack>("Go back", "Go back in the history and get a snapshot of the page.", Effect::Acts),
-    browser::<NavigateForward>("Go forward", "Go forward in the history and get a snapshot of the page.", Effect::Acts),
-    browser::<Reload>("Load again", "Load the page again and get a snapshot of it.", Effect::Acts),
+    browser::<Navigate>("Go to a URL", "Go to a URL and get a snapshot of the page.", Effect::Acts)
+        .under(Scope::Read)
+        .creating(),
+    browser::<NavigateBack>("Go back", "Go back in the history and get a snapshot of the page.", Effect::Acts)
+        .under(Scope::Read),
+    browser::<NavigateForward>("Go forward", "Go forward in the history and get a snapshot of the page.", Effect::Acts)
+        .under(Scope::Read),
+    browser::<Reload>("Load again", "Load the page again and get a snapshot of it.", Effect::Acts).under(Scope::Read),
     browser::<Snapshot>(
         "Snapshot of the page",
         "Get the page as a tree of roles, names and refs. Use the refs as targets of other tools; for acting this is \
@@ -133,12 +131,14 @@ pub const CATALOGUE: &[Tool] = &[
         "Upload files",
         "Give files to the page that asks for them, or to a file input. They come with the call, by value.",
         Effect::Acts,
-    ),
+    )
+    .under(Scope::Files),
     browser::<Drop>(
         "Drop onto an element",
         "Drop files or texts onto an element, as if dragged from another program, and get a snapshot of the page.",
         Effect::Acts,
-    ),
+    )
+    .under(Scope::Files),
     browser::<WaitFor>(
         "Wait",
         "Wait until a text appears, until it is gone, or for some seconds, and get a snapshot of the page.",
@@ -153,7 +153,8 @@ pub const CATALOGUE: &[Tool] = &[
         "Run JavaScript",
         "Run a JavaScript function in the page, or on an element of it, and get its result as JSON, marked as untrusted.",
         Effect::Acts,
-    ),
+    )
+    .under(Scope::Evaluate),
     browser::<TakeScreenshot>(
         "Take a screenshot",
         "Take a picture of the page. To act on the page use browser_snapshot: its refs name the elements.",
@@ -163,7 +164,8 @@ pub const CATALOGUE: &[Tool] = &[
         "Tabs",
         "List the tabs, open a new one, close one, or make one the current: the other tools work in the current tab.",
         Effect::Acts,
-    ),
+    )
+    .under(Scope::Read),
     browser::<ConsoleMessages>(
         "Console messages",
         "What the page has said on the console, uncaught errors and failed loads included, marked as untrusted.",
@@ -181,12 +183,13 @@ pub const CATALOGUE: &[Tool] = &[
         Effect::Reads,
     ),
     browser::<NetworkClear>("Clear the requests", "Forget the network requests so far.", Effect::Reads),
-    browser::<Resize>("Resize", "Change the size of the viewport.", Effect::Acts),
+    browser::<Resize>("Resize", "Change the size of the viewport.", Effect::Acts).under(Scope::Read),
     browser::<EmulateMedia>(
         "Emulate media features",
         "Show the page as with another colour scheme, contrast or medium. What you leave out stays as it is.",
         Effect::Acts,
-    ),
+    )
+    .under(Scope::Read),
     front_end::<Close>(
         "Close the browser",
         "Close the pages of the session and free its browser. The session_id stays usable.",
@@ -229,6 +232,7 @@ const fn browser<A: Arguments>(title: &'static str, description: &'static str, e
         description,
         group: Group::Core,
         effect,
+        scope: Scope::of(effect),
         place: Place::Browser,
         session: SessionUse::Needs,
         schema: schema::of::<A>,
@@ -242,12 +246,39 @@ const fn front_end<A: Arguments>(
     effect: Effect,
     session: SessionUse,
 ) -> Tool {
-    Tool { name: A::TOOL, title, description, group, effect, place: Place::FrontEnd, session, schema: schema::of::<A> }
+    Tool {
+        name: A::TOOL,
+        title,
+        description,
+        group,
+        effect,
+        // Ending what is one's own is no act on a page.
+        scope: Scope::Read,
+        place: Place::FrontEnd,
+        session,
+        schema: schema::of::<A>,
+    }
+}
+
+impl Scope {
+    /// The scope of most tools of an effect.
+    const fn of(effect: Effect) -> Self {
+        match effect {
+            Effect::Reads => Self::Read,
+            Effect::Acts => Self::Act,
+        }
+    }
 }
 
 impl Tool {
     const fn creating(mut self) -> Self {
         self.session = SessionUse::Creates;
+        self
+    }
+
+    /// With another scope than its effect suggests.
+    const fn under(mut self, scope: Scope) -> Self {
+        self.scope = scope;
         self
     }
 }
@@ -263,6 +294,19 @@ mod tests {
     #[test]
     fn names_are_unique() {
         assert_eq!(CATALOGUE.iter().map(|tool| tool.name).collect::<HashSet<_>>().len(), CATALOGUE.len());
+    }
+
+    /// Each tool has the one scope that its entry says: a change here is a change of what keys allow, review it as one.
+    #[test]
+    fn what_each_scope_allows() {
+        let tools = |scope: Scope| {
+            let names: Vec<_> = CATALOGUE.iter().filter(|tool| tool.scope == scope).map(|tool| tool.name).collect();
+            (scope.name(), names)
+        };
+        let all: Vec<_> = Scope::ALL.iter().map(|&scope| tools(scope)).collect();
+        let counted: usize = all.iter().map(|(_, names)| names.len()).sum();
+        assert_eq!(counted, CATALOGUE.len());
+        insta::assert_json_snapshot!(all);
     }
 
     /// What agents see. A change here is a change of the contract: review it as one (`INSTA_UPDATE=always`).

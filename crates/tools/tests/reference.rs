@@ -21,7 +21,7 @@ fn the_reference_is_what_the_catalogue_says() {
 
 fn described(tool: &Tool) -> String {
     let kind = if tool.effect == Effect::Reads { "looks only" } else { "acts" };
-    let mut text = format!("\n## `{}`\n\n{} ({kind})\n", tool.name, tool.description);
+    let mut text = format!("\n## `{}`\n\n{} ({kind}; scope `{}`)\n", tool.name, tool.description, tool.scope);
     let schema = tool.input_schema();
     let required: Vec<&str> =
         schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();

@@ -16,6 +16,7 @@ use super::{
     resolve::{self, Opened},
 };
 use crate::{
+    access::Access,
     core::Core,
     failure::{DaemonError, Failure},
     session::{Key, LeaseRef, Loss, LossReason, Record},
@@ -53,6 +54,7 @@ struct Run<'a> {
     core: &'a Arc<Core>,
     tool: &'static Tool,
     progress: &'a Progress,
+    access: &'a Access,
     request: CallToolRequest,
     deadline: Instant,
     record: Record,
@@ -69,8 +71,9 @@ impl<'a> Run<'a> {
             arguments: serde_json::to_vec(&call.arguments).unwrap_or_default(),
             request_id: call.id.to_string(),
         };
-        let (tool, progress, deadline) = (call.tool, &call.progress, call.deadline);
-        Self { core, tool, progress, request, deadline, record, replaced: None }
+        let Call { tool, progress, deadline, .. } = call;
+        let access = &call.caller.access;
+        Self { core, tool, progress, access, request, deadline: *deadline, record, replaced: None }
     }
 
     /// Tools that open pages go on with a new browser; others would show an empty page as if nothing had happened.
@@ -129,7 +132,8 @@ impl<'a> Run<'a> {
             return Err(lost(loss));
         }
         let may_move = self.goes_on();
-        let lease = lease::ensure(self.core, &mut self.record, self.progress, self.deadline, may_move).await?;
+        let waiting = lease::Waiting { progress: self.progress, access: self.access };
+        let lease = lease::ensure(self.core, &mut self.record, waiting, self.deadline, may_move).await?;
         self.record.lease.lost = None;
         match untold {
             // The daemon still has it: nothing was lost.
@@ -147,7 +151,7 @@ impl<'a> Run<'a> {
         let started = Instant::now();
         let work = async {
             let events = match self.core.fleet.holder(lease).await {
-                Ok(daemon) => daemon.call_tool(request, self.deadline).await,
+                Ok(daemon) => daemon.call_tool(&self.record, request, self.deadline).await,
                 Err(error) => Err(error),
             };
             match events {

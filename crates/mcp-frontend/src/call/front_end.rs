@@ -52,7 +52,7 @@ async fn close(core: &Arc<Core>, caller: &Caller, mut arguments: Map<String, Val
 async fn free(core: &Arc<Core>, record: &Record) -> Result<(), Failure> {
     let held = record.lease.lease.as_ref();
     if let Some(lease) = held {
-        core.fleet.release(lease).await.map_err(crate::failure::DaemonError::into_failure)?;
+        core.fleet.release(record, lease).await.map_err(crate::failure::DaemonError::into_failure)?;
     }
     let expected = held.map(|lease| lease.lease_id.as_str());
     // Anything but success means that another call has changed the session meanwhile: its word stands.
@@ -76,9 +76,13 @@ async fn end(core: &Arc<Core>, caller: &Caller, mut arguments: Map<String, Value
     Ok(reply)
 }
 
-/// `session_list`: nobody is authenticated, so a caller sees what its own connection has named.
+/// `session_list`: who has a key sees all of its sessions. Without keys everybody is the same principal, so a caller sees what
+/// its own connection has named.
 async fn list(core: &Arc<Core>, caller: &Caller) -> Result<Reply, Failure> {
     let records = core.sessions.list(Scope::Of(&caller.principal)).await?;
+    if caller.access.key().is_some() {
+        return Ok(listed(&records.iter().collect::<Vec<_>>(), core.clock.now()));
+    }
     let Some(connection) = &caller.connection else {
         let count = records.len();
         let text = format!("{count} open. Their ids are not listed: they are known only to who opened them.");
@@ -87,12 +91,15 @@ async fn list(core: &Arc<Core>, caller: &Caller) -> Result<Reply, Failure> {
     // The connection's record is from before this call; other calls may have named more since.
     let connection = core.connections.touch(&connection.key).await?;
     let known = |name: &SessionName| connection.as_ref().is_some_and(|connection| connection.knows(name));
-    let now = core.clock.now();
     let mine: Vec<&Record> = records.iter().filter(|record| known(&record.name)).collect();
+    Ok(listed(&mine, core.clock.now()))
+}
+
+fn listed(mine: &[&Record], now: Duration) -> Reply {
     let lines: Vec<String> = mine.iter().map(|record| line(record, now)).collect();
     let text = if lines.is_empty() { "None open.".to_owned() } else { lines.join("\n") };
     let items: Vec<Value> = mine.iter().map(|record| item(record, now)).collect();
-    Ok(Reply::text("Sessions", text).with_structured(json!({ "sessions": items })))
+    Reply::text("Sessions", text).with_structured(json!({ "sessions": items }))
 }
 
 fn line(record: &Record, now: Duration) -> String {
@@ -122,7 +129,8 @@ fn short(duration: Duration) -> String {
 /// `session_stats`.
 async fn stats(core: &Arc<Core>, caller: &Caller) -> Result<Reply, Failure> {
     let counts = core.sessions.counts(&caller.principal).await?;
-    let (max, active) = (core.config.session.per_principal, core.running.count());
+    let max = caller.access.limits.sessions.unwrap_or(core.config.session.per_principal);
+    let active = core.running.count();
     let text = format!("- Open: {} of {max}\n- Calls running on this front end: {active}", counts.of_principal);
     let structured = json!({ "sessions": counts.of_principal, "max_sessions": max, "active_calls": active });
     Ok(Reply::text("Statistics", text).with_structured(structured))

@@ -4,12 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use browserfleet_common::error_code::ErrorCode;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::progress::Progress;
 use crate::{
+    access::Access,
     core::Core,
     failure::{DaemonError, Failure},
-    fleet::Wanted,
+    fleet::{QueueWatch, Wanted},
+    quota::Place,
     session::{LeaseRef, LeaseState, Loss, Record, Swapped},
 };
 
@@ -18,12 +21,21 @@ const TTL_MIN: Duration = Duration::from_secs(10);
 /// How often a lease that is lost before it was bound is asked for again.
 const ATTEMPTS: usize = 2;
 
+/// Whoever may have to wait for a browser.
+#[derive(Clone, Copy)]
+pub(super) struct Waiting<'a> {
+    /// Where it is told how far it is.
+    pub(super) progress: &'a Progress,
+    /// What it may do.
+    pub(super) access: &'a Access,
+}
+
 /// The lease the session holds, or a new one, bound to the session and confirmed to its daemon. `record` follows. When the
 /// session's browser is out of reach but may still be there, only a call that `may_move` gets another one.
 pub(super) async fn ensure(
     core: &Arc<Core>,
     record: &mut Record,
-    progress: &Progress,
+    waiting: Waiting<'_>,
     deadline: Instant,
     may_move: bool,
 ) -> Result<LeaseRef, Failure> {
@@ -33,9 +45,10 @@ pub(super) async fn ensure(
     for _ in 0..ATTEMPTS {
         let ttl = ttl(core, record);
         let wait = core.config.call.queue_wait.min(deadline.saturating_duration_since(Instant::now()));
-        let lease = acquire(core, Wanted { session: record, ttl, wait }, progress, may_move).await?;
+        let wanted = Wanted { session: record, access: waiting.access, ttl, wait };
+        let lease = acquire(core, wanted, waiting.progress, may_move).await?;
         let lease = bind(core, record, lease).await?;
-        match core.fleet.renew(&lease, ttl).await {
+        match core.fleet.renew(record, &lease, ttl).await {
             Ok(()) => return Ok(lease),
             // It was lost between grant and binding: there is nothing in it to mourn.
             Err(DaemonError::Refused(failure)) if failure.code == ErrorCode::LeaseLost => {
@@ -63,7 +76,44 @@ async fn acquire(
             Err(error) => return Err(error.into_failure()),
         }
     }
-    core.fleet.place(wanted, &mut progress.clone()).await.map_err(DaemonError::into_failure)
+    let mut line =
+        InLine { core, access: wanted.access, progress: progress.clone(), place: None, full: CancellationToken::new() };
+    let full = line.full.clone();
+    tokio::select! {
+        // Who has no place does not get a browser by waiting on.
+        biased;
+        () = full.cancelled() => Err(no_place()),
+        placed = core.fleet.place(wanted, &mut line) => placed.map_err(DaemonError::into_failure),
+    }
+}
+
+/// A caller in a daemon's queue: it has one of its principal's places there from the first word about waiting on.
+struct InLine<'a> {
+    core: &'a Core,
+    access: &'a Access,
+    progress: Progress,
+    place: Option<Place>,
+    /// Cancelled when the principal has as many callers waiting as it may.
+    full: CancellationToken,
+}
+
+impl QueueWatch for InLine<'_> {
+    async fn queued(&mut self, position: u32, depth: u32) {
+        if self.place.is_none() {
+            self.place = self.core.queued.take(&self.access.principal, self.access.limits.queue);
+            if self.place.is_none() {
+                self.full.cancel();
+                return;
+            }
+        }
+        self.progress.queued(position, depth).await;
+    }
+}
+
+fn no_place() -> Failure {
+    let text = "There is no browser free right now, and as many of your calls wait for one as your key allows. End a \
+                session with session_close, or try again in a moment.";
+    Failure::new(ErrorCode::QuotaExceeded, text).retry(Duration::from_secs(2))
 }
 
 /// Writes a grant into the session. Two calls that race end with one lease: the loser returns its grant at once, unless
@@ -77,13 +127,13 @@ async fn bind(core: &Arc<Core>, record: &mut Record, granted: LeaseRef) -> Resul
         }
         Swapped::Conflict(LeaseState { lease: Some(held), .. }) => {
             if held.lease_id != granted.lease_id {
-                release(core, &granted).await;
+                release(core, record, &granted).await;
             }
             record.lease.lease = Some(held.clone());
             Ok(held)
         }
         Swapped::Conflict(_) | Swapped::Gone => {
-            release(core, &granted).await;
+            release(core, record, &granted).await;
             Err(Failure::no_such_session())
         }
     }
@@ -115,8 +165,8 @@ pub(super) async fn told(core: &Arc<Core>, record: &Record) -> Result<(), Failur
 }
 
 /// Returns a lease, as well as possible: what cannot be returned now lapses at the daemon.
-pub(super) async fn release(core: &Arc<Core>, lease: &LeaseRef) {
-    if let Err(error) = core.fleet.release(lease).await {
+async fn release(core: &Arc<Core>, session: &Record, lease: &LeaseRef) {
+    if let Err(error) = core.fleet.release(session, lease).await {
         tracing::warn!(lease = lease.lease_id, ?error, "a lease could not be returned; it will lapse");
     }
 }

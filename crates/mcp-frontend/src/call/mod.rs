@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::{progress::Progress, reply::Reply};
-use crate::{caller::Caller, core::Core, failure::Failure};
+use crate::{caller::Caller, core::Core, failure::Failure, quota};
 
 /// Beyond the deadline, so that the daemon's own answer about it arrives first.
 const SLACK: Duration = Duration::from_secs(1);
@@ -88,9 +88,23 @@ pub(crate) async fn run(core: &Arc<Core>, call: Call, cancelled: CancellationTok
 
 async fn perform(core: &Arc<Core>, call: Call) -> Reply {
     core.before_call(call.tool);
+    let _place = match admit(core, &call) {
+        Ok(place) => place,
+        Err(failure) => return failure.into(),
+    };
     let result = match call.tool.place {
         Place::Browser => browser::run(core, call).await,
         Place::FrontEnd => front_end::run(core, call).await,
     };
     result.unwrap_or_else(Reply::from)
+}
+
+/// Whether the caller may use the tool, and may make one more call now.
+fn admit(core: &Core, call: &Call) -> Result<quota::Place, Failure> {
+    let access = &call.caller.access;
+    access.check(call.tool)?;
+    core.calls.take(&access.principal, access.limits.calls).ok_or_else(|| {
+        let text = "As many of your calls are running as your key allows. Wait for one to end, then try again.";
+        Failure::new(ErrorCode::QuotaExceeded, text).retry(Duration::from_secs(1))
+    })
 }

@@ -175,7 +175,8 @@ async fn create(
         idle_ttl: settings.idle_ttl,
         max_lifetime: settings.max_lifetime,
     };
-    let limits = Limits { per_principal: settings.per_principal, total: settings.max_total };
+    let per_principal = caller.access.limits.sessions.unwrap_or(settings.per_principal);
+    let limits = Limits { per_principal, total: settings.max_total };
     match core.sessions.create(new, limits).await? {
         Created::Fresh(record) | Created::Existing(record) => Ok(record),
         Created::Full(Full::Principal) => Err(Failure::new(
@@ -210,7 +211,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{connection, session::Client};
+    use crate::{access::Access, connection, session::Client};
 
     fn caller(header: Option<&str>, default: Option<&SessionName>) -> Caller {
         let connection = default.map(|default| {
@@ -226,7 +227,13 @@ mod tests {
             })
         });
         let session_header = header.map(str::to_owned);
-        Caller { principal: Principal::anonymous(), connection, session_header, client: Client::default() }
+        Caller {
+            principal: Principal::anonymous(),
+            access: Access::open(),
+            connection,
+            session_header,
+            client: Client::default(),
+        }
     }
 
     fn chosen(caller: &Caller, arguments: &Value) -> Result<Choice, ErrorCode> {

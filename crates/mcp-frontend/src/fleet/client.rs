@@ -2,15 +2,18 @@
 
 use std::{fmt, time::Duration};
 
-use browserfleet_common::pb::{
-    self, AcquireRequest, CallToolRequest, CallToolResponse, GetPoolRequest, GetPoolResponse, ReleaseRequest,
-    RenewRequest, acquire_response, browser_service_client::BrowserServiceClient,
-    pool_service_client::PoolServiceClient,
+use browserfleet_common::{
+    pb::{
+        self, AcquireRequest, CallToolRequest, CallToolResponse, GetPoolRequest, GetPoolResponse, ReleaseRequest,
+        RenewRequest, acquire_response, browser_service_client::BrowserServiceClient,
+        pool_service_client::PoolServiceClient,
+    },
+    service::Rpc,
 };
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::wire::Door;
+use super::{placing::Wanted, signer::Signer, wire::Door};
 use crate::{
     failure::DaemonError,
     session::{LeaseRef, Record},
@@ -34,6 +37,7 @@ pub(crate) struct PoolClient {
     name: String,
     pool: PoolServiceClient<Door>,
     browsers: BrowserServiceClient<Door>,
+    signer: Signer,
 }
 
 impl fmt::Debug for PoolClient {
@@ -55,12 +59,12 @@ impl QueueWatch for Unwatched {
 }
 
 impl PoolClient {
-    pub(crate) fn new(name: String, door: Door) -> Self {
+    pub(super) fn new(name: String, door: Door, signer: Signer) -> Self {
         let pool = PoolServiceClient::new(door.clone());
         let browsers = BrowserServiceClient::new(door)
             .max_decoding_message_size(pb::MESSAGE_BYTES)
             .max_encoding_message_size(pb::MESSAGE_BYTES);
-        Self { name, pool, browsers }
+        Self { name, pool, browsers, signer }
     }
 
     /// What [`LeaseRef::daemon`] says for leases of this daemon.
@@ -69,21 +73,20 @@ impl PoolClient {
     }
 
     /// Gets a browser for a session, waiting at most `wait` in the queue. Idempotent; dropping it leaves the queue.
-    pub(crate) async fn acquire(
+    pub(super) async fn acquire(
         &self,
-        session: &Record,
-        ttl: Duration,
-        wait: Duration,
+        wanted: Wanted<'_>,
         watch: &mut (impl QueueWatch + Send),
     ) -> Result<LeaseRef, DaemonError> {
+        let wait = wanted.wait;
         // Who does not wait wants what is ready; after a wait a browser may have to be launched.
         let beyond = if wait.is_zero() { PROMPT } else { SHORT + SLACK };
         let deadline = Instant::now() + wait + beyond;
         let answer = async {
-            match self.acquire_once(session, ttl, wait, watch).await {
+            match self.acquire_once(wanted, watch).await {
                 Err(error) if error.is_silence() => {
                     sleep(PAUSE).await;
-                    self.acquire_once(session, ttl, wait, watch).await
+                    self.acquire_once(wanted, watch).await
                 }
                 answer => answer,
             }
@@ -94,9 +97,7 @@ impl PoolClient {
 
     async fn acquire_once(
         &self,
-        session: &Record,
-        ttl: Duration,
-        wait: Duration,
+        Wanted { session, ttl, wait, .. }: Wanted<'_>,
         watch: &mut (impl QueueWatch + Send),
     ) -> Result<LeaseRef, DaemonError> {
         let request = AcquireRequest {
@@ -107,6 +108,7 @@ impl PoolClient {
             wait: Some(pb::to_wire(wait)),
             egress: Some(session.egress.to_wire()),
         };
+        let request = self.signer.about(request, Rpc::Acquire, session, None, wait + SHORT + SLACK);
         let mut events = self.pool.clone().acquire(request).await?.into_inner();
         while let Some(response) = events.message().await? {
             match response.event {
@@ -125,21 +127,25 @@ impl PoolClient {
     }
 
     /// Confirms a lease to the daemon and prolongs it.
-    pub(crate) async fn renew(&self, lease: &LeaseRef, ttl: Duration) -> Result<(), DaemonError> {
+    pub(crate) async fn renew(&self, session: &Record, lease: &LeaseRef, ttl: Duration) -> Result<(), DaemonError> {
         let ttl = Some(pb::to_wire(ttl));
         again(|| async {
             let (lease_id, token) = (lease.lease_id.clone(), lease.token.clone());
-            bounded(soon(), self.pool.clone().renew(short(RenewRequest { lease_id, token, ttl }))).await
+            let request = RenewRequest { lease_id, token, ttl };
+            let request = self.signer.about(request, Rpc::Renew, session, Some(&lease.lease_id), SHORT);
+            bounded(soon(), self.pool.clone().renew(short(request))).await
         })
         .await
         .map(drop)
     }
 
     /// Returns a lease. One that is not there any more counts as returned.
-    pub(crate) async fn release(&self, lease: &LeaseRef) -> Result<(), DaemonError> {
+    pub(crate) async fn release(&self, session: &Record, lease: &LeaseRef) -> Result<(), DaemonError> {
         again(|| async {
             let (lease_id, token) = (lease.lease_id.clone(), lease.token.clone());
-            bounded(soon(), self.pool.clone().release(short(ReleaseRequest { lease_id, token }))).await
+            let request = ReleaseRequest { lease_id, token };
+            let request = self.signer.about(request, Rpc::Release, session, Some(&lease.lease_id), SHORT);
+            bounded(soon(), self.pool.clone().release(short(request))).await
         })
         .await
         .map(drop)
@@ -148,17 +154,20 @@ impl PoolClient {
     /// Runs a tool. Never repeated: whether anything has happened, only the stream tells.
     pub(crate) async fn call_tool(
         &self,
+        session: &Record,
         request: CallToolRequest,
         deadline: Instant,
     ) -> Result<Streaming<CallToolResponse>, DaemonError> {
-        let mut request = Request::new(request);
-        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+        let within = deadline.saturating_duration_since(Instant::now());
+        let lease_id = request.lease_id.clone();
+        let mut request = self.signer.about(request, Rpc::CallTool, session, Some(&lease_id), within);
+        request.set_timeout(within);
         bounded(deadline + SLACK, self.browsers.clone().call_tool(request)).await
     }
 
     /// Capacity and use; also: whether the daemon answers.
     pub(crate) async fn status(&self) -> Result<GetPoolResponse, DaemonError> {
-        let mut request = Request::new(GetPoolRequest {});
+        let mut request = self.signer.plain(GetPoolRequest {}, Rpc::GetPool, PROMPT);
         request.set_timeout(PROMPT);
         bounded(Instant::now() + PROMPT, self.pool.clone().get_pool(request)).await
     }
@@ -194,8 +203,7 @@ fn soon() -> Instant {
     Instant::now() + SHORT + SLACK
 }
 
-fn short<T>(message: T) -> Request<T> {
-    let mut request = Request::new(message);
+fn short<T>(mut request: Request<T>) -> Request<T> {
     request.set_timeout(SHORT);
     request
 }

@@ -1,6 +1,7 @@
 //! The pool daemons behind this front end: which one holds a lease, and where a new one is asked for.
 //!
-//! [`placement`] decides and [`placing`] asks; [`client`] is the wire to one daemon, [`wire`] says how it is reached. The
+//! [`placement`] decides and [`placing`] asks; [`client`] is the wire to one daemon, [`wire`] says how it is reached, [`signer`] what
+//! it is told of callers. The
 //! list of daemons is fixed here; a directory would change it, and nobody else would notice.
 
 mod client;
@@ -9,6 +10,8 @@ mod placement;
 
 mod placing;
 
+mod signer;
+
 mod wire;
 
 use std::{
@@ -16,20 +19,23 @@ use std::{
     time::Duration,
 };
 
-use browserfleet_common::{error_code::ErrorCode, lifecycle::Tasks, pb::GetPoolResponse};
+use browserfleet_common::{clock::Clock, error_code::ErrorCode, lifecycle::Tasks, pb::GetPoolResponse};
 use futures_util::future::join_all;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use self::placement::{Event, Index, Placement, Report};
 pub use self::wire::{Pools, Wire};
 pub(crate) use self::{
     client::{PoolClient, QueueWatch},
     placing::Wanted,
 };
+use self::{
+    placement::{Event, Index, Placement, Report},
+    signer::Signer,
+};
 use crate::{
     failure::{DaemonError, Failure},
-    session::LeaseRef,
+    session::{LeaseRef, Record},
 };
 
 /// How often each daemon is asked how it is.
@@ -66,8 +72,11 @@ impl Identity {
 }
 
 impl Fleet {
-    pub(crate) fn new(pools: Pools) -> Self {
-        let daemons: Vec<_> = pools.0.into_iter().map(|(name, channel)| PoolClient::new(name, channel)).collect();
+    pub(crate) fn new(pools: Pools, clock: Arc<dyn Clock>) -> Self {
+        let Pools { daemons, secret } = pools;
+        let signer = Signer::new(secret, clock);
+        let client = |(name, channel)| PoolClient::new(name, channel, signer.clone());
+        let daemons: Vec<_> = daemons.into_iter().map(client).collect();
         let known = Known { placement: Placement::new(daemons.len()), identities: vec![None; daemons.len()] };
         Self { daemons, known: Mutex::new(known) }
     }
@@ -130,14 +139,14 @@ impl Fleet {
     }
 
     /// Confirms a lease to its daemon and prolongs it.
-    pub(crate) async fn renew(&self, lease: &LeaseRef, ttl: Duration) -> Result<(), DaemonError> {
-        self.holder(lease).await?.renew(lease, ttl).await
+    pub(crate) async fn renew(&self, session: &Record, lease: &LeaseRef, ttl: Duration) -> Result<(), DaemonError> {
+        self.holder(lease).await?.renew(session, lease, ttl).await
     }
 
     /// Returns a lease. One that is not there any more counts as returned.
-    pub(crate) async fn release(&self, lease: &LeaseRef) -> Result<(), DaemonError> {
+    pub(crate) async fn release(&self, session: &Record, lease: &LeaseRef) -> Result<(), DaemonError> {
         match self.holder(lease).await {
-            Ok(daemon) => daemon.release(lease).await,
+            Ok(daemon) => daemon.release(session, lease).await,
             Err(DaemonError::Refused(failure)) if failure.code == ErrorCode::LeaseLost => Ok(()),
             Err(error) => Err(error),
         }

@@ -15,6 +15,7 @@ use super::{
     placement::{Event, Index},
 };
 use crate::{
+    access::Access,
     failure::DaemonError,
     session::{LeaseRef, Record},
 };
@@ -28,6 +29,8 @@ const ELSEWHERE: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted<'a> {
     pub(crate) session: &'a Record,
+    /// What its owner may do.
+    pub(crate) access: &'a Access,
     /// Of the lease.
     pub(crate) ttl: Duration,
     /// How long to wait in a queue.
@@ -147,7 +150,7 @@ impl Fleet {
         watch: &mut (impl QueueWatch + Send),
     ) -> Result<LeaseRef, (DaemonError, Next)> {
         self.note(index, Event::Asked);
-        let error = match self.daemons[index].acquire(wanted.session, wanted.ttl, wanted.wait, watch).await {
+        let error = match self.daemons[index].acquire(wanted, watch).await {
             Ok(lease) => {
                 self.note(index, Event::Granted);
                 return Ok(lease);

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use axum::http;
+
+use browserfleet_common::service::ServiceSecret;
 use tonic::{body::Body, transport::Endpoint};
 use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
 
@@ -36,7 +37,10 @@ impl Default for Wire {
 /// The daemons a front end may use: each with the name that [`LeaseRef::daemon`](crate::session::LeaseRef) gives it, the
 /// same in all front ends.
 #[derive(Clone, Debug, Default)]
-pub struct Pools(pub(super) Vec<(String, Door)>);
+pub struct Pools {
+    pub(super) daemons: Vec<(String, Door)>,
+    pub(super) secret: Option<ServiceSecret>,
+}
 
 impl Pools {
     /// Adds a daemon that is reached in a way of its own.
@@ -47,8 +51,14 @@ impl Pools {
         S::Error: Into<BoxError>,
         S::Future: Send,
     {
-        self.0.push((name.into(), BoxCloneSyncService::new(door.map_err(|error| DoorError(error.into())))));
+        self.daemons.push((name.into(), BoxCloneSyncService::new(door.map_err(|error| DoorError(error.into())))));
         self
+    }
+
+    /// The secret that the daemons share with us: what is said to them of callers is signed with it.
+    #[must_use]
+    pub fn trusting(self, secret: Option<ServiceSecret>) -> Self {
+        Self { secret, ..self }
     }
 
     /// The one daemon of a program that has it inside.

@@ -1,16 +1,26 @@
-//! `/health`: this process lives. `/ready`: it can serve. `/metrics`: what it has counted.
+//! `/health`: this process lives. `/ready`: it can serve. `/metrics`: what it has counted. Where keys are asked for, only
+//! those of operators see more than that.
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State, response::IntoResponse};
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
 use browserfleet_common::ids::Principal;
-use http::{StatusCode, header::CONTENT_TYPE};
+use browserfleet_tools::Scope;
+use http::{Extensions, StatusCode, header::CONTENT_TYPE};
 use serde_json::json;
 
-use crate::core::Core;
+use super::auth::forbidden;
+use crate::{access::Access, core::Core};
 
 /// Answers as long as the process does. Counts that cannot be had are missing.
-pub(super) async fn health(State(core): State<Arc<Core>>) -> impl IntoResponse {
+pub(super) async fn health(State(core): State<Arc<Core>>, extensions: Extensions) -> Response {
+    if !is_operator(&extensions) {
+        return Json(json!({ "status": "ok" })).into_response();
+    }
     let sessions = core.sessions.counts(&Principal::anonymous()).await.ok().map(|counts| counts.total);
     let connections = core.connections.count().await.ok();
     Json(json!({
@@ -23,23 +33,35 @@ pub(super) async fn health(State(core): State<Arc<Core>>) -> impl IntoResponse {
         "active_calls": core.running.count(),
         "oldest_call_seconds": core.running.oldest().map(|age| age.as_secs()),
     }))
+    .into_response()
+}
+
+/// Whether the details are for whoever asks. Probes have no access at all.
+fn is_operator(extensions: &Extensions) -> bool {
+    extensions.get::<Arc<Access>>().is_some_and(|access| access.is_admin())
 }
 
 /// Whether new work should be sent here.
-pub(super) async fn ready(State(core): State<Arc<Core>>) -> impl IntoResponse {
+pub(super) async fn ready(State(core): State<Arc<Core>>, extensions: Extensions) -> Response {
     let stopping = core.shutdown.soft().is_cancelled();
     let pool = !stopping && core.fleet.is_ready().await;
     let status = if pool { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if !is_operator(&extensions) {
+        return (status, Json(json!({ "ready": pool }))).into_response();
+    }
     let daemons = json!({ "total": core.fleet.count(), "in_service": core.fleet.in_service() });
-    (status, Json(json!({ "ready": pool, "stopping": stopping, "pool": pool, "daemons": daemons })))
+    (status, Json(json!({ "ready": pool, "stopping": stopping, "pool": pool, "daemons": daemons }))).into_response()
 }
 
 /// What this process has counted, and how the daemons are now.
-pub(super) async fn metrics(State(core): State<Arc<Core>>) -> impl IntoResponse {
+pub(super) async fn metrics(State(core): State<Arc<Core>>, extensions: Extensions) -> Response {
+    if !is_operator(&extensions) {
+        return forbidden(Scope::Admin);
+    }
     let metrics = browserfleet_common::metrics::metrics();
     metrics.daemons.set("in_service", core.fleet.in_service());
     metrics.daemons.set("ejected", core.fleet.ejected());
     metrics.daemons.set("known", core.fleet.count());
     let page = metrics.render();
-    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], page)
+    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], page).into_response()
 }

@@ -1,6 +1,6 @@
 //! HTTP: the accept loop and what guards it, routing, and what operators look at.
 //!
-//! A connection is accepted in [`server`] and watched by [`watch`]; a request passes [`guard`] and goes where [`router`]
+//! A connection is accepted in [`server`] and watched by [`watch`]; a request passes [`guard`] and [`auth`] and goes where [`router`]
 //! says; [`body`] reads its body.
 
 pub(crate) mod server;
@@ -10,6 +10,8 @@ mod watch;
 pub(crate) mod router;
 
 mod guard;
+
+mod auth;
 
 pub(crate) mod body;
 

@@ -9,6 +9,7 @@ use axum::{
 };
 
 use super::{
+    auth,
     guard::{self, Guard},
     health, sessions,
 };
@@ -17,7 +18,7 @@ use crate::{
     mcp::endpoint::{self, Endpoint},
 };
 
-/// All routes, behind the guard.
+/// All routes, behind the guard and then behind the question who asks.
 pub(crate) fn router(core: &Arc<Core>) -> Router {
     let guard = Arc::new(Guard::new(&core.config.http));
     let operators = Router::new()
@@ -30,5 +31,7 @@ pub(crate) fn router(core: &Arc<Core>) -> Router {
         .route("/mcp", any(endpoint::serve))
         .with_state(Endpoint::new(core))
         .merge(operators)
+        .layer(from_fn_with_state(Arc::clone(core), auth::check))
+        // The last layer is the first that a request meets.
         .layer(from_fn_with_state(guard, guard::check))
 }

@@ -1,4 +1,4 @@
-//! `/sessions`: what is open, for operators. Hashes, never handles: nobody is authenticated.
+//! `/sessions`: what is open: to operators everybody's, to others their own. Hashes, never handles.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,10 +8,11 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use browserfleet_common::ids::digest;
-use http::StatusCode;
+use http::{Extensions, StatusCode};
 use serde_json::{Value, json};
 
 use crate::{
+    caller::access,
     core::Core,
     session::{Record, Scope},
 };
@@ -19,9 +20,11 @@ use crate::{
 /// Most sessions listed one by one.
 const LISTED_MAX: usize = 1000;
 
-/// All sessions of all front ends, oldest first.
-pub(super) async fn sessions(State(core): State<Arc<Core>>) -> Response {
-    match core.sessions.list(Scope::All).await {
+/// The sessions of all front ends that are the caller's to see, oldest first.
+pub(super) async fn sessions(State(core): State<Arc<Core>>, extensions: Extensions) -> Response {
+    let access = access(&extensions);
+    let scope = if access.is_admin() { Scope::All } else { Scope::Of(&access.principal) };
+    match core.sessions.list(scope).await {
         Ok(records) => Json(overview(&records, core.clock.now())).into_response(),
         Err(error) => {
             tracing::error!(%error, "the sessions cannot be listed");

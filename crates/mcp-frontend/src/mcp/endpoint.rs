@@ -39,18 +39,18 @@ pub(crate) async fn serve(State(endpoint): State<Endpoint>, request: Request<Bod
     if method == Method::POST {
         return post(&endpoint, request).await;
     }
-    let headers = request.headers();
+    let (parts, _unread) = request.into_parts();
     // The modern era has one method.
-    if envelope::era_of(headers) == Era::Modern {
+    if envelope::era_of(&parts.headers) == Era::Modern {
         return answer::method_not_allowed("POST");
     }
     if method == Method::GET {
-        if !accepts(headers, "text/event-stream") {
+        if !accepts(&parts.headers, "text/event-stream") {
             return answer::refused(StatusCode::NOT_ACCEPTABLE, "Accept must allow text/event-stream");
         }
-        legacy::get(&endpoint.core, headers).await
+        legacy::get(&endpoint.core, &parts).await
     } else if method == Method::DELETE {
-        legacy::delete(&endpoint.core, headers).await
+        legacy::delete(&endpoint.core, &parts).await
     } else {
         answer::method_not_allowed("POST, GET, DELETE")
     }

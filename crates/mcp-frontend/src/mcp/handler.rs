@@ -107,7 +107,9 @@ impl ServerHandler for Handler {
         if request.is_some_and(|request| request.cursor.is_some()) {
             return Err(ErrorData::invalid_params("unknown cursor: the list has one page", None));
         }
-        let list = ListToolsResult::with_all_items(TOOLS.clone());
+        let access = self.caller(&context).await?.access;
+        let tools = CATALOGUE.iter().zip(TOOLS.iter()).filter(|(tool, _)| access.allows(tool));
+        let list = ListToolsResult::with_all_items(tools.map(|(_, shown)| shown.clone()).collect());
         let modern = context.protocol_version().is_some_and(|version| !version.has_initialize());
         Ok(if modern { list.with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Private) } else { list })
     }

@@ -37,7 +37,7 @@ impl Modern {
     pub(super) async fn serve(&self, mut parts: Parts, body: Bytes) -> Response {
         // What was tolerated is made what rmcp insists on.
         parts.headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-        let caller = Caller::of(&parts.headers);
+        let caller = Caller::of(&parts);
         parts.extensions.insert(caller);
         let request = Request::from_parts(parts, Full::new(body));
         self.0.handle(request).await.map(Body::new)

@@ -18,6 +18,10 @@ mod streams;
 
 mod sessions;
 
+mod keys;
+
+mod ownership;
+
 mod leases;
 
 mod fleet;

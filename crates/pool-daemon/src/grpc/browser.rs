@@ -7,6 +7,7 @@ use browserfleet_common::{
     ids,
     lifecycle::{Tasks, panic_text},
     pb,
+    service::Rpc,
 };
 use futures_util::FutureExt as _;
 use serde_json::Value;
@@ -15,7 +16,7 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status};
 
-use super::convert;
+use super::{convert, gate::Peer};
 use crate::{
     failure::Failure,
     pool::{Handle, Leased, browser::Death},
@@ -50,12 +51,15 @@ impl pb::browser_service_server::BrowserService for Browsers {
     async fn call_tool(&self, request: Request<pb::CallToolRequest>) -> Result<Response<CallStream>, Status> {
         let time = timeout_of(&request).map_or(self.max_call, |time| time.min(self.max_call));
         let deadline = Instant::now() + time;
+        let peer = Peer::of(&request)?;
         let request = request.into_inner();
+        peer.asks(Rpc::CallTool, &request.lease_id)?;
         if !self.registry.has(&request.tool) {
             return Err(ErrorCode::Unsupported.status("this server has no such tool"));
         }
         let arguments = arguments(&request.arguments)?;
         let leased = self.handle.check(&request.lease_id, &request.token).map_err(convert::status)?;
+        peer.uses(Rpc::CallTool, &request.lease_id, &leased.key)?;
         let (sender, receiver) = mpsc::channel(4);
         let cancel = CancellationToken::new();
         let gone = cancel.clone().drop_guard();
@@ -323,7 +327,9 @@ mod tests {
                 tool: "browser_snapshot".to_owned(),
                 ..pb::CallToolRequest::default()
             };
-            self.service.call_tool(Request::new(request)).await.unwrap().into_inner()
+            let mut request = Request::new(request);
+            request.extensions_mut().insert(Peer::Anyone);
+            self.service.call_tool(request).await.unwrap().into_inner()
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod browser;
 mod convert;
+mod gate;
 mod pool;
 
 use std::{future::Future, time::Duration};
@@ -14,14 +15,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_stream::Stream;
 use tonic::{
     server::NamedService as _,
-    service::Routes,
+    service::{Routes, interceptor::InterceptedService},
     transport::{Server, server::Connected},
 };
 use tonic_health::ServingStatus;
 
 pub use browser::Browsers;
+pub use gate::{Gate, Peer, Trust};
 pub use pool::Pools;
 
+use self::gate::OperatorsOnly;
 use crate::pool::Handle;
 
 /// Most streams of one connection: a front end multiplexes all its calls over one.
@@ -39,17 +42,33 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// The services a front end needs, to be called without a wire.
-pub fn services(pools: Pools, browsers: Browsers) -> Routes {
-    Routes::new(PoolServiceServer::new(pools)).add_service(BrowserServiceServer::new(browsers))
+/// What front ends call, behind the gate.
+type Guarded<S> = InterceptedService<S, Gate>;
+
+fn guarded(
+    (pools, browsers): (Pools, Browsers),
+    gate: &Gate,
+) -> (Guarded<PoolServiceServer<Pools>>, Guarded<BrowserServiceServer<Browsers>>) {
+    let pools = PoolServiceServer::new(pools).max_decoding_message_size(pb::MESSAGE_BYTES);
+    let browsers = BrowserServiceServer::new(browsers)
+        .max_decoding_message_size(pb::MESSAGE_BYTES)
+        .max_encoding_message_size(pb::MESSAGE_BYTES);
+    (InterceptedService::new(pools, gate.clone()), InterceptedService::new(browsers, gate.clone()))
 }
 
-/// Serves every service on a stream of connections until `stop` resolves and the running calls have ended. A connection
-/// older than `max_age` takes no new calls, so that front ends spread over daemons that have moved; its running ones end.
+/// The services a front end needs, to be called without a wire.
+pub fn services(services: (Pools, Browsers), gate: &Gate) -> Routes {
+    let (pools, browsers) = guarded(services, gate);
+    Routes::new(pools).add_service(browsers)
+}
+
+/// Serves every service, behind the gate, on a stream of connections until `stop` resolves and the running calls have
+/// ended. A connection older than `max_age` takes no new calls, so that front ends spread over daemons that have moved;
+/// its running ones end.
 pub async fn serve<I, C, E>(
     connections: I,
-    pools: Pools,
-    browsers: Browsers,
+    services: (Pools, Browsers),
+    gate: Gate,
     max_age: Duration,
     tasks: &Tasks,
     stop: impl Future<Output = ()>,
@@ -61,7 +80,8 @@ where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (health, health_service) = tonic_health::server::health_reporter();
-    tasks.spawn("grpc.health", report_health(health, pools.handle().clone()));
+    tasks.spawn("grpc.health", report_health(health, services.0.handle().clone()));
+    let (pools, browsers) = guarded(services, &gate);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
@@ -74,14 +94,10 @@ where
         // Without tonic's grace: with it there is no GOAWAY, only a hard end. Every call has its own deadline.
         .max_connection_age(max_age)
         .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
-        .add_service(PoolServiceServer::new(pools).max_decoding_message_size(pb::MESSAGE_BYTES))
-        .add_service(
-            BrowserServiceServer::new(browsers)
-                .max_decoding_message_size(pb::MESSAGE_BYTES)
-                .max_encoding_message_size(pb::MESSAGE_BYTES),
-        )
+        .add_service(InterceptedService::new(reflection().build_v1()?, OperatorsOnly(gate.clone())))
+        .add_service(InterceptedService::new(reflection().build_v1alpha()?, OperatorsOnly(gate)))
+        .add_service(pools)
+        .add_service(browsers)
         .serve_with_incoming_shutdown(connections, stop)
         .await?;
     Ok(())

@@ -1,13 +1,13 @@
 //! `PoolService`.
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
-use browserfleet_common::{error_code::ErrorCode, lifecycle::Tasks, pb};
+use browserfleet_common::{error_code::ErrorCode, lifecycle::Tasks, pb, service::Rpc};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
-use super::convert;
+use super::{convert, gate::Peer};
 use crate::{
     config::LeaseConfig,
     pool::{Handle, Leased, handle::Acquisition},
@@ -33,8 +33,12 @@ impl Pools {
         &self.handle
     }
 
-    fn check(&self, lease_id: &str, token: &str) -> Result<std::sync::Arc<Leased>, Status> {
-        self.handle.check(lease_id, token).map_err(convert::status)
+    /// The lease of a call, if its caller may use it.
+    fn check(&self, peer: &Peer, rpc: Rpc, lease_id: &str, token: &str) -> Result<Arc<Leased>, Status> {
+        peer.asks(rpc, lease_id)?;
+        let leased = self.handle.check(lease_id, token).map_err(convert::status)?;
+        peer.uses(rpc, lease_id, &leased.key)?;
+        Ok(leased)
     }
 }
 
@@ -43,9 +47,11 @@ impl pb::pool_service_server::PoolService for Pools {
     type AcquireStream = AcquireStream;
 
     async fn acquire(&self, request: Request<pb::AcquireRequest>) -> Result<Response<AcquireStream>, Status> {
+        let peer = Peer::of(&request)?;
         let mut request = request.into_inner();
         let rules = convert::rules(request.egress.take())?;
         let key = convert::key(&request)?;
+        peer.acquires(&key)?;
         let ttl = convert::duration("ttl", request.ttl, self.leases.ttl_range())?.unwrap_or(self.leases.ttl);
         let wait = convert::duration("wait", request.wait, Duration::ZERO..=self.leases.max_wait)?;
         let deadline = Instant::now() + wait.unwrap_or(self.leases.wait);
@@ -56,25 +62,30 @@ impl pb::pool_service_server::PoolService for Pools {
     }
 
     async fn renew(&self, request: Request<pb::RenewRequest>) -> Result<Response<pb::RenewResponse>, Status> {
+        let peer = Peer::of(&request)?;
         let request = request.into_inner();
-        let leased = self.check(&request.lease_id, &request.token)?;
+        let leased = self.check(&peer, Rpc::Renew, &request.lease_id, &request.token)?;
         let ttl = convert::duration("ttl", request.ttl, self.leases.ttl_range())?;
         let left = self.handle.renew(&leased, ttl).await.map_err(convert::status)?;
         Ok(Response::new(pb::RenewResponse { expires_in: Some(pb::to_wire(left)) }))
     }
 
     async fn release(&self, request: Request<pb::ReleaseRequest>) -> Result<Response<pb::ReleaseResponse>, Status> {
+        let peer = Peer::of(&request)?;
         let request = request.into_inner();
+        peer.asks(Rpc::Release, &request.lease_id)?;
         // A lease that has ended is what the caller wants.
         if let Ok(leased) = self.handle.check(&request.lease_id, &request.token) {
+            peer.uses(Rpc::Release, &request.lease_id, &leased.key)?;
             self.handle.release(&leased).await.map_err(convert::status)?;
         }
         Ok(Response::new(pb::ReleaseResponse {}))
     }
 
     async fn get_lease(&self, request: Request<pb::GetLeaseRequest>) -> Result<Response<pb::GetLeaseResponse>, Status> {
+        Peer::of(&request)?.operator("looking at a lease")?;
         let request = request.into_inner();
-        let leased = self.check(&request.lease_id, &request.token)?;
+        let leased = self.handle.check(&request.lease_id, &request.token).map_err(convert::status)?;
         let listed = self.handle.list().await.map_err(convert::status)?;
         let lease = listed.iter().find(|listed| listed.leased.lease_id == leased.lease_id).map(convert::lease);
         let lease = lease.ok_or_else(|| ErrorCode::LeaseLost.status("the lease has just ended"))?;
@@ -83,13 +94,15 @@ impl pb::pool_service_server::PoolService for Pools {
 
     async fn list_leases(
         &self,
-        _request: Request<pb::ListLeasesRequest>,
+        request: Request<pb::ListLeasesRequest>,
     ) -> Result<Response<pb::ListLeasesResponse>, Status> {
+        Peer::of(&request)?.operator("listing leases")?;
         let listed = self.handle.list().await.map_err(convert::status)?;
         Ok(Response::new(pb::ListLeasesResponse { leases: listed.iter().map(convert::lease).collect() }))
     }
 
-    async fn get_pool(&self, _request: Request<pb::GetPoolRequest>) -> Result<Response<pb::GetPoolResponse>, Status> {
+    async fn get_pool(&self, request: Request<pb::GetPoolRequest>) -> Result<Response<pb::GetPoolResponse>, Status> {
+        Peer::of(&request)?.may_look()?;
         let (counts, identity, limits) = (self.handle.counts(), self.handle.identity(), self.handle.limits());
         let unavailable = counts.unavailable().unwrap_or_default().to_owned();
         let pressure =
@@ -115,6 +128,7 @@ impl pb::pool_service_server::PoolService for Pools {
     }
 
     async fn drain(&self, request: Request<pb::DrainRequest>) -> Result<Response<pb::DrainResponse>, Status> {
+        Peer::of(&request)?.operator("draining")?;
         let longest = Duration::ZERO..=Duration::from_hours(24);
         let grace = convert::duration("grace", request.into_inner().grace, longest)?.unwrap_or(self.drain_grace);
         tracing::info!(?grace, "drain requested");

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use axum::response::{IntoResponse as _, Response};
 use browserfleet_common::ids::random_hex;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts};
+use http::{HeaderName, HeaderValue, StatusCode, request::Parts};
 use rmcp::{ServerHandler as _, model::InitializeRequestParams};
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     Unavailable, bus,
-    caller::{Caller, principal},
+    caller::{Caller, access},
     connection::{Key, NewConnection, Record},
     core::Core,
     session,
@@ -43,10 +43,8 @@ const HANDSHAKE_MAX: usize = 8 << 10;
 pub(super) async fn post(core: &Arc<Core>, parts: &Parts, kind: Message, message: Value) -> Response {
     let result = match kind {
         // A stale id beside it means nothing: the client starts afresh.
-        Message::Request { id, method } if method == "initialize" => {
-            initialize(core, &parts.headers, &id, message).await
-        }
-        kind => match connection(core, &parts.headers).await {
+        Message::Request { id, method } if method == "initialize" => initialize(core, parts, &id, message).await,
+        kind => match connection(core, parts).await {
             Ok(connection) => dispatch(core, parts, connection, kind, message).await,
             Err(refusal) => return refusal.answer(),
         },
@@ -55,20 +53,23 @@ pub(super) async fn post(core: &Arc<Core>, parts: &Parts, kind: Message, message
 }
 
 /// Opens the client's event stream.
-pub(super) async fn get(core: &Arc<Core>, headers: &HeaderMap) -> Response {
-    if !headers.contains_key(CONNECTION_HEADER) {
+pub(super) async fn get(core: &Arc<Core>, parts: &Parts) -> Response {
+    if !parts.headers.contains_key(CONNECTION_HEADER) {
         // Probes of connectors want exactly this.
         return answer::method_not_allowed("POST, DELETE");
     }
-    match connection(core, headers).await {
-        Ok(connection) => stream::open(core, &connection.key).await.unwrap_or_else(|error| answer::unavailable(&error)),
+    match connection(core, parts).await {
+        Ok(connection) => {
+            let opened = stream::open(core, &connection.key, access(&parts.extensions)).await;
+            opened.unwrap_or_else(|error| answer::unavailable(&error))
+        }
         Err(refusal) => refusal.answer(),
     }
 }
 
 /// Ends a connection, and the session it made without being asked to.
-pub(super) async fn delete(core: &Arc<Core>, headers: &HeaderMap) -> Response {
-    let key = match key(headers) {
+pub(super) async fn delete(core: &Arc<Core>, parts: &Parts) -> Response {
+    let key = match key(parts) {
         Ok(key) => key,
         Err(refusal) => return refusal.answer(),
     };
@@ -113,18 +114,19 @@ impl Refusal {
 }
 
 /// What a request's headers say about its connection.
-fn key(headers: &HeaderMap) -> Result<Key, Refusal> {
+fn key(parts: &Parts) -> Result<Key, Refusal> {
+    let headers = &parts.headers;
     if !is_known_version(headers) {
         return Err(Refusal::Version);
     }
     let id = headers.get(CONNECTION_HEADER).ok_or(Refusal::Missing)?;
     let id = id.to_str().ok().filter(|id| id.len() <= ID_MAX && id.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-    Ok(Key { principal: principal(headers), id: id.ok_or(Refusal::Unknown)?.to_owned() })
+    Ok(Key { principal: access(&parts.extensions).principal.clone(), id: id.ok_or(Refusal::Unknown)?.to_owned() })
 }
 
 /// The connection of a request; it lives on by this.
-async fn connection(core: &Arc<Core>, headers: &HeaderMap) -> Result<Arc<Record>, Refusal> {
-    let record = core.connections.touch(&key(headers)?).await.map_err(Refusal::Unavailable)?;
+async fn connection(core: &Arc<Core>, parts: &Parts) -> Result<Arc<Record>, Refusal> {
+    let record = core.connections.touch(&key(parts)?).await.map_err(Refusal::Unavailable)?;
     record.map(Arc::new).ok_or(Refusal::Unknown)
 }
 
@@ -137,7 +139,7 @@ async fn dispatch(
 ) -> Result<Response, Unavailable> {
     match kind {
         Message::Request { id, method } => {
-            let caller = Caller::of(&parts.headers).over(connection);
+            let caller = Caller::of(parts).over(connection);
             return request::run(core, caller, id, &method, message).await;
         }
         Message::Notification { method } if method == "notifications/cancelled" => {
@@ -151,12 +153,7 @@ async fn dispatch(
     Ok(StatusCode::ACCEPTED.into_response())
 }
 
-async fn initialize(
-    core: &Arc<Core>,
-    headers: &HeaderMap,
-    id: &Value,
-    mut message: Value,
-) -> Result<Response, Unavailable> {
+async fn initialize(core: &Arc<Core>, parts: &Parts, id: &Value, mut message: Value) -> Result<Response, Unavailable> {
     let params = message["params"].take();
     let size = params.to_string().len();
     let Ok(mut params) = serde_json::from_value::<InitializeRequestParams>(params) else {
@@ -171,7 +168,7 @@ async fn initialize(
     };
     params.protocol_version = result.protocol_version.clone();
     params.meta = None;
-    let caller = Caller::of(headers).calling_itself(&params.client_info.name, &params.client_info.version);
+    let caller = Caller::of(parts).calling_itself(&params.client_info.name, &params.client_info.version);
     let new = NewConnection {
         key: Key { principal: caller.principal, id: random_hex() },
         initialize: serde_json::to_value(&params).unwrap_or_default(),

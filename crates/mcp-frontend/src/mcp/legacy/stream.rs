@@ -9,6 +9,7 @@ use tokio::time::{Instant, Interval, interval_at};
 
 use crate::{
     Unavailable,
+    access::Access,
     bus::{Listener, Message},
     connection::Key,
     core::Core,
@@ -20,12 +21,12 @@ const CHECK: Duration = Duration::from_mins(1);
 
 /// Opens the stream. A message must not go out on two streams, so the newest one is the only one, whichever front end the
 /// others are on.
-pub(super) async fn open(core: &Arc<Core>, key: &Key) -> Result<Response, Unavailable> {
+pub(super) async fn open(core: &Arc<Core>, key: &Key, access: Arc<Access>) -> Result<Response, Unavailable> {
     let listener = core.bus.listen(key).await?;
     let Some(number) = core.connections.take_stream(key).await? else { return Ok(answer::unknown_connection()) };
     core.bus.publish(key, Message::StreamTaken { number }).await?;
     let checks = interval_at(Instant::now() + CHECK, CHECK);
-    let open = Open { core: Arc::clone(core), key: key.clone(), number, listener, checks };
+    let open = Open { core: Arc::clone(core), key: key.clone(), access, number, listener, checks };
     let messages = stream::unfold(open, |mut open| async move {
         let message = open.next().await?;
         Some((message, open))
@@ -36,6 +37,7 @@ pub(super) async fn open(core: &Arc<Core>, key: &Key) -> Result<Response, Unavai
 struct Open {
     core: Arc<Core>,
     key: Key,
+    access: Arc<Access>,
     number: u64,
     listener: Listener,
     checks: Interval,
@@ -64,8 +66,11 @@ impl Open {
         }
     }
 
-    /// The bus may lose a message; the store does not.
+    /// The bus may lose a message; the store does not. A key may have been revoked meanwhile, or have expired.
     async fn has_ended(&mut self) -> bool {
+        if !self.core.is_good(&self.access) {
+            return true;
+        }
         match self.core.connections.touch(&self.key).await {
             Ok(record) => record.is_none(),
             // No answer is no reason to end.

@@ -1,0 +1,170 @@
+//! What a running front end asks about keys. The file is read again when it changes.
+
+use std::{
+    collections::HashMap,
+    fmt, fs,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use browserfleet_common::{metrics::metrics, secret_file::BadSecretFile};
+use subtle::ConstantTimeEq as _;
+
+use super::{
+    file::{self, Stamp},
+    record::Record,
+    secret::{self, Hash},
+};
+use crate::access::Access;
+
+/// What a text of no known key is compared with.
+const NOBODY: Hash = [0; 32];
+
+/// The keys of a file. Cheap to clone: all clones are the same.
+#[derive(Clone)]
+pub struct Keyring(Arc<Inner>);
+
+struct Inner {
+    path: PathBuf,
+    /// A plain lock: it is held for one look-up, or for one assignment.
+    loaded: RwLock<Loaded>,
+}
+
+struct Loaded {
+    keys: HashMap<String, Arc<Known>>,
+    /// Of the file when it was last read, whether or not it could be used then.
+    stamp: Option<Stamp>,
+}
+
+struct Known {
+    hash: Hash,
+    record: Record,
+    access: Arc<Access>,
+}
+
+impl Keyring {
+    /// Reads a file of keys.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn open(path: &Path) -> Result<Self, BadSecretFile> {
+        let (records, stamp) = file::read(path)?;
+        let loaded = RwLock::new(Loaded { keys: known(records), stamp: Some(stamp) });
+        Ok(Self(Arc::new(Inner { path: path.to_owned(), loaded })))
+    }
+
+    /// What the holder of a key may do at `now` (wall time). `None` whether the key is unknown, has been revoked or has
+    /// expired, and about as late in each case.
+    pub(crate) fn authenticate(&self, text: &str, now: Duration) -> Option<Arc<Access>> {
+        let known = secret::id_of(text).and_then(|id| self.find(id));
+        let kept = known.as_ref().map_or(NOBODY, |known| known.hash);
+        let same = bool::from(secret::hash(text).ct_eq(&kept));
+        known.filter(|known| same && known.record.is_good(now)).map(|known| Arc::clone(&known.access))
+    }
+
+    /// Whether a key of this id is still good at `now` (wall time): for what goes on after its request was let in.
+    pub(crate) fn is_good(&self, id: &str, now: Duration) -> bool {
+        self.find(id).is_some_and(|known| known.record.is_good(now))
+    }
+
+    /// Reads the file again if it has changed. One that cannot be used changes nothing: the keys stay as they were.
+    pub(crate) fn refresh(&self) {
+        let stamp = fs::metadata(&self.0.path).ok().map(|metadata| Stamp::of(&metadata));
+        if stamp == self.0.loaded.read().unwrap_or_else(PoisonError::into_inner).stamp {
+            return;
+        }
+        let read = file::read(&self.0.path);
+        let mut loaded = self.0.loaded.write().unwrap_or_else(PoisonError::into_inner);
+        match read {
+            Ok((records, stamp)) => {
+                *loaded = Loaded { keys: known(records), stamp: Some(stamp) };
+                tracing::info!(keys = loaded.keys.len(), "the API keys have been read again");
+                metrics().key_files.add("ok");
+            }
+            Err(error) => {
+                loaded.stamp = stamp;
+                tracing::error!(%error, "the file of API keys cannot be used; the keys stay as they were");
+                metrics().key_files.add("failed");
+            }
+        }
+    }
+
+    fn find(&self, id: &str) -> Option<Arc<Known>> {
+        self.0.loaded.read().unwrap_or_else(PoisonError::into_inner).keys.get(id).cloned()
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyring").field("path", &self.0.path).finish_non_exhaustive()
+    }
+}
+
+fn known(records: Vec<Record>) -> HashMap<String, Arc<Known>> {
+    let known = records.into_iter().map(|record| {
+        let hash = secret::from_hex(&record.hash).expect("the file has been checked");
+        let access = Arc::new(Access::of_key(&record));
+        (record.id.clone(), Arc::new(Known { hash, record, access }))
+    });
+    known.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::command::{Create, create, revoke, rotate};
+
+    const NOW: Duration = Duration::from_secs(1_000_000);
+
+    fn ring() -> (tempfile::TempDir, PathBuf, String, Keyring) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys.json");
+        let new = Create::named("ci", &["browser:read"]).for_time(Duration::from_secs(100));
+        let text = create(&path, &new, NOW).unwrap().text;
+        let ring = Keyring::open(&path).unwrap();
+        (directory, path, text, ring)
+    }
+
+    #[test]
+    fn only_the_whole_text_in_its_time_is_let_in() {
+        let (_directory, _path, text, ring) = ring();
+        assert!(ring.authenticate(&text, NOW).is_some());
+        assert!(ring.authenticate(&text, NOW + Duration::from_secs(99)).is_some());
+        assert!(ring.authenticate(&text, NOW + Duration::from_secs(100)).is_none(), "expired");
+        for at in 0..text.len() {
+            let mut wrong = text.clone().into_bytes();
+            wrong[at] = if wrong[at] == b'0' { b'1' } else { b'0' };
+            assert!(ring.authenticate(std::str::from_utf8(&wrong).unwrap(), NOW).is_none(), "byte {at}");
+            assert!(ring.authenticate(&text[..at], NOW).is_none(), "{at} bytes");
+        }
+        assert!(ring.authenticate(&format!("{text}0"), NOW).is_none());
+    }
+
+    #[test]
+    fn a_changed_file_is_read_again_and_a_broken_one_changes_nothing() {
+        let (_directory, path, text, ring) = ring();
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, "{ broken").unwrap();
+        ring.refresh();
+        assert!(ring.authenticate(&text, NOW).is_some(), "the old keys stay");
+        fs::write(&path, whole).unwrap();
+        let other = create(&path, &Create::named("other", &["admin"]), NOW).unwrap().text;
+        assert!(ring.authenticate(&other, NOW).is_none());
+        ring.refresh();
+        assert!(ring.authenticate(&other, NOW).is_some_and(|access| access.is_admin()));
+        revoke(&path, "ci").unwrap();
+        ring.refresh();
+        assert!(ring.authenticate(&text, NOW).is_none() && ring.authenticate(&other, NOW).is_some());
+    }
+
+    #[test]
+    fn a_new_secret_is_the_same_principal() {
+        let (_directory, path, text, ring) = ring();
+        let before = ring.authenticate(&text, NOW).unwrap();
+        let new = rotate(&path, "ci").unwrap().text;
+        ring.refresh();
+        assert!(ring.authenticate(&text, NOW).is_none(), "the old secret is over");
+        assert_eq!(ring.authenticate(&new, NOW).unwrap().principal, before.principal);
+    }
+}
