@@ -101,7 +101,7 @@ impl Daemon {
             birth: "1".to_owned(),
             ttl: None,
             wait: Some(pb::to_wire(Duration::from_mins(1))),
-            egress: None,
+            ..pb::AcquireRequest::default()
         })
         .await
     }

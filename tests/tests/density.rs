@@ -74,7 +74,7 @@ async fn another_principal_never_gets_into_the_process() -> Outcome {
         birth: "1".to_owned(),
         ttl: None,
         wait: Some(pb::to_wire(Duration::from_secs(20))),
-        egress: None,
+        ..pb::AcquireRequest::default()
     };
     let third = {
         let waiting = daemon.granted(request);

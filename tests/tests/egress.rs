@@ -55,6 +55,7 @@ impl Scene {
             ttl: None,
             wait: Some(pb::to_wire(Duration::from_mins(1))),
             egress: Some(egress),
+            ..pb::AcquireRequest::default()
         };
         self.daemon.granted(request).await
     }

@@ -17,7 +17,7 @@ fn request(session: &str, wait: Duration) -> pb::AcquireRequest {
         birth: "1".to_owned(),
         ttl: None,
         wait: Some(pb::to_wire(wait)),
-        egress: None,
+        ..pb::AcquireRequest::default()
     }
 }
 

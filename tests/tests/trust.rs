@@ -73,7 +73,7 @@ impl World {
     async fn acquire(&self, who: As<'_>, principal: &str) -> Result<(String, String), Status> {
         let SessionKey { principal, session, birth } = of(principal);
         let wait = Some(pb::to_wire(Duration::from_mins(1)));
-        let message = pb::AcquireRequest { principal, session, birth, ttl: None, wait };
+        let message = pb::AcquireRequest { principal, session, birth, wait, ..pb::AcquireRequest::default() };
         let mut stream = self.pool().acquire(with(who, message)).await?.into_inner();
         while let Some(message) = stream.message().await? {
             if let Some(pb::acquire_response::Event::Granted(granted)) = message.event {

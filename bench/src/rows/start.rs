@@ -78,7 +78,7 @@ impl Pool {
             birth: "1".to_owned(),
             ttl: None,
             wait: None,
-            egress: None,
+            ..pb::AcquireRequest::default()
         };
         let mut answers = self.client.acquire(request).await?.into_inner();
         while let Some(answer) = answers.message().await? {

@@ -47,9 +47,29 @@ impl fmt::Debug for Egress {
 /// The same, understood.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EgressRules {
-    pub allowed: Vec<Origin>,
-    pub blocked: Vec<Origin>,
+    pub session: OriginRules,
+    /// What the API key of its owner allows: both must.
+    pub key: OriginRules,
     pub upstream: Option<ProxyServer>,
+}
+
+/// Which origins are reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OriginRules {
+    /// If there are any, nothing else is.
+    pub allowed: Vec<Origin>,
+    /// Not reached, even if allowed.
+    pub blocked: Vec<Origin>,
+}
+
+impl OriginRules {
+    /// Reads the origins of an API key.
+    ///
+    /// # Errors
+    /// The first list that cannot be understood.
+    pub fn of_key(allowed: &[String], blocked: &[String]) -> Result<Self, BadEgress> {
+        Ok(Self { allowed: origins("allowed", allowed)?, blocked: origins("blocked", blocked)? })
+    }
 }
 
 impl Egress {
@@ -59,9 +79,13 @@ impl Egress {
     /// The first argument that cannot be understood.
     pub fn rules(&self) -> Result<EgressRules, BadEgress> {
         let upstream = self.proxy_server.as_deref().map(ProxyServer::parse).transpose();
-        Ok(EgressRules {
+        let session = OriginRules {
             allowed: origins("allowed_origins", &self.allowed_origins)?,
             blocked: origins("blocked_origins", &self.blocked_origins)?,
+        };
+        Ok(EgressRules {
+            session,
+            key: OriginRules::default(),
             upstream: upstream.map_err(|what| BadEgress { argument: "proxy_server", what })?,
         })
     }

@@ -21,7 +21,6 @@ pub(crate) struct Access {
     groups: Option<Vec<Group>>,
     pub(crate) limits: Limits,
     /// Where its pages may go.
-    #[expect(dead_code, reason = "goes to the daemons with AcquireRequest, once they enforce it")]
     pub(crate) origins: Origins,
 }
 

@@ -190,7 +190,7 @@ fn read_keys(reader: &mut Reader, path: &Path) -> Option<Keyring> {
 }
 
 /// Whether a text is a scheme, a host and perhaps a port, as browsers write it.
-pub(crate) fn is_origin(text: &str) -> bool {
+fn is_origin(text: &str) -> bool {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     rest.is_some_and(|rest| rest.parse::<http::uri::Authority>().is_ok_and(|host| !host.as_str().contains('@')))
         && !text.chars().any(|c| c.is_ascii_uppercase())

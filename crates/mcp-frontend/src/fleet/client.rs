@@ -97,7 +97,7 @@ impl PoolClient {
 
     async fn acquire_once(
         &self,
-        Wanted { session, ttl, wait, .. }: Wanted<'_>,
+        Wanted { session, access, ttl, wait }: Wanted<'_>,
         watch: &mut (impl QueueWatch + Send),
     ) -> Result<LeaseRef, DaemonError> {
         let request = AcquireRequest {
@@ -107,6 +107,7 @@ impl PoolClient {
             ttl: Some(pb::to_wire(ttl)),
             wait: Some(pb::to_wire(wait)),
             egress: Some(session.egress.to_wire()),
+            key_origins: Some(access.origins.to_wire()),
         };
         let request = self.signer.about(request, Rpc::Acquire, session, None, wait + SHORT + SLACK);
         let mut events = self.pool.clone().acquire(request).await?.into_inner();

@@ -344,7 +344,7 @@ mod tests {
         let wrong = |new: Create| create(&path, &new, NOW).unwrap_err().to_string();
         assert!(wrong(Create::named("ci", &["admin"])).contains("already"));
         assert!(wrong(Create::named("a b", &["admin"])).contains("--name"));
-        let origins = Create { allow_origin: vec!["example.com".to_owned()], ..Create::named("x", &["admin"]) };
+        let origins = Create { allow_origin: vec!["example.com/path".to_owned()], ..Create::named("x", &["admin"]) };
         assert!(wrong(origins).contains("https://"));
         let none = Limits { calls: Some(0), ..Limits::default() };
         assert!(wrong(Create::named("x", &["admin"]).within(none)).contains("0 calls"));

@@ -5,11 +5,11 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use browserfleet_common::{egress::OriginRules, pb};
 use browserfleet_tools::{Group, Scope};
 use serde::{Deserialize, Serialize};
 
 use super::secret;
-use crate::config::is_origin;
 
 /// Longest name, in bytes.
 const NAME_MAX: usize = 64;
@@ -54,7 +54,7 @@ pub struct Limits {
     pub queue: Option<usize>,
 }
 
-/// Where the pages of a key's sessions may go: scheme, host, and port unless it is the scheme's own.
+/// Where the pages of a key's sessions may go: `[scheme://]host[:port]`, `*.` before the host for its subdomains.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origins {
@@ -64,6 +64,13 @@ pub struct Origins {
     /// Not there, even if it is allowed.
     #[serde(default)]
     pub blocked: Vec<String>,
+}
+
+impl Origins {
+    /// As they travel to a daemon.
+    pub(crate) fn to_wire(&self) -> pb::Origins {
+        pb::Origins { allowed: self.allowed.clone(), blocked: self.blocked.clone() }
+    }
 }
 
 /// Wall time to the second, written as `2026-12-21T16:00:00Z`.
@@ -125,9 +132,8 @@ impl Record {
         if self.limits.sessions == Some(0) || self.limits.calls == Some(0) {
             return Some("0 sessions or 0 calls allow nothing");
         }
-        let mut origins = self.origins.allowed.iter().chain(&self.origins.blocked);
-        if origins.any(|origin| !is_origin(origin)) {
-            return Some("an origin is a scheme, a host and perhaps a port, such as https://app.example.com");
+        if OriginRules::of_key(&self.origins.allowed, &self.origins.blocked).is_err() {
+            return Some("an origin is a host, perhaps with a scheme, a port or *. before it: https://app.example.com, *.example.com");
         }
         None
     }

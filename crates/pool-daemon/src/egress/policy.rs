@@ -60,10 +60,10 @@ impl Opened {
 /// Why something is not reached, for the agent: what was refused, and who could change it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Blocked {
-    #[error("{target} is not among the allowed_origins this session was opened with")]
-    NotAllowed { target: Target },
-    #[error("{target} is among the blocked_origins this session was opened with")]
-    Unwanted { target: Target },
+    #[error("{target} is not among the {}", whose.allowed())]
+    NotAllowed { target: Target, whose: Whose },
+    #[error("{target} is among the {}", whose.blocked())]
+    Unwanted { target: Target, whose: Whose },
     #[error(
         "{target} is at port {}: browsers here reach ports 80 and 443 only; the operator opens others with egress.allow",
         target.port
@@ -77,6 +77,29 @@ pub enum Blocked {
     Own { target: Target },
     #[error("nobody has leased this browser")]
     Unleased,
+}
+
+/// Whose list of origins it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    Session,
+    Key,
+}
+
+impl Whose {
+    fn allowed(self) -> &'static str {
+        match self {
+            Self::Session => "allowed_origins this session was opened with",
+            Self::Key => "origins that your API key allows",
+        }
+    }
+
+    fn blocked(self) -> &'static str {
+        match self {
+            Self::Session => "blocked_origins this session was opened with",
+            Self::Key => "origins that your API key blocks",
+        }
+    }
 }
 
 fn remedy(class: Class) -> &'static str {
@@ -120,11 +143,13 @@ impl Policy {
         }
         let host = target.host.to_string();
         let among = |origins: &[Origin]| origins.iter().any(|origin| origin.matches(&host, target.port));
-        if among(&self.rules.blocked) {
-            return Err(Blocked::Unwanted { target: target.clone() });
-        }
-        if !self.rules.allowed.is_empty() && !among(&self.rules.allowed) {
-            return Err(Blocked::NotAllowed { target: target.clone() });
+        for (rules, whose) in [(&self.rules.key, Whose::Key), (&self.rules.session, Whose::Session)] {
+            if among(&rules.blocked) {
+                return Err(Blocked::Unwanted { target: target.clone(), whose });
+            }
+            if !rules.allowed.is_empty() && !among(&rules.allowed) {
+                return Err(Blocked::NotAllowed { target: target.clone(), whose });
+            }
         }
         let class = match &target.host {
             Host::Domain(name) => classify::name(name),

@@ -1,4 +1,4 @@
-use browserfleet_common::egress::Egress;
+use browserfleet_common::egress::{Egress, OriginRules};
 
 use super::*;
 
@@ -96,6 +96,17 @@ fn sessions_narrow_and_never_widen() {
     assert!(matches!(session.admit(&at("shop.test")), Err(Blocked::NotAllowed { .. })));
     assert!(matches!(session.admit(&at("evil.example.com")), Err(Blocked::Unwanted { .. })));
     assert!(matches!(session.admit(&at("127.0.0.1")), Err(Blocked::Place { class: Class::Loopback, .. })));
+}
+
+#[test]
+fn keys_narrow_what_sessions_may_widen() {
+    let session = Egress { allowed_origins: vec!["*".to_owned()], ..Egress::default() }.rules().unwrap();
+    let key = OriginRules::of_key(&["*.example.com".to_owned()], &["evil.example.com".to_owned()]).unwrap();
+    let both = Policy::new(Network::Local, Arc::new([]), EgressRules { key, ..session });
+    assert!(admits(&both, "a.example.com", "8.8.8.8"));
+    let refused = |host: &str| both.admit(&at(host)).unwrap_err().to_string();
+    assert_eq!(refused("other.test"), "other.test:80 is not among the origins that your API key allows");
+    assert_eq!(refused("evil.example.com"), "evil.example.com:80 is among the origins that your API key blocks");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use browserfleet_common::{
-    egress::{Egress, EgressRules},
+    egress::{Egress, EgressRules, OriginRules},
     error_code::ErrorCode,
     ids, pb,
 };
@@ -31,8 +31,11 @@ pub(super) fn key(request: &pb::AcquireRequest) -> Result<Key, Status> {
 }
 
 /// What the browser may reach.
-pub(super) fn rules(egress: Option<pb::Egress>) -> Result<EgressRules, Status> {
-    let rules = egress.map_or_else(|| Ok(EgressRules::default()), |wire| Egress::from_wire(wire).rules());
+pub(super) fn rules(egress: Option<pb::Egress>, key: Option<pb::Origins>) -> Result<EgressRules, Status> {
+    let key = key.unwrap_or_default();
+    let rules = Egress::from_wire(egress.unwrap_or_default())
+        .rules()
+        .and_then(|rules| Ok(EgressRules { key: OriginRules::of_key(&key.allowed, &key.blocked)?, ..rules }));
     rules.map_err(|bad| ErrorCode::InvalidArgument.status(bad.to_string()))
 }
 

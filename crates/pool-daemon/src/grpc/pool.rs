@@ -49,7 +49,7 @@ impl pb::pool_service_server::PoolService for Pools {
     async fn acquire(&self, request: Request<pb::AcquireRequest>) -> Result<Response<AcquireStream>, Status> {
         let peer = Peer::of(&request)?;
         let mut request = request.into_inner();
-        let rules = convert::rules(request.egress.take())?;
+        let rules = convert::rules(request.egress.take(), request.key_origins.take())?;
         let key = convert::key(&request)?;
         peer.acquires(&key)?;
         let ttl = convert::duration("ttl", request.ttl, self.leases.ttl_range())?.unwrap_or(self.leases.ttl);
