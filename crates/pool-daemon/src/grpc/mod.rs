@@ -41,7 +41,10 @@ pub enum ServeError {
 
 /// The services a front end needs, to be called without a wire.
 pub fn services(pools: Pools, browsers: Browsers) -> Routes {
-    Routes::new(PoolServiceServer::new(pools)).add_service(BrowserServiceServer::new(browsers))
+    let browsers = BrowserServiceServer::new(browsers)
+        .max_decoding_message_size(pb::MESSAGE_BYTES)
+        .max_encoding_message_size(pb::MESSAGE_BYTES);
+    Routes::new(PoolServiceServer::new(pools).max_decoding_message_size(pb::MESSAGE_BYTES)).add_service(browsers)
 }
 
 /// Serves every service on a stream of connections until `stop` resolves and the running calls have ended. A connection
