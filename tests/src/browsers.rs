@@ -57,8 +57,7 @@ impl Browsers {
         let (mut config, dir) = settings()?;
         if let Some(script) = script {
             config.chromium.executable = dir.path().join("chromium-headless-shell");
-            fs::write(&config.chromium.executable, format!("#!/bin/sh\n{script}\n"))?;
-            fs::set_permissions(&config.chromium.executable, Permissions::from_mode(0o755))?;
+            processes::write_program(&config.chromium.executable, script)?;
         }
         adjust(&mut config);
         let tasks = Tasks::new();

@@ -1,12 +1,28 @@
 //! What runs on this machine: tests count what they started.
 
-use std::{collections::HashSet, path::Path};
+use std::{
+    collections::HashSet,
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+};
 
+use anyhow::Context as _;
 use nix::{
     errno::Errno,
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+
+/// Writes a shell script that can be run at once. Not by ourselves: a file that the child of another thread still holds
+/// open for writing cannot be executed.
+pub fn write_program(path: &Path, script: &str) -> anyhow::Result<()> {
+    let mut install =
+        Command::new("install").args(["-m", "755", "/dev/stdin"]).arg(path).stdin(Stdio::piped()).spawn()?;
+    write!(install.stdin.take().context("a pipe")?, "#!/bin/sh\n{script}\n")?;
+    anyhow::ensure!(install.wait()?.success(), "{} was not written", path.display());
+    Ok(())
+}
 
 /// How many processes, zombies included, are in a process group.
 pub fn in_group(group: u32) -> usize {

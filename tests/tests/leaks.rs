@@ -131,13 +131,10 @@ async fn wave(daemon: &Daemon, pages: &Pages, seed: u64) -> anyhow::Result<BTree
 fn with_a_stray(directory: &Path) -> anyhow::Result<PathBuf> {
     let (config, _unused) = browsers::settings()?;
     let chromium = config.chromium.executable;
-    let script =
-        format!("#!/bin/sh\n(setsid sleep 900 3<&- 4>&- 2>/dev/null &)\nexec '{}' \"$@\"\n", chromium.display());
+    let script = format!("(setsid sleep 900 3<&- 4>&- 2>/dev/null &)\nexec '{}' \"$@\"", chromium.display());
     let path = directory.join("chromium-headless-shell");
-    fs::write(&path, script)?;
-    for (path, mode) in [(directory, 0o711), (&path, 0o755)] {
-        fs::set_permissions(path, Permissions::from_mode(mode))?;
-    }
+    processes::write_program(&path, &script)?;
+    fs::set_permissions(directory, Permissions::from_mode(0o711))?;
     Ok(path)
 }
 

@@ -182,8 +182,7 @@ async fn a_browser_that_does_not_start_says_what_it_said() -> Outcome {
     let directory = tempfile::tempdir()?;
     std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755))?;
     let fake = directory.path().join("chromium");
-    std::fs::write(&fake, "#!/bin/sh\necho 'cannot open display of this test' >&2\nexit 7\n")?;
-    std::fs::set_permissions(&fake, std::fs::Permissions::from_mode(0o755))?;
+    processes::write_program(&fake, "echo 'cannot open display of this test' >&2\nexit 7")?;
     let daemon = Daemon::start(|config| config.chromium.executable.clone_from(&fake))?;
     let mut stream = daemon.pool().acquire(request("unlucky", Duration::from_secs(20))).await?.into_inner();
     let refused = loop {

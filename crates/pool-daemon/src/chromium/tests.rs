@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     thread,
@@ -24,6 +25,19 @@ use super::{Child, Config, End, Exit, LaunchError, Process, Spawner, StartError,
 
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// Writes a shell script that can be run at once. Not by ourselves: a file that the child of another test's thread still
+/// holds open for writing cannot be executed.
+pub(super) fn write_program(path: &Path, script: &str) {
+    let mut install = std::process::Command::new("install")
+        .args(["-m", "755", "/dev/stdin"])
+        .arg(path)
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    write!(install.stdin.take().unwrap(), "#!/bin/sh\n{script}\n").unwrap();
+    assert!(install.wait().unwrap().success());
+}
+
 /// A spawner of one fake browser, with its state directory.
 struct Scene {
     dir: tempfile::TempDir,
@@ -34,8 +48,7 @@ impl Scene {
     fn new(script: &str) -> Self {
         let scene = Self::with(|_| {});
         let path = scene.dir.path().join("chromium-headless-shell");
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&path, script);
         scene
     }
 
