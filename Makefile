@@ -3,6 +3,7 @@
 #   make run     start browserfleet on http://127.0.0.1:8931/mcp   (ARGS="--listen …" for more)
 #   make test    prove the checkout: unit, contract and end-to-end tests with real Chromium and real MCP clients
 #   make test-faults   the long ones: waves of sessions with random kills, for minutes
+#   make test-egress   no packet of a browser reaches a forbidden place: in a network namespace it makes itself
 #   make lint    format, lints, licences, file sizes, names in docs: what a reviewer should not have to say
 #   make build   the three programs, in target/release
 #   make bench   ours against raw CDP and Playwright MCP, in one run   (ARGS="--quick --only click" for less)
@@ -16,7 +17,7 @@ CARGO := cargo
 STRICT ?= -Dwarnings
 PYTHON := .venv/bin/python
 
-.PHONY: help run test test-faults lint build bench clean test-rust test-python setup-browser setup-rust setup-python
+.PHONY: help run test test-faults test-egress lint build bench clean test-rust test-python setup-browser setup-rust setup-python
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +49,10 @@ test-rust: setup-rust
 test-faults: setup-browser setup-rust
 	@echo "== long tests: what takes minutes to show"
 	$(CARGO) test --release --locked --workspace --all-features -- --ignored --nocapture
+
+test-egress: setup-browser setup-rust
+	@echo "== every way a page has to reach a forbidden place, and every packet counted"
+	$(CARGO) test --release --locked --workspace --all-features --test egress_vectors -- --ignored --nocapture
 
 test-python: setup-python
 	@echo "== end-to-end tests: Python MCP clients over HTTP and stdio"

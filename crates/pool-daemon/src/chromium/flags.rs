@@ -49,6 +49,8 @@ const FULL: &[&str] = &["--headless=new", "--no-startup-window"];
 const NETWORK_IN_PROCESS: &str = "NetworkServiceInProcess2";
 const ENABLED_FEATURES: &[&str] = &[NETWORK_IN_PROCESS];
 const DISABLED_FEATURES: &[&str] = &[
+    // WebRTC would listen for multicast DNS, to hide addresses that it does not tell anyway without UDP of its own.
+    "WebRtcHideLocalIpsWithMdns",
     "SpareRendererForSitePerProcess",
     // After an input event it holds back the page's timers until the next frame. We wait for those timers, not for a
     // frame nobody looks at: 12 ms of every click.
@@ -199,6 +201,8 @@ pub fn command_line(options: &Options<'_>) -> Vec<OsString> {
     if let Some(proxy_server) = options.proxy_server {
         line.push(format!("--proxy-server={proxy_server}").into());
         line.push(format!("--proxy-bypass-list={BYPASS_NOTHING}").into());
+        // WebRTC looks up the names of its servers by itself, past any proxy.
+        line.push("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1".into());
     }
     let mut user_data_dir = OsString::from("--user-data-dir=");
     user_data_dir.push(options.user_data_dir);
@@ -245,6 +249,7 @@ mod tests {
             assert!(line.contains(&"--user-data-dir=/p/data".to_owned()));
             assert!(line.contains(&"--proxy-server=http://127.0.0.1:9".to_owned()));
             assert!(line.contains(&"--proxy-bypass-list=<-loopback>".to_owned()));
+            assert!(line.contains(&"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1".to_owned()));
             assert!(
                 !line.iter().any(|arg| arg.contains("remote-debugging-port") || arg.contains("no-sandbox")),
                 "{line:?}"
@@ -286,7 +291,9 @@ mod tests {
         assert_eq!(of("--enable-features"), ["--enable-features=NetworkServiceInProcess2,A,B"]);
         assert_eq!(
             of("--disable-features"),
-            ["--disable-features=SpareRendererForSitePerProcess,DeferRendererTasksAfterInput,C,D"]
+            [
+                "--disable-features=WebRtcHideLocalIpsWithMdns,SpareRendererForSitePerProcess,DeferRendererTasksAfterInput,C,D"
+            ]
         );
         assert_eq!(of("--lang"), ["--lang=de"]);
     }

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::failure::Failure;
 
-/// Most connections of a browser at a time, tunnels included. Chromium opens 32 to one proxy, and as many for WebSockets.
+/// Most connections of a browser at a time, tunnels included. Chromium opens 32 to one proxy, and as many for web sockets.
 const MAX_CONNECTIONS: usize = 128;
 /// Most time until the browser's process is known: it connects only after it was started.
 const OWNER: Duration = Duration::from_secs(30);

@@ -1,6 +1,6 @@
 //! The way out of a browser: a proxy of its own, which decides about every connection outside the page's reach.
 //!
-//! What Chromium can be told over its protocol (blocked URLs, intercepted requests) leaks: WebSockets, prefetches and
+//! What Chromium can be told over its protocol (blocked URLs, intercepted requests) leaks: web sockets, prefetches and
 //! workers went around it. So each browser, or each context of a shared one, has a [`Gate`]: a proxy on loopback that
 //! serves this browser's process only ([`peer`]). The browser is started with flags that leave it no other way. A gate
 //! reads where a request goes ([`target`]), asks the [`policy`] of the lease, resolves the name itself ([`resolve`]),

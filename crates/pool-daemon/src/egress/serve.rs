@@ -121,15 +121,10 @@ impl Connection {
     async fn open(&self, mut request: Request<Incoming>, target: &Target) -> Result<Response<Body>, Refusal> {
         let (gate, policy) = (&self.gate, self.gate.policy());
         let upgrade = hyper::upgrade::on(&mut request);
-        match policy.upstream() {
-            Some(proxy) => {
-                let io = gate.exits.tunnel(&policy, proxy, target).await?;
-                self.join(upgrade, io);
-            }
-            None => {
-                let io = gate.exits.reach(&policy, target).await?;
-                self.join(upgrade, io);
-            }
+        if let Some(proxy) = policy.upstream() {
+            self.join(upgrade, gate.exits.tunnel(&policy, proxy, target).await?);
+        } else {
+            self.join(upgrade, gate.exits.reach(&policy, target).await?);
         }
         Ok(Response::new(Either::Right(Empty::new())))
     }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use browserfleet_common::{ids, lifecycle::Tasks, metrics::metrics};
+use browserfleet_common::{egress::EgressRules, ids, lifecycle::Tasks, metrics::metrics};
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, watch},
@@ -325,7 +325,8 @@ impl Driver {
     pub(super) fn register(&mut self, at: LeaseRef, ready: Ready, callers: &[Ticket]) -> Option<Arc<Leased>> {
         let lease = self.state.lease(at)?;
         // All of them ask for one session, and say the same about its way out. Without any nothing will be reached.
-        let rules = callers.iter().find_map(|ticket| self.callers.get(ticket)).map(|caller| caller.rules.clone());
+        let rules =
+            callers.iter().find_map(|ticket| self.callers.get(ticket)).map(|caller| EgressRules::clone(&caller.rules));
         if let (Some(gate), Some(rules)) = (ready.context.gate(), rules) {
             gate.lease(rules);
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use browserfleet_common::{egress::EgressRules, error_code::ErrorCode, lifecycle::Tasks};
+use browserfleet_common::{error_code::ErrorCode, lifecycle::Tasks};
 use tokio::{
     sync::watch,
     time::{Duration, Instant, advance, sleep, timeout},

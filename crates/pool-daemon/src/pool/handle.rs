@@ -39,7 +39,7 @@ pub(super) struct Caller {
     pub(super) outcome: oneshot::Sender<Result<Arc<Leased>, Refusal>>,
     pub(super) place: watch::Sender<Place>,
     /// What the browser may reach.
-    pub(super) rules: EgressRules,
+    pub(super) rules: Box<EgressRules>,
     /// Cancelled when the caller went away.
     pub(super) gone: CancellationToken,
 }
@@ -101,7 +101,8 @@ impl Handle {
         let (outcome_sender, outcome) = oneshot::channel();
         let (place_sender, place) = watch::channel(Place::default());
         let gone = CancellationToken::new();
-        let caller = Caller { outcome: outcome_sender, place: place_sender, rules, gone: gone.clone() };
+        let caller =
+            Caller { outcome: outcome_sender, place: place_sender, rules: Box::new(rules), gone: gone.clone() };
         self.send(Command::Acquire { key, ttl, deadline, caller }).await?;
         Ok(Acquisition { place, outcome, _gone: gone.drop_guard() })
     }

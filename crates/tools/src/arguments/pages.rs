@@ -17,14 +17,14 @@ pub struct Open {
     #[serde(default)]
     #[schemars(range(min = 16, max = 4096))]
     pub height: Option<u32>,
-    /// The only origins the session reaches, such as https://example.com, *.example.com or localhost:3000; kept for the
-    /// session's life
+    /// The only origins the session reaches, such as `https://example.com`, `*.example.com` or `localhost:3000`;
+    /// kept for the session's life
     #[serde(default)]
     pub allowed_origins: Option<Vec<String>>,
     /// Origins the session does not reach, even if allowed
     #[serde(default)]
     pub blocked_origins: Option<Vec<String>>,
-    /// A proxy of your own that everything goes through, such as http://user:password@proxy.example.com:3128
+    /// A proxy of your own that everything goes through, such as `http://user:password@proxy.example.com:3128`
     #[serde(default)]
     pub proxy_server: Option<String>,
 }
