@@ -380,3 +380,29 @@ fn base64(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_of_a_page_run() -> Outcome {
+    let (daemon, pages) = (Daemon::start(|_| {})?, Pages::start().await?);
+    let lease = daemon.lease("workers").await?;
+    lease.ok("browser_navigate", json!({ "url": pages.at("/") })).await?;
+    let own = "URL.createObjectURL(new Blob(['postMessage(6 * 7)'], { type: 'text/javascript' }))";
+    let nested = format!(
+        "URL.createObjectURL(new Blob([`new Worker(${{JSON.stringify({own})}}).onmessage = e => postMessage(e.data)`]))"
+    );
+    for worker in [
+        format!("new Worker({own})"),
+        format!("new Worker({own}, {{ type: 'module' }})"),
+        format!("new Worker({nested})"),
+        "new SharedWorker(URL.createObjectURL(new Blob(['onconnect = e => e.ports[0].postMessage(42)']))).port"
+            .to_owned(),
+    ] {
+        let function = format!(
+            "() => Promise.race([new Promise(done => {{ const w = {worker}; w.onmessage = e => done(e.data); w.onerror = e => done('error ' + e.message) }}), \
+             new Promise(done => setTimeout(done, 20000, 'nothing'))])"
+        );
+        let said = lease.ok("browser_evaluate", json!({ "function": function })).await?;
+        assert!(said.text.starts_with("### Result\n42\n"), "{worker}: {}", said.text);
+    }
+    daemon.end().await
+}

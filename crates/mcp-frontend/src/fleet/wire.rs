@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-
 use browserfleet_common::service::ServiceSecret;
 use tonic::{body::Body, transport::Endpoint};
 use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};

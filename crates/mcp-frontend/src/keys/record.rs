@@ -133,7 +133,9 @@ impl Record {
             return Some("0 sessions or 0 calls allow nothing");
         }
         if OriginRules::of_key(&self.origins.allowed, &self.origins.blocked).is_err() {
-            return Some("an origin is a host, perhaps with a scheme, a port or *. before it: https://app.example.com, *.example.com");
+            return Some(
+                "an origin is a host, perhaps with a scheme, a port or *. before it: https://app.example.com, *.example.com",
+            );
         }
         None
     }

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use browserfleet_common::ids::{Principal, SessionName};
+use browserfleet_common::{
+    egress::Egress,
+    ids::{Principal, SessionName},
+};
 use browserfleet_mcp_frontend::{
     keys::command::Create,
     session::{Client as Words, Key, Limits, NewSession, Scope},
@@ -47,7 +50,8 @@ async fn handles(keyed: &Keyed, owner: &Client, caller: &Client) -> Handles {
     let key = Key { principal, name: expired.clone() };
     let moment = Duration::from_millis(1);
     let client = Words::default();
-    let new = NewSession { key: key.clone(), connection: None, client, idle_ttl: moment, max_lifetime: moment };
+    let (connection, egress) = (None, Egress::default());
+    let new = NewSession { key: key.clone(), connection, client, idle_ttl: moment, max_lifetime: moment, egress };
     keyed.world.stores.sessions.create(new, Limits { per_principal: 10, total: 100 }).await.unwrap();
     tokio::time::sleep(moment * 2).await;
     Handles { foreign, unknown: SessionName::mint().as_str().to_owned(), ended, expired: expired.as_str().to_owned() }

@@ -153,7 +153,7 @@ async fn a_browser_that_exits_at_once_says_why() {
 #[tokio::test]
 async fn the_last_words_are_read_before_the_exit_is_told() {
     let scene = Scene::new("echo $$ >\"$HOME/pid\"; echo 'these are they' >&2; exit 7");
-    let mut launch = Box::pin(scene.spawner.launch(0));
+    let mut launch = Box::pin(scene.spawner.launch(0, None));
     assert!(futures_util::poll!(&mut launch).is_pending());
     stand_until("the end of the script", || {
         let home = scene.profiles().pop().map(|profile| profile.join("home/pid"));
@@ -357,7 +357,7 @@ async fn a_place_that_is_taken_costs_one_launch() {
     let scene = Scene::new("echo ready >&2; sleep 30");
     let taken = scene.spawner.instance().path().join("0-1");
     fs::write(&taken, "").unwrap();
-    let error = scene.spawner.launch(0).await.unwrap_err();
+    let error = scene.spawner.launch(0, None).await.unwrap_err();
     assert!(matches!(error, LaunchError::Profile(_)), "{error}");
     let text = super::chain(&error);
     assert!(text.contains(&taken.display().to_string()) && text.contains("File exists"), "{text}");

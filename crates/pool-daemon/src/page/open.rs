@@ -7,7 +7,9 @@ use browserfleet_cdp::{
     browser_protocol::{
         emulation::SetFocusEmulationEnabledParams,
         inspector, log, network, page,
-        target::{AttachToTargetParams, FilterEntry, SetAutoAttachParams, TargetFilter, TargetId},
+        target::{
+            AttachToTargetParams, DetachFromTargetParams, FilterEntry, SetAutoAttachParams, TargetFilter, TargetId,
+        },
     },
     js_protocol::runtime,
 };
@@ -22,6 +24,9 @@ use crate::failure::Failure;
 
 /// The name of our isolated world. Pages cannot see it.
 pub(super) const WORLD: &str = "browserfleet";
+
+/// What Chromium calls a dedicated worker.
+pub(super) const WORKER: &str = "worker";
 
 /// Most time an out-of-process frame gets to be made ready.
 const FRAME_SETUP: Duration = Duration::from_secs(5);
@@ -113,6 +118,17 @@ pub(super) async fn prepare_frame(session: &Session, waiting: bool) -> Result<()
     prepared
 }
 
+/// A worker: nobody drives it, it only has to be let go.
+pub(super) async fn release_worker(page: &Session, worker: &Session) -> Result<(), Error> {
+    let deadline = Instant::now() + FRAME_SETUP;
+    worker.call(runtime::RunIfWaitingForDebuggerParams::default(), deadline).await?;
+    let detach = DetachFromTargetParams {
+        session_id: worker.id().map(|id| id.to_owned().into()),
+        ..DetachFromTargetParams::default()
+    };
+    page.call(detach, deadline).await.map(drop)
+}
+
 /// What every session needs, all at once: the answers come back in one round trip.
 async fn prepare(session: &Session, deadline: Instant) -> Result<(), Error> {
     let mut scripts = page::AddScriptToEvaluateOnNewDocumentParams::new(world::script());
@@ -138,11 +154,12 @@ fn choose_here() -> page::SetInterceptFileChooserDialogParams {
     page::SetInterceptFileChooserDialogParams::new(true)
 }
 
-/// Frames in other processes announce themselves and wait until they are ready.
+/// Frames in other processes announce themselves and wait until they are ready. So do workers, asked for or not: of one
+/// that is left out nobody hears, and it waits for ever.
 pub(super) fn auto_attach() -> SetAutoAttachParams {
-    let frames = FilterEntry { r#type: Some("iframe".to_owned()), ..FilterEntry::default() };
+    let announced = |kind: &str| FilterEntry { r#type: Some(kind.to_owned()), ..FilterEntry::default() };
     let mut command = SetAutoAttachParams::new(true, true);
     command.flatten = Some(true);
-    command.filter = Some(TargetFilter::new(vec![frames]));
+    command.filter = Some(TargetFilter::new(vec![announced("iframe"), announced(WORKER)]));
     command
 }

@@ -111,7 +111,11 @@ impl Pump {
         match event.method {
             "Target.attachedToTarget" => {
                 if let Some(attached) = decode::<wire::Attached>(event) {
-                    self.attach(&attached);
+                    if attached.target_info.kind == open::WORKER {
+                        self.release(&attached);
+                    } else {
+                        self.attach(&attached);
+                    }
                 }
             }
             "Page.javascriptDialogOpening" => {
@@ -181,6 +185,16 @@ impl Pump {
             } else {
                 // The page may have gone, or somebody was faster.
                 let _answered_already = answer.await;
+            }
+        });
+    }
+
+    /// A worker has started and waits for us.
+    fn release(&self, attached: &wire::Attached) {
+        let (page, worker) = (self.session.clone(), self.connection.session(&attached.session_id));
+        self.tasks.spawn("page.worker", async move {
+            if let Err(error) = open::release_worker(&page, &worker).await {
+                tracing::debug!(%error, "a worker has gone before it could run");
             }
         });
     }

@@ -355,5 +355,12 @@ pub(super) struct RequestOver {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Attached {
     pub(super) session_id: String,
+    pub(super) target_info: AttachedTarget,
     pub(super) waiting_for_debugger: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct AttachedTarget {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
 }

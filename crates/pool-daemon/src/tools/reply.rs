@@ -82,7 +82,7 @@ impl Reply {
         let url = if document.unreachable { &document.url } else { &shot.url };
         let mut lines = vec![format!("- Page URL: {}", untrusted::line(url))];
         if document.unreachable {
-            let why = document.refused.as_ref().map(|refusal| format!(": {}", harmless(&refusal.to_string())));
+            let why = document.refused.as_ref().map(|refusal| format!(": {}", untrusted::line(&refusal.to_string())));
             lines.push(format!("- The page could not be loaded{}", why.unwrap_or_default()));
         }
         if !shot.title.is_empty() {
