@@ -122,10 +122,7 @@ pub(super) async fn prepare_frame(session: &Session, waiting: bool) -> Result<()
 pub(super) async fn release_worker(page: &Session, worker: &Session) -> Result<(), Error> {
     let deadline = Instant::now() + FRAME_SETUP;
     worker.call(runtime::RunIfWaitingForDebuggerParams::default(), deadline).await?;
-    let detach = DetachFromTargetParams {
-        session_id: worker.id().map(|id| id.to_owned().into()),
-        ..DetachFromTargetParams::default()
-    };
+    let detach = DetachFromTargetParams { session_id: worker.id().map(|id| id.to_owned().into()) };
     page.call(detach, deadline).await.map(drop)
 }
 
