@@ -50,6 +50,8 @@ def guarded(place: Place, keys: Keys) -> Iterator[Program]:
     """A server that asks for keys and logs everything it can."""
     keys.create("first", "admin")
     place.environment["BROWSERFLEET_LOG__LEVEL"] = "trace"
+    # The pages are on this machine.
+    place.environment["BROWSERFLEET_EGRESS__NETWORK"] = "local"
     program = serve(place, "--keys", str(keys.file))
     try:
         yield program
@@ -64,6 +66,18 @@ def until_known(server: Program, key: str, status: int = 200) -> None:
     headers = {"Authorization": f"Bearer {key}"}
     url = f"http://{server.address}/sessions"
     until(lambda: httpx2.get(url, headers=headers).status_code == status, f"{status} for a key")
+
+
+async def test_a_key_goes_where_it_may(guarded: Program, keys: Keys, pages: Pages) -> None:
+    """The origins of a key hold, whatever its session asks for."""
+    narrow = keys.create("narrow", ALL, "--allow-origin", "*.example.com")
+    barred = keys.create("barred", ALL, "--block-origin", "127.0.0.1")
+    until_known(guarded, barred)
+    for key, words in ((narrow, "origins that your API key allows"), (barred, "origins that your API key blocks")):
+        async with Connector(guarded.mcp, key=key)("http-modern") as agent:
+            await agent.ok("browser_open", allowed_origins=["*"])
+            refused = await agent.call("browser_navigate", url=pages.at("/"))
+            assert refused.code == "url_blocked" and words in refused.text, refused
 
 
 @pytest.mark.parametrize("kind", [*HTTP, "fastmcp"])
@@ -126,7 +140,7 @@ def test_keys_are_shown_once_listed_rotated_and_revoked(guarded: Program, keys: 
     assert again.returncode == 1 and "keys list" in again.stderr
 
 
-def test_no_secret_is_logged_or_counted(guarded: Program, keys: Keys, place: Place) -> None:
+async def test_no_secret_is_logged_or_counted(guarded: Program, keys: Keys, place: Place) -> None:
     """Good keys, bad keys, keys in URLs: none of them is anywhere but with its owner, at the most talkative level."""
     good, operator = keys.create("good"), keys.create("operator", "admin")
     until_known(guarded, good)
@@ -137,11 +151,14 @@ def test_no_secret_is_logged_or_counted(guarded: Program, keys: Keys, place: Pla
         for url in (guarded.mcp, f"{guarded.mcp}?access_token={key}", f"http://{guarded.address}/sessions?q={key}"):
             for headers in ({"Authorization": f"Bearer {key}"}, {"Authorization": key}, {}):
                 said += httpx2.post(url, json={"jsonrpc": "2.0", "id": 1, "method": "ping"}, headers=headers).text
+    async with Connector(guarded.mcp, key=good)("http-modern") as agent:
+        await agent.ok("browser_open")
     admin = {"Authorization": f"Bearer {operator}"}
     metrics = httpx2.get(f"http://{guarded.address}/metrics", headers=admin).text
     assert 'browserfleet_unauthenticated_requests_total{reason="bad_token"}' in metrics
+    # Everything is logged, or this says nothing.
+    until(lambda: "egress gate closed" in place.log.read_text(errors="replace"), "the end of a browser is logged")
     log = place.log.read_text(errors="replace")
-    assert "TRACE" in log, "everything is logged, or this says nothing"
     for key in (good, operator, canary):
         assert key.rsplit("_", 1)[1] not in log + said + metrics
 
@@ -153,6 +170,20 @@ def test_a_file_for_everybody_is_refused(place: Place, keys: Keys) -> None:
     command = [binary("browserfleet"), "serve", "--listen", free_address(), "--keys", str(keys.file)]
     refused = subprocess.run(command, env=place.environment, capture_output=True, text=True, timeout=30, check=False)
     assert refused.returncode == 78 and "chmod 600" in refused.stderr, refused
+
+
+async def test_who_serves_others_keeps_them_from_this_machine(place: Place, keys: Keys, pages: Pages) -> None:
+    """With keys there are others, on whatever address: perhaps behind a proxy on this machine."""
+    key = keys.create("one")
+    program = serve(place, "--keys", str(keys.file))
+    try:
+        async with Connector(program.mcp, key=key)("http-modern") as agent:
+            refused = await agent.call("browser_navigate", url=pages.at("/"))
+            assert refused.code == "url_blocked" and "an address of this machine" in refused.text, refused
+        program.send(15)
+        assert program.wait() == 0, place.read_log()
+    finally:
+        program.destroy()
 
 
 def secret_file(place: Place, name: str) -> Path:
@@ -170,6 +201,8 @@ async def test_the_halves_know_each_other_by_a_secret(place: Place, pages: Pages
     environment = place.environment
     environment["BROWSERFLEET_GRPC__SECRET_FILE"] = str(secret)
     environment["BROWSERFLEET_GRPC__OPERATOR_TOKEN_FILE"] = str(token)
+    # The pages are on this machine.
+    environment["BROWSERFLEET_EGRESS__NETWORK"] = "local"
     programs: list[Program] = []
 
     def start(name: str, arguments: list[str], ready_at: str) -> Program:

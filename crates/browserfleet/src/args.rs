@@ -116,8 +116,10 @@ impl Run {
         // Over HTTP the first call should find a browser ready; an editor starts stdio servers it may never call.
         let min_warm = usize::from(transport == Transport::Http);
         let frontend = frontend::Config::read(&mut reader);
-        // On loopback it serves a developer, whose own pages are on this machine.
-        let alone = transport == Transport::Stdio || frontend.http.listen.ip().is_loopback();
+        // On loopback it serves a developer, whose own pages are on this machine; with keys it serves others, perhaps behind
+        // a proxy on this machine.
+        let alone =
+            transport == Transport::Stdio || (frontend.http.listen.ip().is_loopback() && frontend.auth.is_none());
         let network = if alone { Network::Local } else { Network::Public };
         let mut settings = Settings {
             transport,

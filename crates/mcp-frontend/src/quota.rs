@@ -25,6 +25,11 @@ impl Quota {
         taken.insert(principal.clone(), count + 1);
         Some(Place { quota: self.clone(), principal: principal.clone() })
     }
+
+    /// How many places a principal has.
+    pub(crate) fn taken(&self, principal: &Principal) -> usize {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).get(principal).copied().unwrap_or_default()
+    }
 }
 
 /// A place of a principal.
@@ -54,6 +59,7 @@ mod tests {
         let (first, second) = (quota.take(&one, Some(2)).unwrap(), quota.take(&one, Some(2)).unwrap());
         assert!(quota.take(&one, Some(2)).is_none() && quota.take(&one, Some(0)).is_none());
         assert!(quota.take(&other, Some(1)).is_some(), "others have their own");
+        assert_eq!((quota.taken(&one), quota.taken(&other)), (2, 0));
         drop(first);
         assert!(quota.take(&one, Some(2)).is_some());
         drop(second);

@@ -130,8 +130,9 @@ fn short(duration: Duration) -> String {
 async fn stats(core: &Arc<Core>, caller: &Caller) -> Result<Reply, Failure> {
     let counts = core.sessions.counts(&caller.principal).await?;
     let max = caller.access.limits.sessions.unwrap_or(core.config.session.per_principal);
-    let active = core.running.count();
-    let text = format!("- Open: {} of {max}\n- Calls running on this front end: {active}", counts.of_principal);
+    // Their own: how busy others are is nobody's business.
+    let active = core.calls.taken(&caller.principal);
+    let text = format!("- Open: {} of {max}\n- Your calls running on this front end: {active}", counts.of_principal);
     let structured = json!({ "sessions": counts.of_principal, "max_sessions": max, "active_calls": active });
     Ok(Reply::text("Statistics", text).with_structured(structured))
 }

@@ -38,15 +38,21 @@ impl Class {
     }
 }
 
-/// Services that hand out a machine's credentials: AWS, Azure, GCP and others; ECS; EKS; Alibaba; AWS over IPv6.
-const METADATA_V4: [Ipv4Addr; 4] = [
+/// Services that hand out a machine's credentials: AWS, Azure, GCP and others; ECS; EKS; Alibaba; Oracle; Azure's second
+/// one, at a public address; AWS, EKS and GCP over IPv6.
+const METADATA_V4: [Ipv4Addr; 6] = [
     Ipv4Addr::new(169, 254, 169, 254),
     Ipv4Addr::new(169, 254, 170, 2),
     Ipv4Addr::new(169, 254, 170, 23),
     Ipv4Addr::new(100, 100, 100, 200),
+    Ipv4Addr::new(192, 0, 0, 192),
+    Ipv4Addr::new(168, 63, 129, 16),
 ];
-const METADATA_V6: [Ipv6Addr; 2] =
-    [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)];
+const METADATA_V6: [Ipv6Addr; 3] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+];
 const METADATA_NAMES: [&str; 5] =
     ["metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"];
 
@@ -151,7 +157,7 @@ mod tests {
             (Class::LinkLocal, "169.254.0.1 fe80::1 febf::1 ::ffff:169.254.1.1"),
             (
                 Class::Metadata,
-                "169.254.169.254 169.254.170.2 100.100.100.200 fd00:ec2::254 ::ffff:169.254.169.254 64:ff9b::169.254.169.254",
+                "168.63.129.16 192.0.0.192 fd20:ce::254 169.254.169.254 169.254.170.2 100.100.100.200 fd00:ec2::254 ::ffff:169.254.169.254 64:ff9b::169.254.169.254",
             ),
             (Class::Multicast, "224.0.0.1 239.255.255.255 ff02::1"),
             (Class::Unspecified, "0.0.0.0 :: ::ffff:0.0.0.0 64:ff9b::0.0.0.0"),

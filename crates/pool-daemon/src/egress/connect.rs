@@ -40,6 +40,7 @@ impl Exits {
 
     /// A connection to the session's own proxy.
     pub(super) async fn reach_upstream(&self, policy: &Policy, upstream: &Target) -> Result<TcpStream, Refusal> {
+        policy.admit_proxy(upstream)?;
         let addresses = self.addresses(upstream).await.map_err(|_none| unavailable("its name has no address"))?;
         for &address in &addresses {
             policy.admit_upstream(upstream, address)?;

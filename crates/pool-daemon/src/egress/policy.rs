@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use browserfleet_common::egress::{EgressRules, Origin, ProxyServer};
+use browserfleet_common::egress::{EgressRules, Origin, OriginRules, ProxyServer};
 use ipnet::IpNet;
 use url::Host;
 
@@ -141,16 +141,8 @@ impl Policy {
         if !self.leased {
             return Err(Blocked::Unleased);
         }
-        let host = target.host.to_string();
-        let among = |origins: &[Origin]| origins.iter().any(|origin| origin.matches(&host, target.port));
-        for (rules, whose) in [(&self.rules.key, Whose::Key), (&self.rules.session, Whose::Session)] {
-            if among(&rules.blocked) {
-                return Err(Blocked::Unwanted { target: target.clone(), whose });
-            }
-            if !rules.allowed.is_empty() && !among(&rules.allowed) {
-                return Err(Blocked::NotAllowed { target: target.clone(), whose });
-            }
-        }
+        admit_origin(&self.rules.key, Whose::Key, target)?;
+        admit_origin(&self.rules.session, Whose::Session, target)?;
         let class = match &target.host {
             Host::Domain(name) => classify::name(name),
             Host::Ipv4(address) => return self.admit_address(target, (*address).into()),
@@ -170,6 +162,13 @@ impl Policy {
     /// # Errors
     /// Why not.
     pub fn admit_address(&self, target: &Target, address: IpAddr) -> Result<(), Blocked> {
+        // A blocked address stays one, by whatever name or spelling it is reached.
+        let written = address.to_canonical().to_string();
+        for (rules, whose) in [(&self.rules.key, Whose::Key), (&self.rules.session, Whose::Session)] {
+            if among(&rules.blocked, &written, target.port) {
+                return Err(Blocked::Unwanted { target: target.clone(), whose });
+            }
+        }
         let class = classify::address(address);
         if self.opens_name(target) || self.opens_address(address, target.port) {
             return Ok(());
@@ -185,6 +184,15 @@ impl Policy {
             return Err(Blocked::Port { target: target.clone() });
         }
         Ok(())
+    }
+
+    /// Whether the session's own proxy may be used at all: it sees what its pages send. What the session asks for its pages
+    /// does not concern it.
+    ///
+    /// # Errors
+    /// When the owner's key does not lead there.
+    pub fn admit_proxy(&self, proxy: &Target) -> Result<(), Blocked> {
+        admit_origin(&self.rules.key, Whose::Key, proxy)
     }
 
     /// Whether the address of the session's own proxy may be connected to, at whatever port it is.
@@ -229,6 +237,21 @@ impl Policy {
         };
         self.opened.iter().any(opens)
     }
+}
+
+fn admit_origin(rules: &OriginRules, whose: Whose, target: &Target) -> Result<(), Blocked> {
+    let host = target.host.to_string();
+    if among(&rules.blocked, &host, target.port) {
+        return Err(Blocked::Unwanted { target: target.clone(), whose });
+    }
+    if !rules.allowed.is_empty() && !among(&rules.allowed, &host, target.port) {
+        return Err(Blocked::NotAllowed { target: target.clone(), whose });
+    }
+    Ok(())
+}
+
+fn among(origins: &[Origin], host: &str, port: u16) -> bool {
+    origins.iter().any(|origin| origin.matches(host, port))
 }
 
 #[cfg(test)]

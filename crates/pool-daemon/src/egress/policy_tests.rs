@@ -1,4 +1,4 @@
-use browserfleet_common::egress::{Egress, OriginRules};
+use browserfleet_common::egress::Egress;
 
 use super::*;
 
@@ -107,6 +107,24 @@ fn keys_narrow_what_sessions_may_widen() {
     let refused = |host: &str| both.admit(&at(host)).unwrap_err().to_string();
     assert_eq!(refused("other.test"), "other.test:80 is not among the origins that your API key allows");
     assert_eq!(refused("evil.example.com"), "evil.example.com:80 is among the origins that your API key blocks");
+    // A proxy of the session's own would see everything.
+    assert!(
+        both.admit_proxy(&at("proxy.example.com:3128")).is_ok() && both.admit_proxy(&at("evil.test:3128")).is_err()
+    );
+}
+
+#[test]
+fn a_blocked_address_is_blocked_by_every_name() {
+    let session = policy(Network::Local, &["10.0.0.0/8"], &[], &["10.0.0.5", "127.0.0.1"]);
+    for (authority, address) in [
+        ("10.0.0.5", "10.0.0.5"),
+        ("[::ffff:a00:5]", "::ffff:10.0.0.5"),
+        ("any.example", "10.0.0.5"),
+        ("a.localhost", "127.0.0.1"),
+    ] {
+        assert!(!admits(&session, authority, address), "{authority}");
+    }
+    assert!(admits(&session, "any.example", "10.0.0.6"));
 }
 
 #[test]

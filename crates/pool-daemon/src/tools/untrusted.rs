@@ -15,9 +15,10 @@ pub(super) fn line(text: &str) -> String {
 
 /// Text of several lines: no line looks like a heading of ours, and what nobody would see is spelled out.
 pub(super) fn lines(text: &str) -> String {
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let mut visible = String::with_capacity(text.len());
     for character in text.chars() {
-        if (character.is_control() && !matches!(character, '\n' | '\t' | '\r')) || is_invisible(character) {
+        if (character.is_control() && !matches!(character, '\n' | '\t')) || is_invisible(character) {
             // Writing to a String cannot fail.
             let _infallible = write!(visible, "\\u{{{:x}}}", u32::from(character));
         } else {
@@ -38,11 +39,12 @@ pub(super) fn fenced(text: &str, url: &str) -> String {
 }
 
 /// Marks that turn the direction of a text or end its line, and characters that no reader sees but a language model
-/// reads. Those that join letters and emoji are not among them.
+/// reads. Those that join letters and emoji are not among them, nor the one that asks for an emoji's coloured form.
 fn is_invisible(character: char) -> bool {
     matches!(character,
         '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
-        | '\u{e0000}'..='\u{e007f}')
+        | '\u{ad}' | '\u{34f}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0e}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -58,6 +60,8 @@ mod tests {
     fn lines_keep_their_form_and_hide_nothing() {
         assert_eq!(lines("### a\n\tb\n###c"), " ### a\n\tb\n ###c");
         assert_eq!(lines("\u{1b}[2J\u{202e}x\u{200b}\u{e0041}\0"), r"\u{1b}[2J\u{202e}x\u{200b}\u{e0041}\u{0}");
+        assert_eq!(lines("a\r### b\r\nc\u{e0100}\u{fe01}"), "a\n ### b\nc\\u{e0100}\\u{fe01}");
+        assert_eq!(lines("\u{2764}\u{fe0f}"), "\u{2764}\u{fe0f}", "a red heart");
         assert_eq!(lines("ناي\u{200c}ها 👩\u{200d}🚀"), "ناي\u{200c}ها 👩\u{200d}🚀", "joiners are letters' business");
     }
 
