@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use anyhow::Context as _;
 use browserfleet_cdp::Session;
+use browserfleet_common::egress::EgressRules;
 use browserfleet_tests::{browsers::Browsers, pages::Pages};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -68,6 +69,9 @@ async fn differences(session: &Session, url: &str, compared: &mut usize) -> anyh
 async fn names_are_those_of_chromiums_accessibility_tree() -> anyhow::Result<()> {
     let (browsers, pages) = (Browsers::start(|_| {})?, Pages::start().await?);
     let browser = browsers.launch().await?;
+    // Nobody's browser reaches nothing.
+    let ready = browser.take_ready().context("a browser that is ready")?;
+    ready.context.gate().context("its way out")?.lease(EgressRules::default());
     let root = browser.connection.browser();
     let target = call(&root, "Target.createTarget", json!({ "url": "about:blank" })).await?["targetId"].clone();
     let attached = call(&root, "Target.attachToTarget", json!({ "targetId": target, "flatten": true })).await?;
