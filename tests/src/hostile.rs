@@ -153,8 +153,8 @@ for (let n = 0; n < 400; n++) { const root = at.attachShadow({ mode: 'open' }); 
 for (let n = 0; n < 1000; n++) document.body.append(document.createElement('iframe'));
 </script>";
 
-/// Ten thousand entries in the history, and it goes on.
+/// Two thousand entries in the history, and it goes on.
 const RESTLESS_HISTORY: &str = "<!doctype html><title>Restless</title><h1>Restless</h1><script>
-for (let n = 0; n < 10000; n++) history.pushState(n, '', '#' + n);
+for (let n = 0; n < 2000; n++) history.pushState(n, '', '#' + n);
 setInterval(() => { location.hash = Math.random() }, 1);
 </script>";

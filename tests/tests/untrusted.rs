@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use browserfleet_common::size::GIB;
 use browserfleet_tests::{
     daemon::{Answer, Daemon, Lease},
     pages::Pages,
@@ -12,7 +13,12 @@ use serde_json::json;
 type Outcome = anyhow::Result<()>;
 
 async fn begin(path: &str) -> anyhow::Result<(Daemon, Pages, Lease, Answer)> {
-    let (daemon, pages) = (Daemon::start(|config| config.limits.max_browsers = 1)?, Pages::start().await?);
+    let daemon = Daemon::start(|config| {
+        config.limits.max_browsers = 1;
+        // Some of these pages take more for a moment than a browser usually may; that limit is tested in `process_faults`.
+        config.health.memory_limit = 8 * GIB;
+    })?;
+    let pages = Pages::start().await?;
     let lease = daemon.lease("untrusted").await?;
     let answer = lease.ok("browser_navigate", json!({ "url": pages.at(path) })).await?;
     Ok((daemon, pages, lease, answer))
