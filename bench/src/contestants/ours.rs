@@ -100,7 +100,8 @@ impl Contestant for Session {
         match work {
             Work::Evaluate => {
                 let answer = self.call("browser_evaluate", json!({ "function": "() => 1 + 1" })).await?;
-                ensure!(answer.text.contains("### Result\n2"), "two: {}", answer.text);
+                // Between the marks around words of a page.
+                ensure!(answer.text.contains(">\n2\n</untrusted-"), "two: {}", answer.text);
             }
             Work::Click => self.click().await?,
             Work::Snapshot => self.snapshot().await?,
