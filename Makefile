@@ -48,7 +48,7 @@ test-rust: setup-rust
 
 test-faults: setup-browser setup-rust
 	@echo "== long tests: what takes minutes to show"
-	$(CARGO) test --release --locked --workspace --all-features -- --ignored --nocapture
+	$(CARGO) test --release --locked --workspace --all-features --test leaks -- --ignored --nocapture
 
 test-egress: setup-browser setup-rust
 	@echo "== every way a page has to reach a forbidden place, and every packet counted"

@@ -143,3 +143,14 @@ async fn one_request_is_shown_in_full_or_in_part() -> Outcome {
     assert!(unknown.error.unwrap_or_default().message.contains("Request #99 not found"));
     daemon.end().await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn part_of_a_frame_is_shown_as_part_of_its_page() -> Outcome {
+    let (daemon, pages, lease) = begin("/frame", "").await?;
+    let whole = lease.ok("browser_snapshot", json!({})).await?;
+    let target = whole.find_ref("button \"In the frame\"")?;
+    let part = lease.ok("browser_snapshot", json!({ "target": target })).await?;
+    let header = format!("- Page URL: {}\n- Page Title: Outer\n", pages.at("/frame"));
+    assert!(part.text.contains(&header) && part.text.contains("In the frame"), "{}", part.text);
+    daemon.end().await
+}

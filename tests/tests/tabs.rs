@@ -162,3 +162,46 @@ async fn all_tabs_look_alike() -> Outcome {
     assert_eq!(looks().await?, "640 480 true", "a tab that was there before");
     daemon.end().await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reply_without_a_page_tells_where_it_is_when_that_has_changed() -> Outcome {
+    let (daemon, pages, lease) = begin().await?;
+    let evaluate = async |code: &str| lease.ok("browser_evaluate", json!({ "function": code })).await;
+    let here = pages.at("/opener");
+    let news = [
+        ("1 + 1", None),
+        ("document.title = 'Changed'", Some(format!("- Page URL: {here}\n- Page Title: Changed"))),
+        ("document.title = 'Changed'", None),
+        (
+            "console.error('x')",
+            Some(format!("- Page URL: {here}\n- Page Title: Changed\n- Console: 1 errors, 0 warnings")),
+        ),
+        ("console.log('x')", None),
+        (
+            "history.pushState({}, '', '?two')",
+            Some(format!("- Page URL: {here}?two\n- Page Title: Changed\n- Console: 1 errors, 0 warnings")),
+        ),
+        ("void (location.href = '/menu')", Some(format!("- Page URL: {}\n- Page Title: Menu", pages.at("/menu")))),
+        ("document.title", None),
+    ];
+    for (code, expected) in news {
+        let answer = evaluate(code).await?;
+        assert_eq!(section(&answer, "Page"), expected.as_deref(), "{code}: {}", answer.text);
+        assert_eq!(section(&answer, "Open tabs"), None, "{code}");
+    }
+    let missing = lease.call("browser_click", json!({ "target": "#nowhere" })).await?;
+    assert_eq!(section(&missing, "Page"), None, "{}", missing.text);
+    evaluate("void setTimeout(() => console.warn('late'))").await?;
+    lease.ok("browser_wait_for", json!({ "time": 0.1 })).await?;
+    evaluate("void window.open('/closer')").await?;
+    for _ in 0..100 {
+        let answer = evaluate("0").await?;
+        if let Some(tabs) = section(&answer, "Open tabs") {
+            assert!(tabs.contains("- 0: (current) [Menu]") && tabs.contains("\n- 1: ["), "{}", answer.text);
+            assert!(section(&answer, "Page").is_some_and(|page| page.contains("Page Title: Menu")), "{}", answer.text);
+            return daemon.end().await;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    anyhow::bail!("the new tab was not told")
+}

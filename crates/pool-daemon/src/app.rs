@@ -16,7 +16,7 @@ use crate::{
     chromium::{self, is_headless_shell},
     config::Config,
     egress::Exits,
-    grpc::{self, Browsers, Gate, Pools, ServeError},
+    grpc::{self, Authenticator, Browsers, Pools, ServeError},
     host::pressure,
     launcher::ChromiumLauncher,
     pool::{self, Handle},
@@ -32,7 +32,7 @@ pub struct App {
     handle: Handle,
     pools: Pools,
     browsers: Browsers,
-    gate: Gate,
+    authenticator: Authenticator,
     drain_grace: Duration,
     max_connection_age: Duration,
     tasks: Tasks,
@@ -61,9 +61,9 @@ impl App {
         let pools = Pools::new(handle.clone(), config.leases, grace, tasks.clone());
         let abilities = Abilities { headed };
         let browsers = Browsers::new(handle.clone(), config.times, abilities, config.max_call, tasks.clone());
-        let gate = Gate::new(config.daemon.trust);
+        let authenticator = Authenticator::new(config.daemon.trust);
         let (tasks, shutdown) = (tasks.clone(), shutdown.clone());
-        Ok(Self { handle, pools, browsers, gate, drain_grace: grace, max_connection_age, tasks, shutdown })
+        Ok(Self { handle, pools, browsers, authenticator, drain_grace: grace, max_connection_age, tasks, shutdown })
     }
 
     pub fn handle(&self) -> &Handle {
@@ -72,7 +72,7 @@ impl App {
 
     /// The services a front end in this process needs.
     pub fn services(&self) -> Routes {
-        grpc::services((self.pools.clone(), self.browsers.clone()), &self.gate)
+        grpc::services((self.pools.clone(), self.browsers.clone()), &self.authenticator)
     }
 
     /// Serves gRPC on connections that somebody else accepts, until `stop`.
@@ -88,7 +88,7 @@ impl App {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let services = (self.pools.clone(), self.browsers.clone());
-        grpc::serve(connections, services, self.gate.clone(), self.max_connection_age, &self.tasks, stop)
+        grpc::serve(connections, services, self.authenticator.clone(), self.max_connection_age, &self.tasks, stop)
     }
 
     /// Starts serving health over HTTP.

@@ -1,17 +1,13 @@
 //! The pool daemons behind this front end: which one holds a lease, and where a new one is asked for.
 //!
-//! [`placement`] decides and [`placing`] asks; [`client`] is the wire to one daemon, [`wire`] says how it is reached, [`signer`] what
-//! it is told of callers. The
-//! list of daemons is fixed here; a directory would change it, and nobody else would notice.
+//! [`placement`] decides and [`placing`] asks; [`client`] is the wire to one daemon, [`wire`] says how it is reached,
+//! [`signer`] what it is told of callers. The list of daemons is fixed here; a directory would change it, and nobody else
+//! would notice.
 
 mod client;
-
 mod placement;
-
 mod placing;
-
 mod signer;
-
 mod wire;
 
 use std::{

@@ -16,7 +16,7 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status};
 
-use super::{convert, gate::Peer};
+use super::{auth::Peer, convert};
 use crate::{
     failure::Failure,
     pool::{Handle, Leased, browser::Death},

@@ -1,8 +1,8 @@
 //! The gRPC services: validate, convert, call the pool, map the error. No decisions here.
 
+mod auth;
 mod browser;
 mod convert;
-mod gate;
 mod pool;
 
 use std::{future::Future, time::Duration};
@@ -20,11 +20,11 @@ use tonic::{
 };
 use tonic_health::ServingStatus;
 
+pub use auth::{Authenticator, Peer, Trust};
 pub use browser::Browsers;
-pub use gate::{Gate, Peer, Trust};
 pub use pool::Pools;
 
-use self::gate::OperatorsOnly;
+use self::auth::OperatorsOnly;
 use crate::pool::Handle;
 
 /// Most streams of one connection: a front end multiplexes all its calls over one.
@@ -42,33 +42,33 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// What front ends call, behind the gate.
-type Guarded<S> = InterceptedService<S, Gate>;
+/// What front ends call, behind the authenticator.
+type Guarded<S> = InterceptedService<S, Authenticator>;
 
 fn guarded(
     (pools, browsers): (Pools, Browsers),
-    gate: &Gate,
+    authenticator: &Authenticator,
 ) -> (Guarded<PoolServiceServer<Pools>>, Guarded<BrowserServiceServer<Browsers>>) {
     let pools = PoolServiceServer::new(pools).max_decoding_message_size(pb::MESSAGE_BYTES);
     let browsers = BrowserServiceServer::new(browsers)
         .max_decoding_message_size(pb::MESSAGE_BYTES)
         .max_encoding_message_size(pb::MESSAGE_BYTES);
-    (InterceptedService::new(pools, gate.clone()), InterceptedService::new(browsers, gate.clone()))
+    (InterceptedService::new(pools, authenticator.clone()), InterceptedService::new(browsers, authenticator.clone()))
 }
 
 /// The services a front end needs, to be called without a wire.
-pub fn services(services: (Pools, Browsers), gate: &Gate) -> Routes {
-    let (pools, browsers) = guarded(services, gate);
+pub fn services(services: (Pools, Browsers), authenticator: &Authenticator) -> Routes {
+    let (pools, browsers) = guarded(services, authenticator);
     Routes::new(pools).add_service(browsers)
 }
 
-/// Serves every service, behind the gate, on a stream of connections until `stop` resolves and the running calls have
+/// Serves every service, behind the authenticator, on a stream of connections until `stop` resolves and the running calls have
 /// ended. A connection older than `max_age` takes no new calls, so that front ends spread over daemons that have moved;
 /// its running ones end.
 pub async fn serve<I, C, E>(
     connections: I,
     services: (Pools, Browsers),
-    gate: Gate,
+    authenticator: Authenticator,
     max_age: Duration,
     tasks: &Tasks,
     stop: impl Future<Output = ()>,
@@ -81,7 +81,7 @@ where
 {
     let (health, health_service) = tonic_health::server::health_reporter();
     tasks.spawn("grpc.health", report_health(health, services.0.handle().clone()));
-    let (pools, browsers) = guarded(services, &gate);
+    let (pools, browsers) = guarded(services, &authenticator);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
@@ -94,8 +94,8 @@ where
         // Without tonic's grace: with it there is no GOAWAY, only a hard end. Every call has its own deadline.
         .max_connection_age(max_age)
         .add_service(health_service)
-        .add_service(InterceptedService::new(reflection().build_v1()?, OperatorsOnly(gate.clone())))
-        .add_service(InterceptedService::new(reflection().build_v1alpha()?, OperatorsOnly(gate)))
+        .add_service(InterceptedService::new(reflection().build_v1()?, OperatorsOnly(authenticator.clone())))
+        .add_service(InterceptedService::new(reflection().build_v1alpha()?, OperatorsOnly(authenticator)))
         .add_service(pools)
         .add_service(browsers)
         .serve_with_incoming_shutdown(connections, stop)

@@ -7,7 +7,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
-use super::{convert, gate::Peer};
+use super::{auth::Peer, convert};
 use crate::{
     config::LeaseConfig,
     pool::{Handle, Leased, handle::Acquisition},

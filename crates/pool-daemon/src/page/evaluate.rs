@@ -6,10 +6,9 @@ use browserfleet_cdp::{
 };
 use browserfleet_common::error_code::ErrorCode;
 use serde::Deserialize;
-use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Page, world::call};
+use super::{Page, snapshot::MAX_TITLE, world::call};
 use crate::failure::Failure;
 
 /// Most characters of a result, counted in the page before it is sent.
@@ -27,18 +26,18 @@ pub struct Evaluated {
 impl Page {
     /// Calls a function, or evaluates an expression; with a target the function gets that element.
     pub async fn evaluate(&self, code: &str, target: Option<&str>, deadline: Instant) -> Result<Evaluated, Failure> {
-        let (answer, locator) = match target {
-            None => (self.evaluate_in_page(code, deadline).await?, None),
-            Some(target) => {
-                let (answer, locator) = self.evaluate_on(code, target, deadline).await?;
-                (answer, Some(locator))
-            }
-        };
-        Ok(Evaluated { text: text_of(answer)?, locator })
+        if let Some(target) = target {
+            let (answer, locator) = self.evaluate_on(code, target, deadline).await?;
+            return Ok(Evaluated { text: result_of(answer)?.0, locator: Some(locator) });
+        }
+        let commits = self.state().commits;
+        let (text, title) = result_of(self.evaluate_in_page(code, deadline).await?)?;
+        self.state().titled(commits, title);
+        Ok(Evaluated { text, locator: None })
     }
 
     async fn evaluate_in_page(&self, code: &str, deadline: Instant) -> Result<Answer, Failure> {
-        let mut command = EvaluateParams::new(format!("({BOUNDED})({MAX_RESULT}, {})", thunk(code)));
+        let mut command = EvaluateParams::new(format!("({BOUNDED})({MAX_RESULT}, {MAX_TITLE}, {})", thunk(code)));
         command.return_by_value = Some(true);
         command.await_promise = Some(true);
         command.user_gesture = Some(true);
@@ -56,8 +55,10 @@ impl Page {
         let node = world.session.call(describe, deadline).await?.node.backend_node_id;
         let resolve = ResolveNodeParams { backend_node_id: Some(node), ..ResolveNodeParams::default() };
         let element = world.session.call(resolve, deadline).await?.object.object_id;
-        let mut command =
-            CallFunctionOnParams::new(format!("(...given) => ({BOUNDED})({MAX_RESULT}, {}, given)", thunk(code)));
+        let mut command = CallFunctionOnParams::new(format!(
+            "(...given) => ({BOUNDED})({MAX_RESULT}, {MAX_TITLE}, {}, given)",
+            thunk(code)
+        ));
         command.object_id.clone_from(&element);
         command.arguments = Some(vec![CallArgument { object_id: element, ..CallArgument::default() }]);
         command.return_by_value = Some(true);
@@ -81,33 +82,33 @@ fn thunk(code: &str) -> String {
     format!("() => (\n{code}\n)")
 }
 
-/// What `BOUNDED` answers when there is no result.
+/// What `BOUNDED` answers.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct NoResult {
+struct Bounded {
+    /// The result, unless there is none because of one of the others.
+    text: Option<String>,
     too_large: bool,
     threw: Option<String>,
+    /// The document's title when the code had run.
+    title: String,
 }
 
-fn text_of((result, exception): Answer) -> Result<String, Failure> {
+/// The result's text, and the title of the document.
+fn result_of((result, exception): Answer) -> Result<(String, String), Failure> {
     if let Some(exception) = exception {
         return Err(script_error(&exception));
     }
-    let answer = match result.value {
-        Some(Value::String(text)) => return Ok(text),
-        Some(answer) => serde_json::from_value(answer).unwrap_or_default(),
-        None => NoResult::default(),
-    };
-    match answer {
-        NoResult { threw: Some(text), .. } => Err(thrown(&text)),
-        NoResult { too_large: true, .. } => {
+    match result.value.map_or_else(Bounded::default, |answer| serde_json::from_value(answer).unwrap_or_default()) {
+        Bounded { threw: Some(text), .. } => Err(thrown(&text)),
+        Bounded { too_large: true, .. } => {
             let message = format!(
                 "the result is larger than the {MAX_RESULT} characters that can be returned. Return less, for example a part \
                  of it or a count"
             );
             Err(Failure::new(ErrorCode::ResultTooLarge, message))
         }
-        NoResult { .. } => Ok("undefined".to_owned()),
+        Bounded { text, title, .. } => Ok((text.unwrap_or_else(|| "undefined".to_owned()), title)),
     }
 }
 

@@ -115,6 +115,24 @@ impl Page {
         DocumentInfo { console: state.console.counts(state.commits), refused, ..document }
     }
 
+    /// Whether there is something about where the page is that the agent has not been told, as far as events have told.
+    pub fn has_news(&self) -> bool {
+        let state = self.state();
+        state.told.as_ref() != Some(&state.header())
+    }
+
+    /// The title of its document has been read.
+    pub fn titled(&self, title: &str) {
+        let mut state = self.state();
+        state.document.title = state::cut(title.to_owned(), snapshot::MAX_TITLE);
+    }
+
+    /// The agent is told now where the page is.
+    pub fn header_told(&self) {
+        let mut state = self.state();
+        state.told = Some(state.header());
+    }
+
     /// What the present document has said on the console, or every document so far, if it is at least so bad.
     pub async fn console(&self, all: bool, level: Level) -> (ConsoleCounts, Vec<ConsoleMessage>) {
         self.synced().await;

@@ -37,6 +37,11 @@ impl Page {
     /// Remembers where the page is, before an action.
     pub async fn mark(&self) -> Mark {
         self.synced().await;
+        self.mark_seen()
+    }
+
+    /// Remembers where the page is, as far as events have told: they may lag behind.
+    pub fn mark_seen(&self) -> Mark {
         let state = self.state();
         Mark {
             navigations_asked: state.navigations_asked,
@@ -59,6 +64,16 @@ impl Page {
                 self.turn(deadline).await;
                 self.follow_navigation(mark, deadline).await;
             }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits for a navigation that has been asked for since the mark. Costs the page nothing when there is none.
+    pub async fn settle_elsewhere(&self, mark: Mark, deadline: Instant) -> Result<(), Failure> {
+        self.unless_dialog(async {
+            self.synced().await;
+            self.follow_navigation(mark, deadline).await;
             Ok(())
         })
         .await

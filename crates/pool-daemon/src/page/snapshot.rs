@@ -19,7 +19,7 @@ const MAX_NODES: usize = 20_000;
 const MAX_BYTES: usize = 1 << 20;
 
 /// Most characters of a title and of a URL that a reply shows: the page chooses them.
-const MAX_TITLE: usize = 500;
+pub(super) const MAX_TITLE: usize = 500;
 const MAX_URL: usize = 4_000;
 
 /// How deep frames within frames are shown.
@@ -95,7 +95,16 @@ impl Page {
         let mut composer = Composer { page: self, options, deadline, bytes: MAX_BYTES, frames: MAX_FRAMES };
         let shot = composer.frame(&world, target).await?;
         let text = composer.fill(&world, shot.text, shot.frames, 0).await;
-        Ok(Shot { url: shot.url, title: shot.title, text, truncated: shot.truncated })
+        let mut state = self.state();
+        let (url, title) = if state.main_world().is_some_and(|main| main.context == world.context) {
+            let commits = state.commits;
+            state.titled(commits, shot.title.clone());
+            (shot.url, shot.title)
+        } else {
+            // Part of a frame is shown: where the page is, its frame does not know.
+            (state.document.url.clone(), state.document.title.clone())
+        };
+        Ok(Shot { url, title, text, truncated: shot.truncated })
     }
 }
 

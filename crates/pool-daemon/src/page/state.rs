@@ -54,6 +54,8 @@ pub(super) struct Frame {
 #[derive(Clone, Debug, Default)]
 pub struct DocumentInfo {
     pub url: String,
+    /// As last read: Chromium tells nobody when it changes.
+    pub title: String,
     /// Chromium's id of the load that made it.
     pub(super) loader: String,
     pub(super) content_loaded: bool,
@@ -66,6 +68,16 @@ pub struct DocumentInfo {
     pub status: Option<(i64, String)>,
     /// What it has said on the console.
     pub console: ConsoleCounts,
+}
+
+/// What an agent is told of where a page is, apart from what it shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    url: String,
+    title: String,
+    status: Option<(i64, String)>,
+    errors: usize,
+    warnings: usize,
 }
 
 /// A JavaScript dialog that blocks the page.
@@ -161,6 +173,8 @@ pub(super) struct PageState {
     pub(super) held: Vec<Key>,
     /// How the page is shown, once it has been said.
     pub(super) looks: Option<Looks>,
+    /// What the agent was last told of where the page is.
+    pub(super) told: Option<Header>,
     pub(super) requests: Requests,
     pub(super) console: Console,
     pub(super) traffic: Traffic,
@@ -327,6 +341,20 @@ impl PageState {
         } else {
             self.pending_status = Some((loader.to_owned(), (status, text)));
         }
+    }
+
+    /// The title of the main frame's document has been read, when it was the how-manieth.
+    pub(super) fn titled(&mut self, commits: u64, title: String) {
+        if self.commits == commits {
+            self.document.title = title;
+        }
+    }
+
+    /// What there is to tell of where the page is.
+    pub(super) fn header(&self) -> Header {
+        let DocumentInfo { url, title, status, .. } = self.document.clone();
+        let ConsoleCounts { errors, warnings, .. } = self.console.counts(self.commits);
+        Header { url, title, status, errors, warnings }
     }
 
     fn early_status(&mut self, loader: &str) -> Option<(i64, String)> {

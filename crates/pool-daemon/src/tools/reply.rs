@@ -1,5 +1,7 @@
 //! What a tool answers: sections, with the headings and wording of Playwright MCP.
 
+use std::borrow::Cow;
+
 use browserfleet_tools::ImageType;
 use serde_json::Value;
 
@@ -36,7 +38,11 @@ impl Reply {
     }
 
     fn text(mut self, title: &'static str, body: impl Into<String>) -> Self {
-        self.sections.push(Section::Text { title, body: untrusted::lines(&body.into()) });
+        let mut body = body.into();
+        if let Cow::Owned(harmless) = untrusted::lines(&body) {
+            body = harmless;
+        }
+        self.sections.push(Section::Text { title, body });
         self
     }
 
@@ -80,13 +86,23 @@ impl Reply {
     /// Where the page is now, and its snapshot.
     pub fn page(self, document: &DocumentInfo, shot: &Shot) -> Self {
         let url = if document.unreachable { &document.url } else { &shot.url };
+        let mut snapshot = format!("```yaml\n{}\n```", shot.text);
+        if shot.truncated {
+            snapshot
+                .push_str("\nThe page is larger than one snapshot shows; ask for a part of it with target or depth.");
+        }
+        self.header(document, url, &shot.title).text("Snapshot", snapshot)
+    }
+
+    /// Where the page is now.
+    pub fn header(self, document: &DocumentInfo, url: &str, title: &str) -> Self {
         let mut lines = vec![format!("- Page URL: {}", untrusted::line(url))];
         if document.unreachable {
             let why = document.refused.as_ref().map(|refusal| format!(": {}", untrusted::line(&refusal.to_string())));
             lines.push(format!("- The page could not be loaded{}", why.unwrap_or_default()));
         }
-        if !shot.title.is_empty() {
-            lines.push(format!("- Page Title: {}", untrusted::line(&shot.title)));
+        if !title.is_empty() {
+            lines.push(format!("- Page Title: {}", untrusted::line(title)));
         }
         if let Some((status, text)) = document.status.as_ref().filter(|(status, _)| !(200..300).contains(status)) {
             lines.push(format!("- HTTP status: {status} {}", untrusted::line(text)).trim_end().to_owned());
@@ -95,12 +111,7 @@ impl Reply {
         if errors + warnings > 0 {
             lines.push(format!("- Console: {errors} errors, {warnings} warnings"));
         }
-        let mut snapshot = format!("```yaml\n{}\n```", shot.text);
-        if shot.truncated {
-            snapshot
-                .push_str("\nThe page is larger than one snapshot shows; ask for a part of it with target or depth.");
-        }
-        self.text("Page", lines.join("\n")).text("Snapshot", snapshot)
+        self.text("Page", lines.join("\n"))
     }
 
     /// What happened unasked, a sentence each.

@@ -11,6 +11,7 @@ use crate::{
     failure::Failure,
     page::{Freed, Page},
     pool::{Leased, browser::Death},
+    workspace::Workspace,
 };
 
 /// How long the end of a lease is waited for when its browser was given up.
@@ -39,33 +40,49 @@ pub async fn run(
     cancel: &CancellationToken,
 ) -> Outcome {
     let mut outcome = work(registry, leased, tool, arguments, call, cancel).await;
-    if outcome.reply.shows_page() {
-        outcome.reply = with_tabs(outcome.reply, leased).await;
-        if leased.workspace.page().asks_for_files() {
-            outcome.reply = outcome.reply.file_chooser();
-        }
-    }
     // Whoever cancelled does not listen any more: the next call hears of it.
     if outcome.failure.as_ref().is_none_or(|failure| failure.code != ErrorCode::Cancelled) {
+        outcome.reply = with_place(outcome.reply, leased).await;
         outcome.reply = outcome.reply.events(&leased.workspace.take_notices());
     }
     outcome
 }
 
-/// Adds the list of tabs where there are several.
-async fn with_tabs(reply: Reply, leased: &Leased) -> Reply {
-    leased.workspace.context().arrivals_settled().await;
-    if leased.workspace.open_tabs().len() < 2 {
+/// Says where the session is: with the page that a reply shows, and otherwise when it is not where the agent was told.
+async fn with_place(reply: Reply, leased: &Leased) -> Reply {
+    let workspace = &leased.workspace;
+    let shows_page = reply.shows_page();
+    if shows_page {
+        workspace.context().arrivals_settled().await;
+    }
+    let tabs = workspace.open_tabs();
+    if !shows_page && (workspace.page().dialog().is_some() || !tabs.iter().any(|tab| tab.page.has_news())) {
         return reply;
     }
-    match leased.workspace.describe_tabs().await {
-        Ok(tabs) => reply.open_tabs(&tabs),
+    let reply = if shows_page && tabs.len() == 1 { reply } else { with_tabs(reply, workspace).await };
+    tabs.iter().for_each(|tab| tab.page.header_told());
+    if reply.shows_page() && workspace.page().asks_for_files() { reply.file_chooser() } else { reply }
+}
+
+/// Adds what the current tab shows, if that is not said, and the list of tabs where there are several.
+async fn with_tabs(mut reply: Reply, workspace: &Workspace) -> Reply {
+    let tabs = match workspace.describe_tabs().await {
+        Ok(tabs) => tabs,
         // The reply is worth more than the list.
         Err(failure) => {
             tracing::debug!(%failure, "the tabs could not be listed");
-            reply
+            return reply;
         }
+    };
+    if !reply.shows_page()
+        && let Some(current) = tabs.iter().find(|tab| tab.current)
+    {
+        let page = workspace.page();
+        page.titled(&current.title);
+        let document = page.document();
+        reply = reply.header(&document, &document.url, &document.title);
     }
+    if tabs.len() > 1 { reply.open_tabs(&tabs) } else { reply }
 }
 
 async fn work(
@@ -97,12 +114,21 @@ async fn work(
     if page.is_crashed() && !opens_pages(tool) {
         return Outcome { failure: Some(page.crash_failure().await), ..Outcome::default() };
     }
-    // A tab that was in the background may have missed a change. One that does not answer says so to the tool.
-    let _hung = page.take_on_looks(call.within(call.times.action)).await;
+    let work = async {
+        // A tab that was in the background may have missed a change. One that does not answer says so to the tool.
+        let _hung = page.take_on_looks(call.within(call.times.action)).await;
+        let mark = page.mark_seen();
+        let reply = handler(call, arguments).await?;
+        if !reply.shows_page() {
+            // What it did may lead elsewhere. A dialog on the way is the next call's business.
+            let _dialog = page.settle_elsewhere(mark, deadline).await;
+        }
+        Ok(reply)
+    };
     let result = tokio::select! {
         // A finished call counts, whatever happened at the same moment; then the lease's end explains the others.
         biased;
-        result = timeout_at(deadline, handler(call, arguments)) => result.unwrap_or_else(|_elapsed| {
+        result = timeout_at(deadline, work) => result.unwrap_or_else(|_elapsed| {
             Err(Failure::new(ErrorCode::CallTimeout, "the call did not end within its time; the page was stopped"))
         }),
         () = leased.ended().cancelled() => Err(ended(leased)),
@@ -155,7 +181,7 @@ async fn conclude(result: Result<Reply, Failure>, page: &Page, leased: &Leased) 
         };
     }
     // What a script threw is its page's to say.
-    failure.message = untrusted::lines(&failure.message);
+    failure.message = untrusted::lines(&failure.message).into_owned();
     match failure.code {
         ErrorCode::BrowserGone if leased.ended().is_cancelled() => failure = ended(leased),
         ErrorCode::BrowserPageCrashed if page.is_crashed() => failure = page.crash_failure().await,

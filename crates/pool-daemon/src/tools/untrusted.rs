@@ -3,7 +3,7 @@
 //! Inside a line of ours (a title, a dialog) they stay on that line. Anything longer than that, the snapshot aside,
 //! stands between two marks with a random number that no page can know, and with the origin it came from.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use browserfleet_common::ids::random_hex;
 use url::Url;
@@ -13,11 +13,25 @@ pub(super) fn line(text: &str) -> String {
     text.replace(|c: char| c.is_control() || is_invisible(c), " ")
 }
 
-/// Text of several lines: no line looks like a heading of ours, and what nobody would see is spelled out.
-pub(super) fn lines(text: &str) -> String {
-    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+/// Text of several lines: no line looks like a heading of ours, and what nobody would see is spelled out. Most text is
+/// as it should be, and large: it is looked through and not copied.
+pub(super) fn lines(text: &str) -> Cow<'_, str> {
+    let text = if text.bytes().all(is_plain) { Cow::Borrowed(text) } else { Cow::Owned(spelled_out(text)) };
+    if !(text.starts_with("###") || text.contains("\n###")) {
+        return text;
+    }
+    let start = if text.starts_with("###") { " " } else { "" };
+    Cow::Owned(format!("{start}{}", text.replace("\n###", "\n ###")))
+}
+
+/// Whether a byte is a character that everybody sees, or ends a line.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~' | b'\n' | b'\t')
+}
+
+fn spelled_out(text: &str) -> String {
     let mut visible = String::with_capacity(text.len());
-    for character in text.chars() {
+    for character in text.replace("\r\n", "\n").replace('\r', "\n").chars() {
         if (character.is_control() && !matches!(character, '\n' | '\t')) || is_invisible(character) {
             // Writing to a String cannot fail.
             let _infallible = write!(visible, "\\u{{{:x}}}", u32::from(character));
@@ -25,17 +39,15 @@ pub(super) fn lines(text: &str) -> String {
             visible.push(character);
         }
     }
-    if visible.starts_with("###") {
-        visible.insert(0, ' ');
-    }
-    visible.replace("\n###", "\n ###")
+    visible
 }
 
 /// Text that came from `url`, fenced. The number is new for each fence: who wrote the text could not know its end.
+/// What hides in it is spelled out with the rest of the reply ([`lines`]).
 pub(super) fn fenced(text: &str, url: &str) -> String {
     let origin = Url::parse(url).map_or_else(|_| "null".to_owned(), |url| url.origin().ascii_serialization());
     let number = random_hex();
-    format!("<untrusted-{number} origin=\"{origin}\">\n{}\n</untrusted-{number}>", lines(text))
+    format!("<untrusted-{number} origin=\"{origin}\">\n{text}\n</untrusted-{number}>")
 }
 
 /// Marks that turn the direction of a text or end its line, and characters that no reader sees but a language model

@@ -2,7 +2,7 @@
 //
 // Alone in an expression: nothing of it is visible to the code. The page may have its own idea of every function used
 // here; it then misleads itself, and what leaves is still bounded, because the length of a string is not the page's to say.
-async (most, run, given = []) => {
+async (most, maxTitle, run, given = []) => {
   const tooLarge = Symbol('too large');
 
   // Counted while it is made: what is too large is given up long before it is whole.
@@ -38,13 +38,22 @@ async (most, run, given = []) => {
     }
   };
 
+  const titleNow = () => {
+    try {
+      const title = `${document.title}`.slice(0, maxTitle).toWellFormed();
+      return typeof title === 'string' && title.length <= maxTitle ? title : '';
+    } catch {
+      return '';
+    }
+  };
+
   try {
     const made = run();
     const value = await (typeof made === 'function' ? made(...given) : made);
     const text = toText(value);
-    if (text === undefined) return 'undefined';
-    const whole = `${text}`.toWellFormed();
-    return typeof whole !== 'string' || whole.length > most ? { tooLarge: true } : whole;
+    const whole = text === undefined ? 'undefined' : `${text}`.toWellFormed();
+    const fits = typeof whole === 'string' && whole.length <= most;
+    return fits ? { text: whole, title: titleNow() } : { tooLarge: true };
   } catch (thrown) {
     return thrown === tooLarge ? { tooLarge: true } : { threw: `${say(thrown)}`.slice(0, 2000) };
   }

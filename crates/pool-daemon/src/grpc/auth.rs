@@ -25,7 +25,7 @@ pub struct Trust {
 
 /// Lets calls in, with who makes them.
 #[derive(Clone, Debug)]
-pub struct Gate {
+pub struct Authenticator {
     trust: Arc<Trust>,
     clock: Arc<dyn Clock>,
 }
@@ -39,7 +39,7 @@ pub enum Peer {
     FrontEnd(Claim),
 }
 
-impl Gate {
+impl Authenticator {
     pub fn new(trust: Trust) -> Self {
         Self::at(trust, Arc::new(SystemClock))
     }
@@ -78,7 +78,7 @@ fn not_believed() -> Status {
     )
 }
 
-impl Interceptor for Gate {
+impl Interceptor for Authenticator {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let peer = self.admit(request.metadata())?;
         request.extensions_mut().insert(peer);
@@ -86,9 +86,9 @@ impl Interceptor for Gate {
     }
 }
 
-/// Lets in whom [`Gate`] knows, if an operator: for services that know nothing of peers.
+/// Lets in whom [`Authenticator`] knows, if an operator: for services that know nothing of peers.
 #[derive(Clone, Debug)]
-pub(super) struct OperatorsOnly(pub(super) Gate);
+pub(super) struct OperatorsOnly(pub(super) Authenticator);
 
 impl Interceptor for OperatorsOnly {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
@@ -98,7 +98,7 @@ impl Interceptor for OperatorsOnly {
 }
 
 impl Peer {
-    /// Who makes a request. One that came past the gate is nobody's.
+    /// Who makes a request. One that came past the authenticator is nobody's.
     pub(super) fn of<T>(request: &Request<T>) -> Result<Self, Status> {
         request.extensions().get().cloned().ok_or_else(|| ErrorCode::Unauthorized.status("who calls is not known"))
     }
@@ -180,13 +180,13 @@ mod tests {
     struct World {
         secret: ServiceSecret,
         clock: ManualClock,
-        gate: Gate,
+        authenticator: Authenticator,
     }
 
     fn world() -> World {
         let (secret, clock) = (ServiceSecret::generate(), ManualClock::default());
         let trust = Trust { secret: Some(secret.clone()), operators: None };
-        World { gate: Gate::at(trust, Arc::new(clock.clone())), secret, clock }
+        World { authenticator: Authenticator::at(trust, Arc::new(clock.clone())), secret, clock }
     }
 
     fn key(principal: &str, session: &str) -> Key {
@@ -198,27 +198,27 @@ mod tests {
         Claim::new(rpc, Some(SessionKey { principal, session, birth }), lease, WHILE)
     }
 
-    fn admitted(gate: &Gate, header: &'static str, value: &str) -> Result<Peer, Code> {
+    fn admitted(authenticator: &Authenticator, header: &'static str, value: &str) -> Result<Peer, Code> {
         let mut metadata = MetadataMap::new();
         metadata.insert(header, value.parse().unwrap());
-        gate.admit(&metadata).map_err(|status| status.code())
+        authenticator.admit(&metadata).map_err(|status| status.code())
     }
 
     #[test]
     fn nobody_gets_in_unknown() {
-        let World { secret, clock, gate } = world();
+        let World { secret, clock, authenticator } = world();
         let good = secret.sign(&claim(Rpc::Renew, &key("p", "s"), Some("l")));
-        assert!(matches!(admitted(&gate, CLAIM_HEADER, &good), Ok(Peer::FrontEnd(_))));
+        assert!(matches!(admitted(&authenticator, CLAIM_HEADER, &good), Ok(Peer::FrontEnd(_))));
         let forged = ServiceSecret::generate().sign(&claim(Rpc::Renew, &key("p", "s"), Some("l")));
         for wrong in ["", "v1", &forged, &good[..good.len() - 1]] {
-            assert_eq!(admitted(&gate, CLAIM_HEADER, wrong), Err(Code::Unauthenticated), "{wrong}");
+            assert_eq!(admitted(&authenticator, CLAIM_HEADER, wrong), Err(Code::Unauthenticated), "{wrong}");
         }
-        assert_eq!(admitted(&gate, "authorization", "Bearer "), Err(Code::Unauthenticated), "no operators");
-        assert_eq!(gate.admit(&MetadataMap::new()).unwrap_err().code(), Code::Unauthenticated);
+        assert_eq!(admitted(&authenticator, "authorization", "Bearer "), Err(Code::Unauthenticated), "no operators");
+        assert_eq!(authenticator.admit(&MetadataMap::new()).unwrap_err().code(), Code::Unauthenticated);
         clock.advance(WHILE + SKEW);
-        assert_eq!(admitted(&gate, CLAIM_HEADER, &good), Err(Code::Unauthenticated), "expired");
-        assert!(Peer::of(&Request::new(())).is_err(), "what came past the gate is nobody's");
-        assert_eq!(Gate::new(Trust::default()).admit(&MetadataMap::new()).unwrap(), Peer::Anyone);
+        assert_eq!(admitted(&authenticator, CLAIM_HEADER, &good), Err(Code::Unauthenticated), "expired");
+        assert!(Peer::of(&Request::new(())).is_err(), "what came past the authenticator is nobody's");
+        assert_eq!(Authenticator::new(Trust::default()).admit(&MetadataMap::new()).unwrap(), Peer::Anyone);
     }
 
     #[test]
