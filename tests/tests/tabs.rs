@@ -189,6 +189,10 @@ async fn a_reply_without_a_page_tells_where_it_is_when_that_has_changed() -> Out
         assert_eq!(section(&answer, "Page"), expected.as_deref(), "{code}: {}", answer.text);
         assert_eq!(section(&answer, "Open tabs"), None, "{code}");
     }
+    let asked = evaluate("(history.pushState({}, '', '?three'), alert('stop'))").await?;
+    assert_eq!(section(&asked, "Page"), Some(&*format!("- Page URL: {}?three\n- Page Title: Menu", pages.at("/menu"))));
+    assert!(asked.text.find("### Page") < asked.text.find("### Modal state"), "{}", asked.text);
+    lease.ok("browser_handle_dialog", json!({ "accept": true })).await?;
     let missing = lease.call("browser_click", json!({ "target": "#nowhere" })).await?;
     assert_eq!(section(&missing, "Page"), None, "{}", missing.text);
     evaluate("void setTimeout(() => console.warn('late'))").await?;

@@ -94,8 +94,8 @@ impl Reply {
         self.header(document, url, &shot.title).text("Snapshot", snapshot)
     }
 
-    /// Where the page is now.
-    pub fn header(self, document: &DocumentInfo, url: &str, title: &str) -> Self {
+    /// Where the page is now, before what blocks it.
+    pub fn header(mut self, document: &DocumentInfo, url: &str, title: &str) -> Self {
         let mut lines = vec![format!("- Page URL: {}", untrusted::line(url))];
         if document.unreachable {
             let why = document.refused.as_ref().map(|refusal| format!(": {}", untrusted::line(&refusal.to_string())));
@@ -111,7 +111,10 @@ impl Reply {
         if errors + warnings > 0 {
             lines.push(format!("- Console: {errors} errors, {warnings} warnings"));
         }
-        self.text("Page", lines.join("\n"))
+        let at = self.position("Modal state").unwrap_or(self.sections.len());
+        let body = lines.join("\n");
+        self.sections.insert(at, Section::Text { title: "Page", body });
+        self
     }
 
     /// What happened unasked, a sentence each.

@@ -56,7 +56,7 @@ async fn with_place(reply: Reply, leased: &Leased) -> Reply {
         workspace.context().arrivals_settled().await;
     }
     let tabs = workspace.open_tabs();
-    if !shows_page && (workspace.page().dialog().is_some() || !tabs.iter().any(|tab| tab.page.has_news())) {
+    if !shows_page && !tabs.iter().any(|tab| tab.page.has_news()) {
         return reply;
     }
     let reply = if shows_page && tabs.len() == 1 { reply } else { with_tabs(reply, workspace).await };
