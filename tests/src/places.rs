@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use browserfleet_pool_daemon::egress::resolve::Resolve;
+use browserfleet_pool_daemon::egress::resolve::{Resolve, Share};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -128,7 +128,7 @@ impl Names {
 
 #[async_trait]
 impl Resolve for Names {
-    async fn resolve(&self, name: &str) -> Vec<IpAddr> {
+    async fn resolve(&self, name: &str, _share: &Share) -> Vec<IpAddr> {
         self.0.get(name).cloned().unwrap_or_default()
     }
 }

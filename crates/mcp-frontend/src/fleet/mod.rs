@@ -17,7 +17,10 @@ use std::{
 
 use browserfleet_common::{clock::Clock, error_code::ErrorCode, lifecycle::Tasks, pb::GetPoolResponse};
 use futures_util::future::join_all;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::{
+    sync,
+    time::{Instant, MissedTickBehavior, interval},
+};
 use tokio_util::sync::CancellationToken;
 
 pub use self::wire::{Pools, Wire};
@@ -37,11 +40,16 @@ use crate::{
 /// How often each daemon is asked how it is.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long an answer of all daemons is good enough for whoever asks next.
+const FRESH: Duration = Duration::from_millis(200);
+
 /// All daemons.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     daemons: Vec<PoolClient>,
     known: Mutex<Known>,
+    /// When all were asked at once. Held while they are.
+    asked: sync::Mutex<Option<Instant>>,
 }
 
 /// What is known of the daemons, one place each. A plain mutex: nobody waits while holding it.
@@ -74,7 +82,7 @@ impl Fleet {
         let client = |(name, channel)| PoolClient::new(name, channel, signer.clone());
         let daemons: Vec<_> = daemons.into_iter().map(client).collect();
         let known = Known { placement: Placement::new(daemons.len()), identities: vec![None; daemons.len()] };
-        Self { daemons, known: Mutex::new(known) }
+        Self { daemons, known: Mutex::new(known), asked: sync::Mutex::default() }
     }
 
     /// Starts watching the daemons, until `stop`.
@@ -99,9 +107,15 @@ impl Fleet {
         }
     }
 
-    /// Whether somebody would take a new lease, asked now.
+    /// Whether somebody would take a new lease. The daemons are asked, but not for everybody who wants to know: anybody
+    /// may want to.
     pub(crate) async fn is_ready(&self) -> bool {
-        join_all((0..self.daemons.len()).map(|index| self.look(index))).await;
+        let mut asked = self.asked.lock().await;
+        if asked.is_none_or(|asked| asked.elapsed() >= FRESH) {
+            join_all((0..self.daemons.len()).map(|index| self.look(index))).await;
+            *asked = Some(Instant::now());
+        }
+        drop(asked);
         self.in_service() > 0
     }
 

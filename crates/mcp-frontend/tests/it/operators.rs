@@ -1,5 +1,7 @@
 //! What operators and their machines read.
 
+use tokio::time::Instant;
+
 use crate::world::World;
 
 #[tokio::test]
@@ -24,4 +26,18 @@ async fn readiness_says_how_many_daemons_are_in_service() {
     let ready = world.client().get("/ready").await;
     assert_eq!((ready.status.as_u16(), &ready.json()["daemons"]["in_service"]), (200, &2.into()));
     assert_eq!(ready.json()["daemons"]["total"], 3);
+}
+
+#[tokio::test]
+async fn daemons_are_not_asked_for_everybody_who_wants_to_know_whether_they_are_ready() {
+    let world = World::fleet(1).await;
+    let client = world.client();
+    let asked = || world.daemon.seen().looked;
+    let (before, started) = (asked(), Instant::now());
+    for _ in 0..200 {
+        assert_eq!(client.get("/ready").await.status, 200);
+    }
+    // Five times a second for them all, and once a second unasked.
+    let seconds = usize::try_from(started.elapsed().as_secs()).unwrap() + 1;
+    assert!(asked() - before <= 7 * seconds, "{} questions in {seconds} s", asked() - before);
 }

@@ -60,7 +60,7 @@ impl Exits {
             Host::Domain(name) if classify::name(name) == Some(Class::Loopback) => {
                 vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])]
             }
-            Host::Domain(name) => self.inner.resolver.resolve(name).await,
+            Host::Domain(name) => self.inner.resolver.resolve(name, &self.look_ups).await,
         };
         addresses.truncate(ADDRESSES);
         if addresses.is_empty() { Err(Refusal::Unresolved) } else { Ok(addresses) }

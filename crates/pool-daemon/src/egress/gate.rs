@@ -66,7 +66,7 @@ impl Gate {
         };
         exits.gates().insert(address.port());
         let gate = Arc::new(Open {
-            exits: exits.clone(),
+            exits: exits.of_a_gate(),
             address,
             policy: RwLock::new(Arc::new(Policy::nothing())),
             owner: SetOnce::new(),

@@ -40,7 +40,7 @@ pub use target::Target;
 pub use verdicts::Refusal;
 
 use policy::Policy;
-use resolve::Resolve;
+use resolve::{Resolve, Share};
 
 /// `[egress]`: how far browsers may go.
 #[derive(Clone, Debug)]
@@ -52,10 +52,11 @@ pub struct Config {
     pub resolver: Arc<dyn Resolve>,
 }
 
-/// What all gates of a daemon share. Cheap to clone.
+/// What all gates of a daemon share, and a gate's part of it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Exits {
     inner: Arc<Inner>,
+    look_ups: Share,
 }
 
 #[derive(Debug)]
@@ -72,7 +73,12 @@ impl Exits {
     pub fn new(config: Config, tasks: &Tasks) -> Self {
         let Config { network, allow, resolver } = config;
         let inner = Inner { network, opened: allow.into(), resolver, tasks: tasks.clone(), gates: Mutex::default() };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), look_ups: Share::default() }
+    }
+
+    /// As a new gate uses them.
+    fn of_a_gate(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), look_ups: Share::default() }
     }
 
     /// What a lease may reach that asks for these.

@@ -24,7 +24,7 @@ struct Names(Mutex<HashMap<String, VecDeque<Vec<IpAddr>>>>);
 
 #[async_trait]
 impl Resolve for Names {
-    async fn resolve(&self, name: &str) -> Vec<IpAddr> {
+    async fn resolve(&self, name: &str, _share: &Share) -> Vec<IpAddr> {
         let mut names = self.0.lock().unwrap();
         let Some(answers) = names.get_mut(name) else { return Vec::new() };
         if answers.len() > 1 { answers.pop_front().unwrap() } else { answers[0].clone() }
