@@ -1,8 +1,8 @@
-//! What is kept of a session.
+//! What is kept of a session: front ends keep it, daemons look at it.
 
 use std::time::Duration;
 
-use browserfleet_common::{
+use crate::{
     egress::Egress,
     ids::{Principal, SessionName, digest},
 };
