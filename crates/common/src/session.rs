@@ -134,3 +134,33 @@ impl LossReason {
         matches!(self, Self::Unreachable)
     }
 }
+
+/// What became of a creation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Created {
+    /// It was not there before.
+    Fresh(Record),
+    /// It was; it has not been prolonged.
+    Existing(Record),
+    /// A limit is reached.
+    Full(Full),
+}
+
+/// Which limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// Its principal has as many as it may.
+    Principal,
+    /// There are as many as there may be.
+    Total,
+}
+
+/// What became of a change of lease.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Swapped {
+    Done,
+    /// The session holds something else: this.
+    Conflict(LeaseState),
+    /// The session has ended, or is another one of the same name.
+    Gone,
+}

@@ -131,8 +131,9 @@ impl<'a> Index<'a> {
     }
 
     async fn settle(&self, suspects: &[(String, String)]) -> Result<usize, Error> {
-        let expires = stream::iter(suspects)
-            .map(async |(member, _)| self.redis.query::<i64>(cmd("PEXPIRETIME").arg(self.record(member))).await);
+        let records: Vec<String> = suspects.iter().map(|(member, _)| self.record(member)).collect();
+        let expires = stream::iter(records)
+            .map(|record| async move { self.redis.query::<i64>(cmd("PEXPIRETIME").arg(record)).await });
         let expires: Vec<i64> = expires.buffered(AT_ONCE).try_collect().await?;
         let mut script = SETTLE.key(&self.key);
         for ((member, seen), expires) in suspects.iter().zip(expires) {

@@ -88,7 +88,7 @@ impl Redis {
     /// # Errors
     /// When Redis does not answer in time, or says no.
     pub async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
-        self.bounded(async |mut wire: Wire| command.query_async(&mut wire).await, true).await
+        self.bounded(Question::Command(command), true).await
     }
 
     /// Runs a command at most once.
@@ -96,7 +96,7 @@ impl Redis {
     /// # Errors
     /// When Redis does not answer in time, or says no; the command may have been run.
     pub async fn query_once<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
-        self.bounded(async |mut wire: Wire| command.query_async(&mut wire).await, false).await
+        self.bounded(Question::Command(command), false).await
     }
 
     /// Runs commands on keys of one hash tag in one round trip; see [`Self::query`].
@@ -104,7 +104,7 @@ impl Redis {
     /// # Errors
     /// When Redis does not answer in time, or says no to one of them.
     pub async fn pipeline<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, Error> {
-        self.bounded(async |mut wire: Wire| commands.query_async(&mut wire).await, true).await
+        self.bounded(Question::Pipeline(commands), true).await
     }
 
     /// Runs a script, by its hash; a server that does not know it is taught; see [`Self::query`].
@@ -112,7 +112,7 @@ impl Redis {
     /// # Errors
     /// When Redis does not answer in time, or the script fails.
     pub async fn script<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, Error> {
-        self.bounded(async |mut wire: Wire| script.invoke_async(&mut wire).await, true).await
+        self.bounded(Question::Script(script), true).await
     }
 
     /// Whether Redis answers now.
@@ -130,11 +130,11 @@ impl Redis {
         connected.map_err(|_elapsed| Error::Late(limit))?.map_err(Error::Connect)
     }
 
-    /// Does something in bounded time, and counts how it went.
-    async fn bounded<T>(&self, work: impl AsyncFn(Wire) -> RedisResult<T>, again: bool) -> Result<T, Error> {
+    /// Asks in bounded time, and counts how it went.
+    async fn bounded<T: FromRedisValue>(&self, question: Question<'_>, again: bool) -> Result<T, Error> {
         let (limit, started) = (self.inner.settings.command_timeout, Instant::now());
         let mut used = None;
-        let done = timeout(limit, self.inner.attempts(&work, again, &mut used)).await;
+        let done = timeout(limit, self.inner.attempts(question, again, &mut used)).await;
         let result = done.unwrap_or(Err(Error::Late(limit)));
         if let (Err(Error::Late(_)), Some(number)) = (&result, used) {
             // A connection that says nothing may be none any more.
@@ -159,9 +159,9 @@ impl fmt::Debug for Redis {
 
 impl Inner {
     /// One attempt, and a second one over a new connection if the first broke. `used` is the connection of the last.
-    async fn attempts<T>(
+    async fn attempts<T: FromRedisValue>(
         &self,
-        work: &impl AsyncFn(Wire) -> RedisResult<T>,
+        question: Question<'_>,
         again: bool,
         used: &mut Option<u64>,
     ) -> Result<T, Error> {
@@ -170,7 +170,7 @@ impl Inner {
             let (wire, number) = self.wire().await?;
             *used = Some(number);
             tries -= 1;
-            match work(wire).await {
+            match question.ask(wire).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) if is_lost(&error) => {
                     self.drop_wire(number);
@@ -273,6 +273,24 @@ fn is_lost(error: &RedisError) -> bool {
     let demoted = ErrorKind::Server(ServerErrorKind::ReadOnly) == error.kind()
         || ErrorKind::Server(ServerErrorKind::MasterDown) == error.kind();
     error.is_unrecoverable_error() || demoted
+}
+
+/// What is asked.
+#[derive(Clone, Copy)]
+enum Question<'a> {
+    Command(&'a Cmd),
+    Pipeline(&'a Pipeline),
+    Script(&'a ScriptInvocation<'a>),
+}
+
+impl Question<'_> {
+    async fn ask<T: FromRedisValue>(self, mut wire: Wire) -> RedisResult<T> {
+        match self {
+            Self::Command(command) => command.query_async(&mut wire).await,
+            Self::Pipeline(commands) => commands.query_async(&mut wire).await,
+            Self::Script(script) => script.invoke_async(&mut wire).await,
+        }
+    }
 }
 
 /// A connection. Commands of all clones go over it at the same time.

@@ -11,7 +11,7 @@
 //!
 //! All times are the server's: the clocks of front ends need not agree. Which sessions there are is kept beside, see [`Index`].
 
-use std::{borrow::Cow, sync::LazyLock, time::Duration};
+use std::{borrow::Cow, future::ready, sync::LazyLock, time::Duration};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use redis::{FromRedisValue as _, Script, Value, cmd, pipe};
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     egress::Egress,
     ids::{Principal, SessionName, random_hex},
-    session::{Client, Key, LeaseState, Record},
+    session::{Client, Created, Full, Key, LeaseState, Record, Swapped},
 };
 
 static CREATE: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/create.lua")));
@@ -63,28 +63,6 @@ pub struct NewSession<'a> {
     pub total: usize,
 }
 
-/// What became of a creation.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Created {
-    Fresh(Record),
-    /// One of this name lives.
-    Existing(Record),
-    /// Its principal has as many as it may.
-    PrincipalFull,
-    /// There are as many as there may be.
-    TotalFull,
-}
-
-/// What became of a change of lease.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Swapped {
-    Done,
-    /// The session holds something else: this.
-    Conflict(LeaseState),
-    /// The session has ended, or is another one of the same name.
-    Gone,
-}
-
 /// What a daemon wants to know of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
@@ -110,13 +88,13 @@ impl Sessions {
         let (of_principal, all) = (self.of_principal(&new.key.principal), self.all());
         let place = of_principal.reserve(&member, new.per_principal, HOLD, new.max_lifetime).await?;
         if place == Place::Full {
-            return self.existing_or(new.key, Created::PrincipalFull).await;
+            return self.existing_or(new.key, Full::Principal).await;
         }
         if all.reserve(&member, new.total, HOLD, new.max_lifetime).await? == Place::Full {
             if let Place::Added(score) = place {
                 of_principal.remove(&member, &score).await?;
             }
-            return self.existing_or(new.key, Created::TotalFull).await;
+            return self.existing_or(new.key, Full::Total).await;
         }
         let (fresh, expires, record) = self.write(&member, &new).await?;
         // Also one that was there: its place must not be kept for longer than it lives.
@@ -124,8 +102,8 @@ impl Sessions {
         Ok(if fresh { Created::Fresh(record) } else { Created::Existing(record) })
     }
 
-    async fn existing_or(&self, key: &Key, full: Created) -> Result<Created, Error> {
-        Ok(self.read(&member(key)).await?.map_or(full, Created::Existing))
+    async fn existing_or(&self, key: &Key, full: Full) -> Result<Created, Error> {
+        Ok(self.read(&member(key)).await?.map_or(Created::Full(full), Created::Existing))
     }
 
     async fn write(&self, member: &str, new: &NewSession<'_>) -> Result<(bool, u64, Record), Error> {
@@ -210,8 +188,8 @@ impl Sessions {
     pub async fn list(&self, of: Option<&Principal>, most: usize) -> Result<Vec<Record>, Error> {
         let index = of.map_or_else(|| self.all(), |principal| self.of_principal(principal));
         let members = index.members(most).await?;
-        let records = stream::iter(members).map(async |member| self.read(&member).await).buffered(AT_ONCE);
-        records.try_filter_map(async |record| Ok(record)).try_collect().await
+        let records = stream::iter(members).map(|member| async move { self.read(&member).await }).buffered(AT_ONCE);
+        records.try_filter_map(|record| ready(Ok(record))).try_collect().await
     }
 
     /// How many sessions a principal has, or everybody.
@@ -228,8 +206,8 @@ impl Sessions {
     /// # Errors
     /// When Redis cannot answer for one of them.
     pub async fn held(&self, keys: &[Key]) -> Result<Vec<Option<Held>>, Error> {
-        let held = stream::iter(keys).map(async |key| {
-            let record = self.keys.record(&member(key));
+        let records: Vec<String> = keys.iter().map(|key| self.keys.record(&member(key))).collect();
+        let held = stream::iter(records).map(|record| async move {
             let commands = pipe().hmget(&record, &["birth", "held"]).pttl(&record).to_owned();
             let ((birth, lease), rest): ((Option<String>, Option<String>), i64) =
                 self.redis.pipeline(&commands).await?;

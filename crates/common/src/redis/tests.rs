@@ -7,13 +7,13 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Error, Keys, Redis, Sessions, Settings, checks,
-    sessions::{Created, Held, NewSession, Swapped},
+    sessions::{Held, NewSession},
     testing::Server,
 };
 use crate::{
     egress::Egress,
     ids::{Principal, SessionName},
-    session::{Client, Key, LeaseRef, LeaseState},
+    session::{Client, Created, Full, Key, LeaseRef, LeaseState, Swapped},
 };
 
 const IDLE: Duration = Duration::from_millis(500);
@@ -89,7 +89,7 @@ async fn places_come_back_when_sessions_lapse_and_nothing_is_left_of_them() {
         assert!(fresh(&sessions, name).await);
     }
     let full = create(&sessions, &key("d"), "d", &LeaseState::default()).await;
-    assert_eq!(full, Created::PrincipalFull);
+    assert_eq!(full, Created::Full(Full::Principal));
     assert!(matches!(create(&sessions, &key("a"), "x", &LeaseState::default()).await, Created::Existing(_)));
     let keys: Vec<String> = server.client().query(cmd("KEYS").arg("*")).await.unwrap();
     for key in keys {
