@@ -17,7 +17,7 @@ CARGO := cargo
 STRICT ?= -Dwarnings
 PYTHON := .venv/bin/python
 
-.PHONY: help run test test-faults test-egress lint build bench clean test-rust test-python setup-browser setup-rust setup-python
+.PHONY: help run test test-faults test-egress lint build bench clean test-rust test-python setup-browser setup-redis setup-rust setup-python
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -36,7 +36,7 @@ bench: setup-browser setup-rust
 	@echo "== measuring: about seven minutes; every contestant does every piece of work in turn"
 	target/release/browserfleet-bench $(ARGS)
 
-test: setup-browser test-rust test-python
+test: setup-browser setup-redis test-rust test-python
 
 # The programs are built with the same features as the tests: everything is compiled once.
 test-rust: setup-rust
@@ -46,7 +46,7 @@ test-rust: setup-rust
 	@echo "== Rust tests: units, contracts, tools in real Chromium"
 	$(CARGO) test --release --locked --workspace --all-features
 
-test-faults: setup-browser setup-rust
+test-faults: setup-browser setup-redis setup-rust
 	@echo "== long tests: what takes minutes to show"
 	$(CARGO) test --release --locked --workspace --all-features --test leaks -- --ignored --nocapture
 
@@ -70,6 +70,9 @@ lint: setup-rust
 
 setup-browser:
 	@scripts/setup-browser.sh
+
+setup-redis:
+	@scripts/setup-redis.sh
 
 setup-rust:
 	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: install it from https://rustup.rs, then try again"; exit 1; }

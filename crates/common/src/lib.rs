@@ -2,7 +2,7 @@
 //!
 //! In suggested reading order: the words ([`ids`], [`error_code`]), the wire ([`pb`]), who may say what on it ([`service`],
 //! [`secret_file`]), then what a program is made of ([`config`], [`telemetry`], [`metrics`], [`lifecycle`], [`clock`],
-//! [`size`]), and what a session asks for ([`egress`]).
+//! [`size`]), what is kept of a session ([`session`], [`egress`]), and where ([`redis`]).
 
 pub mod ids;
 
@@ -27,3 +27,7 @@ pub mod clock;
 pub mod size;
 
 pub mod egress;
+
+pub mod session;
+
+pub mod redis;

@@ -3,12 +3,15 @@
 //! They belong to the process: `metrics().launches.add("ok")` works everywhere. Each has one label with few values; none
 //! names a principal, a session or a URL.
 
-use std::sync::{LazyLock, atomic::Ordering};
+use std::{
+    sync::{LazyLock, atomic::Ordering},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::text::encode,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::Registry,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
 };
 
 use crate::telemetry;
@@ -61,14 +64,38 @@ impl Level {
     }
 }
 
+/// How long something took.
+#[derive(Debug)]
+pub struct Times {
+    histogram: Histogram,
+}
+
+impl Times {
+    /// Fine where a round trip to a neighbour is, and up to the longest that anybody waits.
+    const BUCKETS: [f64; 10] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0];
+
+    fn new() -> Self {
+        Self { histogram: Histogram::new(Self::BUCKETS) }
+    }
+
+    /// Counts one more.
+    pub fn observe(&self, took: Duration) {
+        self.histogram.observe(took.as_secs_f64());
+    }
+}
+
 macro_rules! metrics {
-    ($($kind:ident $field:ident by $label:literal = $name:literal: $text:literal;)+) => {
+    (
+        $($kind:ident $field:ident by $label:literal = $name:literal: $text:literal;)+
+        $(@times $times:ident = $times_name:literal: $times_text:literal;)+
+    ) => {
         /// Every metric there is.
         #[derive(Debug)]
         #[expect(clippy::doc_markdown, reason = "the texts are Prometheus' help texts too, which are plain")]
         pub struct Metrics {
             registry: Registry,
             $(#[doc = $text] pub $field: $kind,)+
+            $(#[doc = $times_text] pub $times: Times,)+
         }
 
         impl Metrics {
@@ -78,7 +105,11 @@ macro_rules! metrics {
                     let $field = $kind { label: $label, family: Family::default() };
                     registry.register($name, $text, $field.family.clone());
                 )+
-                Self { registry, $($field,)+ }
+                $(
+                    let $times = Times::new();
+                    registry.register_with_unit($times_name, $times_text, Unit::Seconds, $times.histogram.clone());
+                )+
+                Self { registry, $($field,)+ $($times,)+ }
             }
         }
     };
@@ -114,7 +145,12 @@ metrics! {
         "Requests without a key that lets them in: no_token, bad_token, in_query";
     Count key_files by "outcome" = "browserfleet_key_files_read":
         "Times a changed file of API keys was read: ok, or failed (the keys stay as they were). Alert at failed";
+    Count store_requests by "outcome" = "browserfleet_store_requests":
+        "Questions to Redis: ok, late (no answer in time) or failed. Alert when the latter two rise";
+    Count store_connections by "outcome" = "browserfleet_store_connections":
+        "Connections to Redis: made (more than one per process: it was lost), or failed";
     Count pages_closed by "reason" = "browserfleet_pages_closed": "Pages closed by us, not by their session: too_many";
+    @times store_seconds = "browserfleet_store_request_duration": "How long Redis took to answer";
 }
 
 impl Metrics {

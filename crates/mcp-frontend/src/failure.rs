@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, time::Duration};
 
-use browserfleet_common::{error_code::ErrorCode, pb::ToolFailure};
+use browserfleet_common::{error_code::ErrorCode, pb::ToolFailure, redis};
 use tonic::{Code, Status};
 
 /// Most characters of a failure's text.
@@ -15,6 +15,13 @@ pub struct Unavailable {
     pub what: &'static str,
     #[source]
     pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Unavailable {
+    /// What Redis could not tell, or would not.
+    pub(crate) fn redis(what: &'static str) -> impl Fn(redis::Error) -> Self {
+        move |error| Self { what, cause: Some(Box::new(error)) }
+    }
 }
 
 /// A failed call, for the agent.

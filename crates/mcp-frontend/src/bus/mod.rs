@@ -3,6 +3,8 @@
 
 pub mod memory;
 
+pub mod redis;
+
 #[cfg(any(test, feature = "test-util"))]
 pub mod suite;
 
@@ -13,7 +15,7 @@ use futures_util::{StreamExt as _, stream::BoxStream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::memory::MemoryBus;
+pub use self::{memory::MemoryBus, redis::RedisBus};
 use crate::{Unavailable, connection::Key};
 
 /// Carries messages to whoever listens for a connection. The contract is checked by `bus::suite`.

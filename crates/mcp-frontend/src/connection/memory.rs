@@ -130,13 +130,15 @@ mod tests {
     use super::*;
     use crate::{connection::suite, session::Client};
 
+    const TTL: Duration = Duration::from_millis(600);
+
     fn store(max: usize) -> MemoryStore {
-        MemoryStore::new(Arc::new(ManualClock::default()), suite::TTL, max)
+        MemoryStore::new(Arc::new(ManualClock::default()), TTL, max)
     }
 
     #[tokio::test(start_paused = true)]
     async fn keeps_the_contract() {
-        suite::run(|| Arc::new(store(1000))).await;
+        suite::run(|| Arc::new(store(1000)), TTL).await;
     }
 
     #[tokio::test(start_paused = true)]
@@ -151,7 +153,7 @@ mod tests {
             assert!(store.create(new(id)).await.unwrap().is_some());
         }
         assert!(store.create(new("c")).await.unwrap().is_none());
-        tokio::time::sleep(suite::TTL).await;
+        tokio::time::sleep(TTL).await;
         assert!(store.create(new("c")).await.unwrap().is_some());
         assert_eq!(store.connections().len(), 1);
     }

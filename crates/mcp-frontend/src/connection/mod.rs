@@ -4,6 +4,8 @@
 
 pub mod memory;
 
+pub mod redis;
+
 #[cfg(any(test, feature = "test-util"))]
 pub mod suite;
 
@@ -14,7 +16,7 @@ use browserfleet_common::ids::{Principal, SessionName, digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::memory::MemoryStore;
+pub use self::{memory::MemoryStore, redis::RedisStore};
 use crate::{Unavailable, session::Client};
 
 /// Most sessions a connection is remembered to have used.

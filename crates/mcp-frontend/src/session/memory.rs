@@ -167,6 +167,8 @@ impl Store for MemoryStore {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use browserfleet_common::clock::ManualClock;
 
     use super::*;
@@ -174,6 +176,6 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn keeps_the_contract() {
-        suite::run(|| Arc::new(MemoryStore::new(Arc::new(ManualClock::default())))).await;
+        suite::run(|| Arc::new(MemoryStore::new(Arc::new(ManualClock::default()))), Duration::from_millis(600)).await;
     }
 }

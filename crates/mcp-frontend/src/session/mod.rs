@@ -1,17 +1,20 @@
 //! Sessions: browser workspaces with an owner, a handle and a time to live.
 //!
-//! [`record`] says what is kept of one, [`store`] what every place to keep it must do, [`memory`] is the place inside
-//! this process. Which session a call belongs to is decided in `call::resolve`.
-
-pub mod record;
+//! `common::session` says what is kept of one, [`store`] what every place to keep it must do, [`memory`] is the place inside
+//! this process, [`redis`] the one that several front ends share. Which session a call belongs to is decided in `call::resolve`.
 
 pub mod store;
 
 pub mod memory;
 
+pub mod redis;
+
 #[cfg(any(test, feature = "test-util"))]
 pub mod suite;
 
+pub use browserfleet_common::session::{
+    Client, Created, Full, Key, LeaseRef, LeaseState, Loss, LossReason, Record, Swapped,
+};
 pub use memory::MemoryStore;
-pub use record::{Client, Key, LeaseRef, LeaseState, Loss, LossReason, Record};
-pub use store::{Counts, Created, Full, Limits, NewSession, Scope, Store, Swapped};
+pub use redis::RedisStore;
+pub use store::{Counts, Limits, NewSession, Scope, Store};

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 use browserfleet_common::{egress::Egress, ids::Principal};
 
-use super::{Client, Key, LeaseState, Record};
+use super::{Client, Created, Key, LeaseState, Record, Swapped};
 use crate::Unavailable;
 
 /// Keeps sessions, for all front ends.
@@ -83,34 +83,6 @@ pub struct NewSession {
 pub struct Limits {
     pub per_principal: usize,
     pub total: usize,
-}
-
-/// What became of a creation.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Created {
-    /// It was not there before.
-    Fresh(Record),
-    /// It was; it has not been prolonged.
-    Existing(Record),
-    /// A limit is reached.
-    Full(Full),
-}
-
-/// Which limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
-    Principal,
-    Total,
-}
-
-/// What became of a change of lease.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Swapped {
-    Done,
-    /// The session holds something else: this.
-    Conflict(LeaseState),
-    /// The session has ended, or is another one of the same name.
-    Gone,
 }
 
 /// Which sessions to list.

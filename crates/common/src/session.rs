@@ -1,8 +1,8 @@
-//! What is kept of a session.
+//! What is kept of a session: front ends keep it, daemons look at it.
 
 use std::time::Duration;
 
-use browserfleet_common::{
+use crate::{
     egress::Egress,
     ids::{Principal, SessionName, digest},
 };
@@ -133,4 +133,34 @@ impl LossReason {
     pub fn is_uncertain(self) -> bool {
         matches!(self, Self::Unreachable)
     }
+}
+
+/// What became of a creation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Created {
+    /// It was not there before.
+    Fresh(Record),
+    /// It was; it has not been prolonged.
+    Existing(Record),
+    /// A limit is reached.
+    Full(Full),
+}
+
+/// Which limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// Its principal has as many as it may.
+    Principal,
+    /// There are as many as there may be.
+    Total,
+}
+
+/// What became of a change of lease.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Swapped {
+    Done,
+    /// The session holds something else: this.
+    Conflict(LeaseState),
+    /// The session has ended, or is another one of the same name.
+    Gone,
 }

@@ -1,0 +1,121 @@
+//! The names of everything kept in Redis: the one table.
+//!
+//! | key | what | written by | lives |
+//! |---|---|---|---|
+//! | `bf:{<principal>:<name>}:rec` | a session ([`super::Sessions`]) | front ends; a daemon that re-publishes | with the session |
+//! | `bf:{<principal>}:sessions` | which sessions a principal has (an [`super::Index`]) | as above | with the last of them |
+//! | `bf:sessions` | which sessions there are | as above | with the last of them |
+//! | `bf:epoch` | drawn when this Redis was first used | whoever comes first | for ever |
+//! | `bf:conn:{<principal>:<id>}:rec`, `…:used` | a legacy connection, the sessions its calls named | front ends | sliding |
+//! | `bf:conns` | which connections there are | front ends | with the last of them |
+//! | `bf:bus:{<principal>:<id>}` | the channel of a connection | front ends | no key |
+//! | `bf:pool:<id>`, `bf:pools` | a daemon, and which there are | daemons | seconds |
+//!
+//! `<principal>` is a hash: two principals never share a key, and no key shows who somebody is. What one script changes has
+//! one hash tag, so that a cluster keeps it on one node. `bf` is the deployment's prefix.
+
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::ids::{Principal, SessionName, hex};
+
+/// Names keys. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    prefix: Arc<str>,
+}
+
+impl Keys {
+    pub fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.into() }
+    }
+
+    /// What names a session in an index: [`Self::record`] without what is around it.
+    pub fn member(principal: &Principal, name: &SessionName) -> String {
+        format!("{}:{}", hash(principal), name.as_str())
+    }
+
+    /// The record of a session by its [`Self::member`].
+    pub fn record(&self, member: &str) -> String {
+        format!("{}:{{{member}}}:rec", self.prefix)
+    }
+
+    pub fn sessions_of(&self, principal: &Principal) -> String {
+        format!("{}:{{{}}}:sessions", self.prefix, hash(principal))
+    }
+
+    pub fn sessions(&self) -> String {
+        format!("{}:sessions", self.prefix)
+    }
+
+    pub fn epoch(&self) -> String {
+        format!("{}:epoch", self.prefix)
+    }
+
+    /// What names a connection in its index.
+    pub fn connection_member(principal: &Principal, id: &str) -> String {
+        format!("{}:{id}", hash(principal))
+    }
+
+    /// The record of a connection by its [`Self::connection_member`].
+    pub fn connection(&self, member: &str) -> String {
+        format!("{}:conn:{{{member}}}:rec", self.prefix)
+    }
+
+    /// The sessions that a connection's calls have named, the latest last.
+    pub fn connection_used(&self, member: &str) -> String {
+        format!("{}:conn:{{{member}}}:used", self.prefix)
+    }
+
+    pub fn connections(&self) -> String {
+        format!("{}:conns", self.prefix)
+    }
+
+    /// The channel of a connection, for publish and subscribe.
+    pub fn channel(&self, member: &str) -> String {
+        format!("{}:bus:{{{member}}}", self.prefix)
+    }
+
+    /// A daemon's entry in the directory.
+    pub fn pool(&self, id: &str) -> String {
+        format!("{}:pool:{id}", self.prefix)
+    }
+
+    pub fn pools(&self) -> String {
+        format!("{}:pools", self.prefix)
+    }
+}
+
+/// 128 bits of a digest: nobody finds a principal whose keys are another's.
+fn hash(principal: &Principal) -> String {
+    hex(&Sha256::new().chain_update("browserfleet principal ").chain_update(principal.as_str()).finalize()[..16])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_script_changes_has_one_hash_tag() {
+        let (keys, me) = (Keys::new("bf"), Principal::named("me"));
+        let tag = |key: &str| key.split(['{', '}']).nth(1).map(str::to_owned);
+        let connection = Keys::connection_member(&me, "c");
+        assert_eq!(tag(&keys.connection(&connection)), Some(connection.clone()));
+        assert_eq!(tag(&keys.connection(&connection)), tag(&keys.connection_used(&connection)));
+        let session = Keys::member(&me, &SessionName::parse("s").unwrap());
+        assert_eq!(tag(&keys.record(&session)), Some(session));
+    }
+
+    #[test]
+    fn nobody_has_anybody_elses_keys() {
+        let keys = Keys::new("bf");
+        // A name cannot have the colon that separates it from the principal, so no pair reads like another.
+        let members = [("a", "b"), ("a", "a"), ("b", "a"), ("a:b", "a")]
+            .map(|(who, name)| Keys::member(&Principal::named(who), &SessionName::parse(name).unwrap()));
+        let distinct: std::collections::HashSet<_> = members.iter().map(|member| keys.record(member)).collect();
+        assert_eq!(distinct.len(), members.len());
+        assert_ne!(keys.sessions_of(&Principal::named("a")), keys.sessions_of(&Principal::named("b")));
+        assert!(!keys.sessions_of(&Principal::named("alice")).contains("alice"));
+    }
+}

@@ -1,0 +1,294 @@
+//! Where Redis is, and how long it may take.
+
+use std::{fmt, time::Duration};
+
+use percent_encoding::percent_decode_str;
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo};
+use url::Url;
+
+use crate::config::Reader;
+
+/// What URLs may look like, for people.
+const SCHEMES: &str = "redis://[[user]:password@]host[:port][/database], \
+     redis+sentinel://[[user]:password@]host[:port],host[:port]/service[/database] or \
+     redis+cluster://[[user]:password@]host[:port],host[:port]";
+const PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26379;
+/// Most addresses in a URL.
+const ADDRESSES_MAX: usize = 16;
+/// Longest prefix of keys: it is in each of them.
+const PREFIX_MAX: usize = 32;
+
+/// `[store]`: where Redis is, and how long it may take.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub address: Address,
+    /// Every key begins with it, so that deployments can share a server.
+    pub prefix: String,
+    /// For a new connection.
+    pub connect_timeout: Duration,
+    /// For a command: waiting for a connection and repeating it over a new one included.
+    pub command_timeout: Duration,
+}
+
+impl Settings {
+    /// A server at this address, with the defaults.
+    pub fn at(address: Address) -> Self {
+        Self {
+            address,
+            prefix: "bf".to_owned(),
+            connect_timeout: Duration::from_secs(1),
+            command_timeout: Duration::from_secs(2),
+        }
+    }
+
+    /// Reads the table; what is wrong with it is collected in `reader`. `None`: no Redis is wanted.
+    pub fn read(reader: &mut Reader) -> Option<Self> {
+        const LEAST: Duration = Duration::from_millis(50);
+        const MOST: Duration = Duration::from_secs(30);
+        let url = reader.text("store.url", "");
+        let default = Self::at(Address { user: None, password: None, place: Place::Cluster { nodes: Vec::new() } });
+        let settings = Self {
+            prefix: reader.text("store.prefix", &default.prefix),
+            connect_timeout: reader.duration("store.connect_timeout", default.connect_timeout, LEAST..=MOST),
+            command_timeout: reader.duration("store.command_timeout", default.command_timeout, LEAST..=MOST),
+            ..default
+        };
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if !(1..=PREFIX_MAX).contains(&settings.prefix.len()) || !settings.prefix.bytes().all(allowed) {
+            reader.problem(format!("store.prefix: not allowed; 1 to {PREFIX_MAX} characters of A-Z a-z 0-9 . _ -"));
+        }
+        if settings.connect_timeout > settings.command_timeout {
+            reader.problem(
+                "store.connect_timeout is longer than store.command_timeout, so no command could wait for a connection",
+            );
+        }
+        if url.is_empty() {
+            return None;
+        }
+        let refuse = |bad: BadAddress| reader.problem(format!("store.url: {bad}"));
+        let address = url.parse().map_err(refuse).ok()?;
+        Some(Self { address, ..settings })
+    }
+}
+
+/// Where a Redis deployment is, and who we are there.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address {
+    user: Option<String>,
+    password: Option<String>,
+    place: Place,
+}
+
+/// The three ways to run Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    One { node: Node, database: i64 },
+    Sentinel { sentinels: Vec<Node>, service: String, database: i64 },
+    Cluster { nodes: Vec<Node> },
+}
+
+/// A host and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Node {
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+impl Address {
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Who we are at the servers that hold the data.
+    pub(super) fn login(&self, database: i64) -> RedisConnectionInfo {
+        let mut login = RedisConnectionInfo::default().set_db(database).set_lib_name("browserfleet", "1");
+        if let Some(user) = &self.user {
+            login = login.set_username(user);
+        }
+        if let Some(password) = &self.password {
+            login = login.set_password(password);
+        }
+        login
+    }
+
+    /// How one server is reached.
+    pub(super) fn to(&self, node: &Node, database: i64) -> redis::RedisResult<ConnectionInfo> {
+        Ok(node.address().into_connection_info()?.set_redis_settings(self.login(database)))
+    }
+
+    /// Whether all of it is on this machine.
+    pub fn is_near(&self) -> bool {
+        let near = |node: &Node| {
+            let address = node.host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+            address || node.host == "localhost"
+        };
+        match &self.place {
+            Place::One { node, .. } => near(node),
+            Place::Sentinel { sentinels: nodes, .. } | Place::Cluster { nodes } => nodes.iter().all(near),
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn address(&self) -> ConnectionAddr {
+        ConnectionAddr::Tcp(self.host.clone(), self.port)
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Without the password, for logs and messages.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |nodes: &[Node]| nodes.iter().map(Node::to_string).collect::<Vec<_>>().join(",");
+        match &self.place {
+            Place::One { node, database } => write!(f, "redis://{node}/{database}"),
+            Place::Sentinel { sentinels, service, database } => {
+                write!(f, "redis+sentinel://{}/{service}/{database}", list(sentinels))
+            }
+            Place::Cluster { nodes } => write!(f, "redis+cluster://{}", list(nodes)),
+        }
+    }
+}
+
+/// As [`fmt::Display`]: a password is in no log.
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Address({self})")
+    }
+}
+
+/// Why a text is no address. It says what to do and shows nothing of the text, which may hold a password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadAddress {
+    #[error("not an address of Redis; allowed are {SCHEMES}")]
+    Scheme,
+    #[error(
+        "TLS is not supported yet: keep Redis in a private network and use redis://, or put a TLS proxy (stunnel, Envoy) beside \
+         this program"
+    )]
+    Tls,
+    #[error("{0:?} is not a host with a port; allowed are {SCHEMES}")]
+    Host(String),
+    #[error("1 to {ADDRESSES_MAX} hosts are allowed")]
+    Count,
+    #[error("{0}; allowed are {SCHEMES}")]
+    Path(&'static str),
+}
+
+impl std::str::FromStr for Address {
+    type Err = BadAddress;
+
+    fn from_str(text: &str) -> Result<Self, BadAddress> {
+        let (scheme, rest) = text.split_once("://").ok_or(BadAddress::Scheme)?;
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        // A password may have an @ in it, a host may not.
+        let (login, hosts) =
+            authority.rsplit_once('@').map_or((None, authority), |(login, hosts)| (Some(login), hosts));
+        let place = match scheme {
+            "redis" => {
+                let [node] = <[Node; 1]>::try_from(nodes(hosts, PORT)?).map_err(|_more| BadAddress::Count)?;
+                Place::One { node, database: database(path)? }
+            }
+            "redis+sentinel" => {
+                let (service, path) = path.split_once('/').unwrap_or((path, ""));
+                if service.is_empty() {
+                    return Err(BadAddress::Path("the name of the service is missing"));
+                }
+                let (service, sentinels) = (decoded(service), nodes(hosts, SENTINEL_PORT)?);
+                Place::Sentinel { sentinels, service, database: database(path)? }
+            }
+            "redis+cluster" if path.is_empty() => Place::Cluster { nodes: nodes(hosts, PORT)? },
+            "redis+cluster" => return Err(BadAddress::Path("a cluster has no databases")),
+            "rediss" | "rediss+sentinel" | "rediss+cluster" => return Err(BadAddress::Tls),
+            _ => return Err(BadAddress::Scheme),
+        };
+        let (user, password) = login.map_or((None, None), |login| {
+            let (user, password) = login.split_once(':').unwrap_or((login, ""));
+            let given = |text: &str| (!text.is_empty()).then(|| decoded(text));
+            (given(user), given(password))
+        });
+        Ok(Self { user, password, place })
+    }
+}
+
+fn nodes(hosts: &str, port: u16) -> Result<Vec<Node>, BadAddress> {
+    let nodes: Vec<Node> = hosts.split(',').map(|host| node(host.trim(), port)).collect::<Result<_, _>>()?;
+    if nodes.len() > ADDRESSES_MAX { Err(BadAddress::Count) } else { Ok(nodes) }
+}
+
+/// One host, by the grammar of URLs.
+fn node(text: &str, port: u16) -> Result<Node, BadAddress> {
+    let bad = || BadAddress::Host(text.chars().take(80).collect());
+    let url = Url::parse(&format!("redis://{text}")).map_err(|_malformed| bad())?;
+    let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(bad)?;
+    if !url.path().is_empty() || url.query().is_some() || url.fragment().is_some() {
+        return Err(bad());
+    }
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    Ok(Node { host, port: url.port().unwrap_or(port) })
+}
+
+fn database(path: &str) -> Result<i64, BadAddress> {
+    if path.is_empty() {
+        return Ok(0);
+    }
+    path.parse().ok().filter(|number| (0..1024).contains(number)).ok_or(BadAddress::Path("a database is a number"))
+}
+
+fn decoded(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Address, BadAddress> {
+        text.parse()
+    }
+
+    #[test]
+    fn every_way_to_run_redis_has_its_address() {
+        for (text, shown) in [
+            ("redis://localhost", "redis://localhost:6379/0"),
+            ("redis://me:p%40ss@[::1]:7000/3", "redis://[::1]:7000/3"),
+            ("redis+sentinel://:pa@ss@a:1,b/main", "redis+sentinel://a:1,b:26379/main/0"),
+            ("redis+sentinel://a/main/2", "redis+sentinel://a:26379/main/2"),
+            ("redis+cluster://10.0.0.7:7000, 10.0.0.8:7001", "redis+cluster://10.0.0.7:7000,10.0.0.8:7001"),
+        ] {
+            assert_eq!(parsed(text).map(|address| address.to_string()), Ok(shown.to_owned()), "{text}");
+        }
+        let login = parsed("redis://me:p%40ss@localhost").unwrap();
+        assert_eq!((login.user.as_deref(), login.password.as_deref()), (Some("me"), Some("p@ss")));
+        assert!(parsed("redis://127.0.0.1").unwrap().is_near() && !parsed("redis://10.0.0.7").unwrap().is_near());
+    }
+
+    #[test]
+    fn what_is_no_address_is_told_without_the_password() {
+        for (text, why) in [
+            ("localhost:6379", BadAddress::Scheme),
+            ("http://:secret@localhost", BadAddress::Scheme),
+            ("rediss://:secret@localhost", BadAddress::Tls),
+            ("redis://:secret@a,b", BadAddress::Count),
+            ("redis://:secret@", BadAddress::Host(String::new())),
+            ("redis://:secret@a:99999", BadAddress::Host("a:99999".to_owned())),
+            ("redis://:secret@a/x", BadAddress::Path("a database is a number")),
+            ("redis+sentinel://:secret@a", BadAddress::Path("the name of the service is missing")),
+            ("redis+cluster://:secret@a/1", BadAddress::Path("a cluster has no databases")),
+        ] {
+            let bad = parsed(text).unwrap_err();
+            assert!(bad == why && !bad.to_string().contains("secret"), "{text}: {bad}");
+        }
+        assert!(!format!("{:?}", parsed("redis://:secret@a")).contains("secret"));
+    }
+}

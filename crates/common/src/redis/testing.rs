@@ -1,0 +1,133 @@
+//! A real Redis for a test.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use super::{Redis, Settings};
+
+/// How long a server may take to start.
+const START: Duration = Duration::from_secs(10);
+/// How often another port is tried: between its choice and its use somebody may take it.
+const TRIES: usize = 5;
+
+/// A server on a port of its own in a directory of its own. It ends with this value.
+#[derive(Debug)]
+pub struct Server {
+    port: u16,
+    directory: TempDir,
+    options: Vec<String>,
+    process: Option<Child>,
+}
+
+impl Server {
+    /// Starts a server that keeps everything in memory.
+    ///
+    /// # Panics
+    /// When there is none to start: the text says how to install it.
+    pub async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// Starts a server with more options, such as `["--appendonly", "yes"]`.
+    ///
+    /// # Panics
+    /// When there is none to start: the text says how to install it.
+    pub async fn with(options: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory for Redis");
+        let options = options.iter().map(|&option| option.to_owned()).collect();
+        let mut server = Self { port: 0, directory, options, process: None };
+        for _ in 0..TRIES {
+            server.port = free_port().expect("a free port");
+            if server.run().await {
+                return server;
+            }
+        }
+        panic!("redis-server does not start");
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Settings of this server, with a command limit that a busy machine keeps.
+    ///
+    /// # Panics
+    /// Never: the address is one.
+    pub fn settings(&self) -> Settings {
+        let address = format!("redis://127.0.0.1:{}", self.port).parse().expect("an address");
+        Settings { command_timeout: Duration::from_secs(5), ..Settings::at(address) }
+    }
+
+    /// A connection of its own to this server.
+    pub fn client(&self) -> Redis {
+        Redis::new(self.settings())
+    }
+
+    /// Kills the server without a warning. What it had in memory only is lost.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // It may have ended by itself.
+            let _ended = process.kill();
+            let _status = process.wait();
+        }
+    }
+
+    /// Starts the server again, on the same port and in the same directory.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn restart(&mut self) {
+        self.kill();
+        assert!(self.run().await, "redis-server does not start again");
+    }
+
+    /// Stops or continues the process: a server that answers nothing, and whose connections stay open.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn freeze(&self, frozen: bool) {
+        use nix::sys::signal::{Signal, kill};
+        let process = self.process.as_ref().expect("it runs");
+        let id = nix::unistd::Pid::from_raw(i32::try_from(process.id()).expect("a process id"));
+        kill(id, if frozen { Signal::SIGSTOP } else { Signal::SIGCONT }).expect("it is our child");
+    }
+
+    async fn run(&mut self) -> bool {
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", "", "--dir"]);
+        command.arg(self.directory.path()).args(&self.options).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = command.spawn().unwrap_or_else(|error| {
+            panic!("redis-server: {error}; install it with scripts/setup-redis.sh or your system's packages")
+        });
+        self.process = Some(process);
+        let (started, client) = (Instant::now(), self.client());
+        while started.elapsed() < START {
+            if client.is_reachable().await {
+                return true;
+            }
+            if self.process.as_mut().is_some_and(|process| matches!(process.try_wait(), Ok(Some(_)))) {
+                break;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        self.kill();
+        false
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn free_port() -> io::Result<u16> {
+    TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?.local_addr().map(|address| address.port())
+}

@@ -1,0 +1,172 @@
+//! Against a real server. What sessions must do is in the front end's suite; here is what only Redis can do to them.
+
+use std::time::Duration;
+
+use redis::cmd;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Error, Keys, Redis, Sessions, Settings, checks,
+    sessions::{Held, NewSession},
+    testing::Server,
+};
+use crate::{
+    egress::Egress,
+    ids::{Principal, SessionName},
+    session::{Client, Created, Full, Key, LeaseRef, LeaseState, Swapped},
+};
+
+const IDLE: Duration = Duration::from_millis(500);
+
+fn key(name: &str) -> Key {
+    Key { principal: Principal::named("me"), name: SessionName::parse(name).unwrap() }
+}
+
+fn lease(id: &str) -> LeaseState {
+    LeaseState::held(LeaseRef { lease_id: id.to_owned(), token: "token".to_owned(), daemon: "there".to_owned() })
+}
+
+async fn create(sessions: &Sessions, key: &Key, birth: &str, lease: &LeaseState) -> Created {
+    let new = NewSession {
+        key,
+        birth,
+        connection: None,
+        client: &Client::default(),
+        egress: &Egress::default(),
+        idle_ttl: IDLE,
+        max_lifetime: IDLE * 10,
+        lease,
+        per_principal: 3,
+        total: 4,
+    };
+    sessions.create(new).await.unwrap()
+}
+
+async fn fresh(sessions: &Sessions, name: &str) -> bool {
+    matches!(create(sessions, &key(name), name, &LeaseState::default()).await, Created::Fresh(_))
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_is_used_again_without_an_error() {
+    let mut server = Server::with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
+    let sessions = Sessions::new(server.client());
+    assert!(fresh(&sessions, "kept").await);
+    server.restart().await;
+    let held = sessions.held(&[key("kept"), key("other")]).await.unwrap();
+    assert!(matches!(&held[..], [Some(Held { lease_id: None, .. }), None]), "{held:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_an_error_at_once_and_one_that_says_nothing_is_one_in_time() {
+    let mut server = Server::start().await;
+    let limit = Duration::from_millis(400);
+    let redis = Redis::new(Settings { command_timeout: limit, connect_timeout: limit, ..server.settings() });
+    let sessions = Sessions::new(redis.clone());
+    assert!(fresh(&sessions, "a").await);
+    server.freeze(true);
+    let started = Instant::now();
+    let late = sessions.touch(&key("a")).await.unwrap_err();
+    assert!(matches!(late, Error::Late(_)) && started.elapsed() < limit * 3, "{late:?} after {:?}", started.elapsed());
+    server.freeze(false);
+    assert!(redis.is_reachable().await, "it is asked again over a new connection");
+    server.kill();
+    let started = Instant::now();
+    for _ in 0..20 {
+        let away = sessions.touch(&key("a")).await.unwrap_err();
+        assert!(matches!(away, Error::Connect(_) | Error::Failed(_)), "{away:?}");
+    }
+    assert!(started.elapsed() < limit, "a refused connection is not waited for: {:?}", started.elapsed());
+    server.restart().await;
+    sleep(Duration::from_millis(150)).await;
+    assert_eq!(sessions.touch(&key("a")).await.unwrap(), None, "no answer was an error, this is an answer");
+}
+
+#[tokio::test]
+async fn places_come_back_when_sessions_lapse_and_nothing_is_left_of_them() {
+    let server = Server::start().await;
+    let sessions = Sessions::new(server.client());
+    for name in ["a", "b", "c"] {
+        assert!(fresh(&sessions, name).await);
+    }
+    let full = create(&sessions, &key("d"), "d", &LeaseState::default()).await;
+    assert_eq!(full, Created::Full(Full::Principal));
+    assert!(matches!(create(&sessions, &key("a"), "x", &LeaseState::default()).await, Created::Existing(_)));
+    let keys: Vec<String> = server.client().query(cmd("KEYS").arg("*")).await.unwrap();
+    for key in keys {
+        let rest: i64 = server.client().query(cmd("PTTL").arg(&key)).await.unwrap();
+        assert!(rest > 0, "{key} would stay for ever");
+    }
+    sleep(IDLE * 2).await;
+    assert!(fresh(&sessions, "d").await, "their places are free");
+    assert_eq!(sessions.count(Some(&Principal::named("me"))).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_redis_has_lost_can_be_written_again_and_the_epoch_tells() {
+    let server = Server::start().await;
+    let sessions = Sessions::new(server.client());
+    let (before, again) = (sessions.epoch().await.unwrap(), sessions.epoch().await.unwrap());
+    assert_eq!(before, again);
+    create(&sessions, &key("a"), "birth", &lease("held")).await;
+    server.client().query::<()>(&cmd("FLUSHALL")).await.unwrap();
+    assert_ne!(sessions.epoch().await.unwrap(), before);
+    assert_eq!(sessions.held(&[key("a")]).await.unwrap(), [None]);
+    let Created::Fresh(record) = create(&sessions, &key("a"), "birth", &lease("held")).await else { panic!("fresh") };
+    assert_eq!((record.birth.as_str(), &record.lease), ("birth", &lease("held")));
+    let held = sessions.held(&[key("a")]).await.unwrap().remove(0).unwrap();
+    assert_eq!((held.birth.as_str(), held.lease_id.as_deref()), ("birth", Some("held")));
+    assert!(held.rest <= IDLE && held.rest > IDLE / 2);
+    assert_eq!(
+        sessions.swap_lease(&key("a"), "birth", Some("held"), &LeaseState::default()).await.unwrap(),
+        Swapped::Done
+    );
+    assert_eq!(sessions.held(&[key("a")]).await.unwrap()[0].as_ref().unwrap().lease_id, None);
+}
+
+#[tokio::test]
+async fn a_repeated_creation_is_the_same_one() {
+    let server = Server::start().await;
+    let sessions = Sessions::new(server.client());
+    let first = create(&sessions, &key("a"), "birth", &LeaseState::default()).await;
+    // As when the answer was lost: the caller asks again.
+    assert_eq!(create(&sessions, &key("a"), "birth", &LeaseState::default()).await, first);
+    let other = create(&sessions, &key("a"), "another", &LeaseState::default()).await;
+    assert!(matches!(other, Created::Existing(record) if record.birth == "birth"));
+}
+
+#[tokio::test]
+async fn deployments_share_a_server() {
+    let server = Server::start().await;
+    let of = |prefix: &str| Sessions::new(Redis::new(Settings { prefix: prefix.to_owned(), ..server.settings() }));
+    let (one, other) = (of("one"), of("other"));
+    assert!(fresh(&one, "a").await && fresh(&other, "a").await);
+    assert!(one.end(&key("a"), None).await.unwrap().is_some());
+    assert_eq!((one.count(None).await.unwrap(), other.count(None).await.unwrap()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_server_that_would_lose_sessions_is_found_before_the_start() {
+    let server = Server::with(&["--maxmemory", "64mb", "--maxmemory-policy", "volatile-lru"]).await;
+    let findings = checks::at_start(&server.client()).await;
+    assert!(findings.problems.len() == 1 && findings.problems[0].contains("noeviction"), "{findings:?}");
+    assert!(findings.warnings.len() == 1 && findings.warnings[0].contains("appendonly"), "{findings:?}");
+    let lasting = Server::with(&["--appendonly", "yes"]).await;
+    assert_eq!(checks::at_start(&lasting.client()).await, checks::Findings::default());
+    drop(lasting);
+    let nobody = Redis::new(Settings::at("redis://:secret@127.0.0.1:1".parse().unwrap()));
+    let findings = checks::at_start(&nobody).await;
+    assert!(findings.problems.len() == 1 && !findings.problems[0].contains("secret"), "{findings:?}");
+}
+
+#[tokio::test]
+async fn sessions_of_others_are_never_asked_for() {
+    let server = Server::start().await;
+    let sessions = Sessions::new(server.client());
+    assert!(fresh(&sessions, "a").await);
+    let other = Key { principal: Principal::named("other"), ..key("a") };
+    assert_eq!(sessions.touch(&other).await.unwrap(), None);
+    assert_eq!(sessions.list(Some(&other.principal), 10).await.unwrap(), []);
+    let keys: Vec<String> = server.client().query(cmd("KEYS").arg("*")).await.unwrap();
+    assert!(!keys.iter().any(|key| key.contains(":me")), "no key shows who somebody is: {keys:?}");
+    assert!(keys.contains(&Keys::new("bf").record(&Keys::member(&Principal::named("me"), &key("a").name))));
+}

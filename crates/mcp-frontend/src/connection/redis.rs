@@ -1,0 +1,221 @@
+//! Connections in Redis: a hash each, and a list of the sessions its calls have named.
+
+use std::{borrow::Cow, sync::LazyLock, time::Duration};
+
+use async_trait::async_trait;
+use browserfleet_common::{
+    ids::SessionName,
+    redis::{Error, Index, Keys, LoadedScript, Redis, index::Place},
+};
+use redis::Script;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Key, NewConnection, Record, SESSIONS_MAX, Store};
+use crate::{Unavailable, session::Client};
+
+static CREATE: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/create.lua")));
+static TOUCH: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/touch.lua")));
+static REMEMBER: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/remember.lua")));
+static TAKE_STREAM: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/take_stream.lua")));
+static END: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/end.lua")));
+
+const WHAT: &str = "the connection store";
+/// How long a place is kept for a connection that is about to be written.
+const HOLD: Duration = Duration::from_secs(10);
+
+/// Connections in Redis. They outlive any front end.
+#[derive(Clone, Debug)]
+pub struct RedisStore {
+    redis: Redis,
+    keys: Keys,
+    ttl: Duration,
+    max: usize,
+}
+
+/// What never changes about a connection.
+#[derive(Serialize, Deserialize)]
+struct Doc<'a> {
+    key: Cow<'a, Key>,
+    initialize: Cow<'a, Value>,
+    client: Cow<'a, Client>,
+    default_session: Cow<'a, SessionName>,
+}
+
+/// As the scripts answer it: [`Doc`], when it was made and last seen in ms, and its sessions.
+type Kept = Option<(String, u64, u64, Vec<String>)>;
+
+impl RedisStore {
+    /// Keeps at most `max` connections, each for `ttl` after it was last touched.
+    pub fn new(redis: Redis, ttl: Duration, max: usize) -> Self {
+        let keys = Keys::new(&redis.settings().prefix);
+        Self { redis, keys, ttl, max }
+    }
+
+    fn index(&self) -> Index<'_> {
+        Index::new(&self.redis, self.keys.connections(), |member| self.keys.connection(member))
+    }
+
+    fn ttl_ms(&self) -> u64 {
+        u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    async fn create(&self, new: NewConnection) -> Result<Option<Record>, Error> {
+        let (member, index, default_session) = (member(&new.key), self.index(), SessionName::mint());
+        // The index outlives each connection that is in use: each creation, and each look at it, prolongs it.
+        if index.reserve(&member, self.max, HOLD, self.ttl * 2).await? == Place::Full {
+            return Ok(None);
+        }
+        let doc = Doc {
+            key: Cow::Borrowed(&new.key),
+            initialize: Cow::Borrowed(&new.initialize),
+            client: Cow::Borrowed(&new.client),
+            default_session: Cow::Borrowed(&default_session),
+        };
+        let doc = serde_json::to_string(&doc).expect("these types are plain data with text keys");
+        let mut script = CREATE.key(self.keys.connection(&member));
+        let (made, expires): (u64, u64) = self.redis.script(script.arg(doc).arg(self.ttl_ms())).await?;
+        index.enter(&member, expires).await?;
+        let NewConnection { key, initialize, client } = new;
+        let created = Duration::from_millis(made);
+        let sessions = Vec::new();
+        Ok(Some(Record { key, initialize, client, default_session, sessions, created, last_seen: created }))
+    }
+
+    async fn touch(&self, key: &Key) -> Result<Option<Record>, Error> {
+        let member = member(key);
+        let mut script = TOUCH.key(self.keys.connection(&member));
+        script.key(self.keys.connection_used(&member)).arg(self.ttl_ms());
+        record(self.redis.script(&script).await?)
+    }
+
+    async fn remember(&self, key: &Key, session: &SessionName) -> Result<(), Error> {
+        let member = member(key);
+        let mut script = REMEMBER.key(self.keys.connection(&member));
+        script.key(self.keys.connection_used(&member)).arg(session.as_str()).arg(SESSIONS_MAX);
+        self.redis.script(&script).await
+    }
+
+    async fn take_stream(&self, key: &Key) -> Result<Option<u64>, Error> {
+        self.redis.script(&TAKE_STREAM.key(self.keys.connection(&member(key)))).await
+    }
+
+    async fn end(&self, key: &Key) -> Result<Option<Record>, Error> {
+        let (member, index) = (member(key), self.index());
+        let score = index.score(&member).await?;
+        let mut script = END.key(self.keys.connection(&member));
+        script.key(self.keys.connection_used(&member));
+        let ended = record(self.redis.script(&script).await?)?;
+        if let (Some(_), Some(score)) = (&ended, score)
+            && let Err(error) = index.remove(&member, &score).await
+        {
+            tracing::warn!(%error, "an ended connection is counted until its time would have passed");
+        }
+        Ok(ended)
+    }
+}
+
+fn member(key: &Key) -> String {
+    Keys::connection_member(&key.principal, &key.id)
+}
+
+fn record(kept: Kept) -> Result<Option<Record>, Error> {
+    let Some((doc, made, seen, sessions)) = kept else { return Ok(None) };
+    let strange = Error::Strange("a connection");
+    let Ok(doc) = serde_json::from_str::<Doc<'_>>(&doc) else { return Err(strange) };
+    let sessions = sessions.iter().map(|name| SessionName::parse(name)).collect::<Result<_, _>>();
+    Ok(Some(Record {
+        key: doc.key.into_owned(),
+        initialize: doc.initialize.into_owned(),
+        client: doc.client.into_owned(),
+        default_session: doc.default_session.into_owned(),
+        sessions: sessions.map_err(|_malformed| strange)?,
+        created: Duration::from_millis(made),
+        last_seen: Duration::from_millis(seen),
+    }))
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn create(&self, new: NewConnection) -> Result<Option<Record>, Unavailable> {
+        self.create(new).await.map_err(Unavailable::redis(WHAT))
+    }
+
+    async fn touch(&self, key: &Key) -> Result<Option<Record>, Unavailable> {
+        self.touch(key).await.map_err(Unavailable::redis(WHAT))
+    }
+
+    async fn remember(&self, key: &Key, session: &SessionName) -> Result<(), Unavailable> {
+        self.remember(key, session).await.map_err(Unavailable::redis(WHAT))
+    }
+
+    async fn take_stream(&self, key: &Key) -> Result<Option<u64>, Unavailable> {
+        self.take_stream(key).await.map_err(Unavailable::redis(WHAT))
+    }
+
+    async fn end(&self, key: &Key) -> Result<Option<Record>, Unavailable> {
+        self.end(key).await.map_err(Unavailable::redis(WHAT))
+    }
+
+    async fn count(&self) -> Result<usize, Unavailable> {
+        self.index().count().await.map_err(Unavailable::redis(WHAT))
+    }
+
+    /// Redis removes what has lapsed by itself.
+    async fn sweep(&self) -> Result<(), Unavailable> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use browserfleet_common::{
+        ids::Principal,
+        redis::{Settings, testing::Server},
+    };
+    use serde_json::json;
+
+    use super::*;
+    use crate::connection::suite;
+
+    const TTL: Duration = Duration::from_millis(1500);
+
+    #[tokio::test]
+    async fn keeps_the_contract() {
+        let server = Server::start().await;
+        let stores = AtomicUsize::new(0);
+        let store = || {
+            let prefix = format!("part-{}", stores.fetch_add(1, Ordering::Relaxed));
+            let redis = Redis::new(Settings { prefix, ..server.settings() });
+            Arc::new(RedisStore::new(redis, TTL, 1000)) as Arc<dyn Store>
+        };
+        suite::run(store, TTL).await;
+    }
+
+    #[tokio::test]
+    async fn their_number_is_bounded_and_lapsed_connections_make_room() {
+        let server = Server::start().await;
+        let store = RedisStore::new(server.client(), TTL, 2);
+        let new = |id: &str| NewConnection {
+            key: Key { principal: Principal::anonymous(), id: id.to_owned() },
+            initialize: json!({}),
+            client: Client::default(),
+        };
+        for id in ["a", "b"] {
+            assert!(Store::create(&store, new(id)).await.unwrap().is_some());
+        }
+        assert!(Store::create(&store, new("c")).await.unwrap().is_none());
+        let keys: Vec<String> = store.redis.query(redis::cmd("KEYS").arg("*")).await.unwrap();
+        for key in keys {
+            let rest: i64 = store.redis.query(redis::cmd("PTTL").arg(&key)).await.unwrap();
+            assert!(rest > 0, "{key} would stay for ever");
+        }
+        tokio::time::sleep(TTL).await;
+        assert!(Store::create(&store, new("c")).await.unwrap().is_some());
+    }
+}
