@@ -44,6 +44,7 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
     // The halves know each other as they do in a fleet; nobody else has a way to the daemon.
     let secret = Some(ServiceSecret::generate());
     settings.daemon.daemon.trust = Trust { secret: secret.clone(), operators: None };
+    settings.daemon.daemon.address = None;
     let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
     chromium::become_subreaper().context("becoming the reaper of browser processes")?;
     shutdown.on_signals(&tasks).context("installing signal handlers")?;

@@ -47,6 +47,8 @@ impl fmt::Debug for Egress {
 /// The same, understood.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EgressRules {
+    /// What this was read from.
+    pub asked: Egress,
     pub session: OriginRules,
     /// What the API key of its owner allows: both must.
     pub key: OriginRules,
@@ -84,6 +86,7 @@ impl Egress {
             blocked: origins("blocked_origins", &self.blocked_origins)?,
         };
         Ok(EgressRules {
+            asked: self.clone(),
             session,
             key: OriginRules::default(),
             upstream: upstream.map_err(|what| BadEgress { argument: "proxy_server", what })?,

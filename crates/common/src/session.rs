@@ -71,13 +71,16 @@ impl LeaseState {
     }
 }
 
+/// How leases name a daemon that is in the same process as its front end.
+pub const INSIDE: &str = "local";
+
 /// Where a session's browser is.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseRef {
     pub lease_id: String,
     /// The fencing token, minted and checked by the daemon.
     pub token: String,
-    /// The daemon: its address, as the front ends' settings name it.
+    /// The daemon: its address, or [`INSIDE`].
     pub daemon: String,
 }
 

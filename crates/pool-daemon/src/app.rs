@@ -20,6 +20,7 @@ use crate::{
     host::pressure,
     launcher::ChromiumLauncher,
     pool::{self, Handle},
+    store,
     tools::Abilities,
 };
 
@@ -57,6 +58,9 @@ impl App {
         let launcher = Arc::new(ChromiumLauncher::start(config.chromium, config.health, exits, shared, tasks)?);
         let pressure = pressure::watch(config.pressure, tasks);
         let handle = pool::driver::start(config.limits, config.daemon.pool_id, launcher, pressure, tasks);
+        if let Some(settings) = config.store {
+            store::start(settings, config.daemon.address, &handle, tasks, shutdown);
+        }
         let (grace, max_connection_age) = (config.daemon.drain_grace, config.daemon.max_connection_age);
         let pools = Pools::new(handle.clone(), config.leases, grace, tasks.clone());
         let abilities = Abilities { headed };

@@ -4,10 +4,13 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use browserfleet_common::{
     config::Reader,
+    redis,
     secret_file::BadSecretFile,
     service::{OperatorToken, ServiceSecret},
     size::{GIB, MIB},
 };
+
+use url::Url;
 
 use crate::{
     chromium,
@@ -39,6 +42,8 @@ pub struct Config {
     pub health: health::Config,
     /// When the machine is too short for another browser.
     pub pressure: pressure::Config,
+    /// `[store]`: where front ends keep sessions. None: they keep them to themselves, and an idle lease ends by itself.
+    pub store: Option<redis::Settings>,
 }
 
 /// `[daemon]`: the program itself.
@@ -46,6 +51,9 @@ pub struct Config {
 pub struct DaemonConfig {
     /// Where gRPC is served.
     pub listen: SocketAddr,
+    /// Where front ends reach that, as a URL: the daemon's name in leases and in the store's directory. None: only the
+    /// front end in this process does.
+    pub address: Option<String>,
     /// Where health is served over HTTP.
     pub admin_listen: SocketAddr,
     /// The daemon's stable name, part of its fencing tokens.
@@ -80,9 +88,10 @@ impl Config {
     /// Reads the settings; `min_warm` and `network` are the defaults of `pool.min_warm` and `egress.network`.
     pub fn read(reader: &mut Reader, min_warm: usize, network: Network) -> Self {
         let health = read_health(reader);
-        let limits = read_limits(reader, min_warm, &health);
+        let store = redis::Settings::read(reader);
+        let limits = read_limits(reader, min_warm, &health, store.is_some());
+        let daemon = read_daemon(reader);
         Self {
-            daemon: read_daemon(reader),
             leases: read_leases(reader),
             times: Times {
                 action: reader.duration("tool.action_timeout", 5 * SECOND, SECOND / 10..=2 * MINUTE),
@@ -94,7 +103,9 @@ impl Config {
             chromium: read_chromium(reader, limits.max_browsers),
             health,
             pressure: read_pressure(reader),
+            store: announced(reader, store, &daemon),
             limits,
+            daemon,
         }
     }
 }
@@ -109,11 +120,17 @@ fn read_daemon(reader: &mut Reader) -> DaemonConfig {
     let config = DaemonConfig {
         listen: reader.address("daemon.listen", SocketAddr::from(([127, 0, 0, 1], 50051))),
         admin_listen: reader.address("daemon.admin_listen", SocketAddr::from(([127, 0, 0, 1], 50052))),
+        address: Some(reader.text("daemon.address", "")).filter(|address| !address.is_empty()),
         pool_id,
         drain_grace: reader.duration("daemon.drain_grace", 20 * SECOND, Duration::ZERO..=HOUR),
         max_connection_age: reader.duration("daemon.max_connection_age", 30 * MINUTE, SECOND..=24 * HOUR),
         trust,
     };
+    if let Some(address) = &config.address
+        && !is_daemons(address)
+    {
+        reader.problem(format!("daemon.address = {address}: not where a daemon is; allowed is http://host:port"));
+    }
     let insecure = reader.flag("unsafe.insecure", false);
     let is_open = |address: SocketAddr| !insecure && !address.ip().is_loopback();
     if is_open(config.listen) && config.trust.secret.is_none() {
@@ -133,6 +150,24 @@ fn read_daemon(reader: &mut Reader) -> DaemonConfig {
     config
 }
 
+/// The store, if front ends can be told through it where the daemon is.
+fn announced(reader: &mut Reader, store: Option<redis::Settings>, daemon: &DaemonConfig) -> Option<redis::Settings> {
+    if store.is_some() && daemon.address.is_none() && daemon.listen.ip().is_unspecified() {
+        reader.problem(format!(
+            "daemon.listen = {}: front ends find this daemon through store.url, and that is no place to go to: set daemon.address \
+             to where they reach it, such as http://10.0.0.7:50051",
+            daemon.listen
+        ));
+    }
+    store
+}
+
+/// Whether a front end could reach a daemon there.
+fn is_daemons(address: &str) -> bool {
+    let parsed = Url::parse(address);
+    parsed.is_ok_and(|url| url.scheme() == "http" && url.host().is_some() && url.port().is_some() && url.path() == "/")
+}
+
 /// `[grpc]`: files that only we can read.
 fn read_trust(reader: &mut Reader) -> Trust {
     let secret = reader.path("grpc.secret_file").map(|path| ServiceSecret::read(&path));
@@ -147,7 +182,7 @@ fn read_trust(reader: &mut Reader) -> Trust {
     }
 }
 
-fn read_limits(reader: &mut Reader, min_warm: usize, health: &health::Config) -> Limits {
+fn read_limits(reader: &mut Reader, min_warm: usize, health: &health::Config, sessions_are_watched: bool) -> Limits {
     let max_browsers = reader.count("pool.max_browsers", 5, 1..=1000);
     let min_warm = reader.count("pool.min_warm", min_warm.min(max_browsers), 0..=1000);
     if min_warm > max_browsers {
@@ -174,6 +209,7 @@ fn read_limits(reader: &mut Reader, min_warm: usize, health: &health::Config) ->
         },
         unbound_ttl: reader.duration("lease.unbound_ttl", 10 * SECOND, SECOND..=MINUTE),
         max_lifetime: reader.duration("lease.max_lifetime", 8 * HOUR, MINUTE..=24 * 7 * HOUR),
+        sessions_are_watched,
         launching: Launching {
             backoff: SECOND / 5,
             max_backoff: 10 * SECOND,

@@ -5,6 +5,7 @@
 //! [`grpc`] and [`admin`] are the doors, [`config`] the settings, [`app`] the whole.
 
 pub mod pool;
+pub mod store;
 
 pub mod chromium;
 pub mod egress;

@@ -109,7 +109,7 @@ async fn check(config: &Config, problems: &Problems) -> anyhow::Result<bool> {
 }
 
 #[tokio::main]
-async fn run(config: Config) -> anyhow::Result<End> {
+async fn run(mut config: Config) -> anyhow::Result<End> {
     let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
     chromium::become_subreaper().context("cannot become the reaper of browser processes")?;
     shutdown.on_signals(&tasks)?;
@@ -120,6 +120,8 @@ async fn run(config: Config) -> anyhow::Result<End> {
         .await
         .with_context(|| format!("cannot listen on {}", daemon.admin_listen))?;
     tracing::info!(grpc = %listener.local_addr()?, admin = %admin.local_addr()?, "pool daemon listening");
+    let reached = listener.local_addr()?;
+    config.daemon.address.get_or_insert_with(|| format!("http://{reached}"));
     let app = App::build(config, &tasks, &shutdown)?;
     app.start_admin(admin);
     // gRPC goes on while leases drain: their front ends still have calls to make and leases to return.

@@ -9,7 +9,7 @@
 //! | `bf:conn:{<principal>:<id>}:rec`, `…:used` | a legacy connection, the sessions its calls named | front ends | sliding |
 //! | `bf:conns` | which connections there are | front ends | with the last of them |
 //! | `bf:bus:{<principal>:<id>}` | the channel of a connection | front ends | no key |
-//! | `bf:pool:<id>`, `bf:pools` | a daemon, and which there are | daemons | seconds |
+//! | `bf:pools` | which daemons there are, and how they are | daemons | seconds |
 //!
 //! `<principal>` is a hash: two principals never share a key, and no key shows who somebody is. What one script changes has
 //! one hash tag, so that a cluster keeps it on one node. `bf` is the deployment's prefix.
@@ -75,11 +75,6 @@ impl Keys {
     /// The channel of a connection, for publish and subscribe.
     pub fn channel(&self, member: &str) -> String {
         format!("{}:bus:{{{member}}}", self.prefix)
-    }
-
-    /// A daemon's entry in the directory.
-    pub fn pool(&self, id: &str) -> String {
-        format!("{}:pool:{id}", self.prefix)
     }
 
     pub fn pools(&self) -> String {

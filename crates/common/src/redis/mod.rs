@@ -1,7 +1,7 @@
 //! Redis, where front ends keep what another one must find, and where daemons look which sessions still live.
 //!
 //! In suggested reading order: [`settings`] says where it is, [`link`] is the one connection of a process, [`keys`] the table
-//! of what is there, [`Sessions`] keeps sessions with [`Index`]es of which there are, [`checks`] are made before a program
+//! of what is there, [`Sessions`] keeps sessions with [`Index`]es of which there are, [`Directory`] knows the daemons, [`checks`] are made before a program
 //! starts, [`testing`] starts a server for a test.
 //!
 //! Redis decides nothing about browsers: a daemon does. Whatever is asked here is answered in bounded time or not at all, and
@@ -17,6 +17,8 @@ pub mod index;
 
 pub mod sessions;
 
+pub mod directory;
+
 pub mod checks;
 
 #[cfg(any(test, feature = "test-util"))]
@@ -26,6 +28,7 @@ pub mod testing;
 mod tests;
 
 pub use self::{
+    directory::Directory,
     index::Index,
     keys::Keys,
     link::{Error, Redis},

@@ -88,6 +88,14 @@ impl Server {
         assert!(self.run().await, "redis-server does not start again");
     }
 
+    /// Forgets everything, as nobody should.
+    ///
+    /// # Panics
+    /// When the server does not run.
+    pub async fn empty(&self) {
+        self.client().query::<()>(&redis::cmd("FLUSHALL")).await.expect("it runs");
+    }
+
     /// Stops or continues the process: a server that answers nothing, and whose connections stay open.
     ///
     /// # Panics

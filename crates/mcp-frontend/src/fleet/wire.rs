@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use browserfleet_common::service::ServiceSecret;
+use browserfleet_common::{service::ServiceSecret, session::INSIDE};
 use tonic::{body::Body, transport::Endpoint};
 use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
 
@@ -67,7 +67,7 @@ impl Pools {
         S::Error: Into<BoxError>,
         S::Future: Send,
     {
-        Self::default().and("local", door)
+        Self::default().and(INSIDE, door)
     }
 
     /// Adds a daemon at an address, which is also its name. Connections are made when they are needed.

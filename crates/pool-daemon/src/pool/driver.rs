@@ -218,6 +218,10 @@ impl Driver {
                 self.step(Event::Release { lease: at });
                 let _caller_gone = reply.send(());
             }
+            Command::SessionEnded { at, reply } => {
+                self.step(Event::SessionEnded { lease: at });
+                let _caller_gone = reply.send(());
+            }
             Command::List { reply } => {
                 self.note_activity();
                 let _caller_gone = reply.send(self.list());
@@ -327,11 +331,12 @@ impl Driver {
         // All of them ask for one session, and say the same about its way out. Without any nothing will be reached.
         let rules =
             callers.iter().find_map(|ticket| self.callers.get(ticket)).map(|caller| EgressRules::clone(&caller.rules));
+        let egress = rules.as_ref().map(|rules| rules.asked.clone()).unwrap_or_default();
         if let (Some(gate), Some(rules)) = (ready.context.gate(), rules) {
             gate.lease(rules);
         }
-        let browser = Arc::clone(self.browsers.get(&at.browser)?);
-        let leased = Arc::new(Leased::new(&self.identity, at, lease, browser, ready, Arc::clone(&self.limits)));
+        let running = (Arc::clone(self.browsers.get(&at.browser)?), ready);
+        let leased = Arc::new(Leased::new(&self.identity, at, lease, egress, running, Arc::clone(&self.limits)));
         metrics().grants.add(if self.limits.contexts_per_browser > 1 { "context" } else { "process" });
         tracing::info!(
             lease = leased.lease_id,

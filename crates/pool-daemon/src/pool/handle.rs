@@ -29,6 +29,7 @@ pub(super) enum Command {
     Acquire { key: Key, ttl: Duration, deadline: Instant, caller: Caller },
     Renew { at: LeaseRef, ttl: Option<Duration>, reply: oneshot::Sender<Option<Duration>> },
     Release { at: LeaseRef, reply: oneshot::Sender<()> },
+    SessionEnded { at: LeaseRef, reply: oneshot::Sender<()> },
     List { reply: oneshot::Sender<Vec<Listed>> },
     Drain { deadline: Instant, reply: oneshot::Sender<usize> },
 }
@@ -124,6 +125,13 @@ impl Handle {
     pub async fn release(&self, leased: &Leased) -> Result<(), Refusal> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Release { at: leased.at, reply }).await?;
+        answer.await.map_err(|_driver_gone| stopped())
+    }
+
+    /// Ends a lease whose session has ended elsewhere; as [`Self::release`].
+    pub async fn session_ended(&self, leased: &Leased) -> Result<(), Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::SessionEnded { at: leased.at, reply }).await?;
         answer.await.map_err(|_driver_gone| stopped())
     }
 

@@ -5,8 +5,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use browserfleet_common::error_code::ErrorCode;
-use tokio::time::Instant;
+use browserfleet_common::{egress::Egress, error_code::ErrorCode};
+use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -27,6 +27,8 @@ pub struct Leased {
     pub token: String,
     pub at: LeaseRef,
     pub key: Key,
+    /// What the session asked for about its way out.
+    pub egress: Egress,
     pub browser: Arc<Browser>,
     pub workspace: Arc<Workspace>,
     limits: Arc<Limits>,
@@ -47,8 +49,8 @@ impl Leased {
         identity: &Identity,
         at: LeaseRef,
         lease: &Lease,
-        browser: Arc<Browser>,
-        ready: Ready,
+        egress: Egress,
+        (browser, ready): (Arc<Browser>, Ready),
         limits: Arc<Limits>,
     ) -> Self {
         let Identity { pool_id, incarnation } = identity;
@@ -58,6 +60,7 @@ impl Leased {
             token: format!("{pool_id}/{incarnation}/{slot}/{generation}.{seat}"),
             at,
             key: lease.key.clone(),
+            egress,
             browser,
             workspace: Arc::new(Workspace::new(ready)),
             limits,
@@ -82,6 +85,11 @@ impl Leased {
     pub(super) fn last_used(&self) -> Option<Instant> {
         let activity = lock(&self.activity);
         if activity.running > 0 { Some(Instant::now()) } else { activity.term.bound.then_some(activity.term.used) }
+    }
+
+    /// How long it lives unused.
+    pub fn ttl(&self) -> Duration {
+        lock(&self.activity).term.ttl
     }
 
     /// The session has confirmed the lease.

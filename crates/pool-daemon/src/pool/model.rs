@@ -32,6 +32,8 @@ pub struct Limits {
     pub unbound_ttl: Duration,
     /// No lease lives longer, whatever happens in it.
     pub max_lifetime: Duration,
+    /// Somebody looks whether sessions live ([`crate::reclaim`]): a lease ends with its session, not for being idle.
+    pub sessions_are_watched: bool,
     pub launching: Launching,
 }
 
@@ -121,6 +123,8 @@ pub enum Event {
     Used { lease: LeaseRef, at: Instant },
     /// The session gives the lease back.
     Release { lease: LeaseRef },
+    /// The session has ended without giving it back, or has another one.
+    SessionEnded { lease: LeaseRef },
     /// A granted lease could not be given its browser context.
     OpenFailed { lease: LeaseRef, reason: String },
     /// The browser context of an ended lease is gone. `memory`: of the browser, in bytes, 0 when unknown.
@@ -236,8 +240,12 @@ impl Term {
 
     /// When it ends if nothing happens.
     pub fn expires(&self, limits: &Limits) -> Instant {
-        let idle = if self.bound { self.used + self.ttl } else { self.granted + limits.unbound_ttl };
-        idle.min(self.granted + limits.max_lifetime)
+        let longest = self.granted + limits.max_lifetime;
+        match (self.bound, limits.sessions_are_watched) {
+            (false, _) => longest.min(self.granted + limits.unbound_ttl),
+            (true, false) => longest.min(self.used + self.ttl),
+            (true, true) => longest,
+        }
     }
 
     /// Why it ends then.

@@ -27,6 +27,7 @@ enum Op {
     Renew(usize),
     Use(usize),
     Release(usize),
+    SessionEnded(usize),
     /// A grant finds none of its callers.
     Undelivered,
     OpenFails(usize),
@@ -50,6 +51,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => any_index().prop_map(Op::Renew),
         2 => any_index().prop_map(Op::Use),
         3 => any_index().prop_map(Op::Release),
+        1 => any_index().prop_map(Op::SessionEnded),
         1 => Just(Op::Undelivered),
         1 => any_index().prop_map(Op::OpenFails),
         5 => (any_index(), 0_u64..1200).prop_map(|(index, memory)| Op::CloseOk(index, memory)),
@@ -181,6 +183,7 @@ impl Observer {
             Op::Renew(index) => Event::Renew { lease: pick(&live, index)?, ttl: None },
             Op::Use(index) => Event::Used { lease: pick(&live, index)?, at: now },
             Op::Release(index) => Event::Release { lease: pick(&live, index)? },
+            Op::SessionEnded(index) => Event::SessionEnded { lease: pick(&live, index)? },
             Op::Undelivered => {
                 let (_, lease) = *self.granted.last()?;
                 // Only a lease that all its callers have missed, and that is new.

@@ -18,6 +18,7 @@ pub(crate) fn limits(max_browsers: usize, min_warm: usize) -> Limits {
         retirement: Retirement { max_age: 3600 * SECOND, max_uses: 100, max_memory: 1000 },
         unbound_ttl: 10 * SECOND,
         max_lifetime: 7200 * SECOND,
+        sessions_are_watched: false,
         launching: Launching {
             backoff: SECOND,
             max_backoff: 8 * SECOND,

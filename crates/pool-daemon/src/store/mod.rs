@@ -1,0 +1,56 @@
+//! What a daemon and the front ends' store say to each other: where the daemon is and how it is ([`announce`]), and
+//! which of its leases' sessions are over ([`reclaim`]).
+//!
+//! Nothing here decides about browsers while the store is silent: a store that is away ends no session.
+
+mod announce;
+mod reclaim;
+#[cfg(test)]
+mod tests;
+
+use browserfleet_common::{
+    lifecycle::{Shutdown, Tasks},
+    redis::{Directory, Error, Redis, Sessions, Settings},
+    session::INSIDE,
+};
+
+use crate::pool::Handle;
+
+/// Starts talking with the store, until a hard shutdown. Front ends find the daemon at `address`; without one, only the
+/// one in this process knows it.
+pub fn start(settings: Settings, address: Option<String>, handle: &Handle, tasks: &Tasks, shutdown: &Shutdown) {
+    let redis = Redis::new(settings);
+    let stop = shutdown.hard().clone();
+    let name = address.clone().unwrap_or_else(|| INSIDE.to_owned());
+    if let Some(address) = address {
+        let directory = Directory::new(redis.clone());
+        tasks.spawn("store.announce", announce::run(directory, address, handle.clone(), stop.clone()));
+    }
+    let reclaimer = reclaim::Reclaimer::new(Sessions::new(redis), name, handle.clone());
+    tasks.spawn("store.reclaim", reclaimer.run(stop));
+}
+
+/// Says once that the store is away, and once that it is back.
+#[derive(Debug, Default)]
+struct Contact {
+    lost: bool,
+}
+
+impl Contact {
+    fn note<T>(&mut self, what: &'static str, result: Result<T, Error>) -> Option<T> {
+        match result {
+            Ok(answer) => {
+                if std::mem::take(&mut self.lost) {
+                    tracing::info!(what, "the store answers again");
+                }
+                Some(answer)
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.lost, true) {
+                    tracing::warn!(what, %error, "the store does not answer; everything stays as it is until it does");
+                }
+                None
+            }
+        }
+    }
+}
