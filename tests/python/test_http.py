@@ -31,7 +31,7 @@ def test_health_says_that_it_lives_and_how_busy_it_is(server: Program) -> None:
 def test_ready_says_that_it_can_serve(server: Program) -> None:
     """For load balancers."""
     daemons = {"total": 1, "in_service": 1}
-    assert server.get("/ready") == {"ready": True, "stopping": False, "pool": True, "daemons": daemons}
+    assert server.get("/ready") == {"ready": True, "stopping": False, "pool": True, "store": True, "daemons": daemons}
 
 
 def test_metrics_count_what_the_pool_does(server: Program) -> None:

@@ -62,6 +62,9 @@ pub(crate) struct Door {
     /// API keys: who may call, see browserfleet keys
     #[arg(long, value_name = "FILE")]
     keys: Option<PathBuf>,
+    /// Redis, so that clients stay known when this program starts again [default: it keeps everything itself]
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
     /// Serve on other addresses than loopback without keys: everybody who reaches them drives your browsers
     #[arg(long)]
     insecure: bool,
@@ -94,6 +97,8 @@ pub(crate) struct Settings {
     pub(crate) frontend: frontend::Config,
     pub(crate) daemon: daemon::config::Config,
     pub(crate) log: LogConfig,
+    /// What an operator should know, once there is a log.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Run {
@@ -108,6 +113,7 @@ impl Run {
         let flags = [
             ("http.listen", door.listen.as_ref().map(|value| value as _)),
             ("auth.keys_file", door.keys.as_ref().map(|value| value as _)),
+            ("store.url", door.store.as_ref().map(|value| value as _)),
             ("unsafe.insecure", door.insecure.then_some(&true as _)),
             ("pool.max_browsers", common.max_browsers.as_ref().map(|value| value as _)),
             ("browser.chromium", common.chromium.as_ref().map(|value| value as _)),
@@ -121,8 +127,10 @@ impl Run {
         let alone =
             transport == Transport::Stdio || (frontend.http.listen.ip().is_loopback() && frontend.auth.is_none());
         let network = if alone { Network::Local } else { Network::Public };
+        let warnings = frontend::stores::check(&mut reader, frontend.store.as_ref());
         let mut settings = Settings {
             transport,
+            warnings,
             frontend,
             daemon: daemon::config::Config::read(&mut reader, min_warm, network),
             log: LogConfig::read(&mut reader),

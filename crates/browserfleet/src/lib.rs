@@ -37,6 +37,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     let _last_lines = settings.log.install();
     checks::log_warnings(&checks);
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
     code(program::run(settings).map(|()| true))
 }
 

@@ -12,8 +12,8 @@ use tokio::{
 };
 
 use crate::{
-    Config,
-    core::{Core, Fault, Host, Stores},
+    Config, Stores,
+    core::{Core, Fault, Host},
     fleet::Pools,
     http::{router::router, server},
     mcp,
@@ -26,10 +26,11 @@ pub struct App {
 }
 
 impl App {
-    /// A front end that keeps everything in this process. The daemons need not be reachable yet.
+    /// A front end that keeps everything where its settings say. Neither that nor the daemons need be reachable yet.
     pub fn build(config: Config, pools: Pools, tasks: Tasks, shutdown: Shutdown, clock: Arc<dyn Clock>) -> Self {
-        let stores = Stores::memory(&config, &clock);
-        Self::build_with(config, pools, stores, Host { tasks, shutdown, clock })
+        let host = Host { tasks, shutdown, clock };
+        let stores = Stores::of(&config, &host);
+        Self::build_with(config, pools, stores, host)
     }
 
     /// A front end with given stores.

@@ -21,7 +21,7 @@ use browserfleet_common::{
 use clap::Parser;
 use tonic::transport::Endpoint;
 
-use crate::{App, Config, Pools, Wire, http::server::bind};
+use crate::{App, Config, Pools, Wire, http::server::bind, stores};
 
 /// How long tasks may take to end once everything is served.
 const LAST_TASKS: Duration = Duration::from_secs(5);
@@ -49,6 +49,9 @@ struct Args {
     /// API keys: who may call, see browserfleet keys
     #[arg(long, value_name = "FILE")]
     keys: Option<PathBuf>,
+    /// Redis, so that several front ends serve the same sessions [default: this one keeps them itself]
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
     /// Serve on other addresses than loopback without keys: everybody who reaches them drives your browsers
     #[arg(long)]
     insecure: bool,
@@ -64,6 +67,8 @@ struct Settings {
     log: LogConfig,
     pools: Vec<Endpoint>,
     secret: Option<ServiceSecret>,
+    /// What an operator should know, once there is a log.
+    warnings: Vec<String>,
 }
 
 /// Runs the program with the given command line, the program's name first.
@@ -84,6 +89,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let _last_lines = settings.log.install();
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
     match run(settings, args.stdio) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -96,18 +104,20 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn read(args: &Args) -> Result<Settings, Problems> {
     let listen = args.listen.map(|address| address.to_string());
     let pools = (!args.pool.is_empty()).then_some(&args.pool);
-    let flags: [(_, Option<&dyn browserfleet_common::config::FlagValue>); 4] = [
+    let flags: [(_, Option<&dyn browserfleet_common::config::FlagValue>); 5] = [
         ("http.listen", listen.as_ref().map(|x| x as _)),
         ("frontend.pools", pools.map(|x| x as _)),
         ("auth.keys_file", args.keys.as_ref().map(|x| x as _)),
+        ("store.url", args.store.as_ref().map(|x| x as _)),
         ("unsafe.insecure", args.insecure.then_some(&true as _)),
     ];
     let mut reader = Reader::new(args.config.as_deref(), &flags);
     let (frontend, log) = (Config::read(&mut reader), LogConfig::read(&mut reader));
     let pools = pools_of(&mut reader);
     let secret = secret(&mut reader, &pools);
+    let warnings = stores::check(&mut reader, frontend.store.as_ref());
     reader.finish(DAEMON)?;
-    Ok(Settings { frontend, log, pools, secret })
+    Ok(Settings { frontend, log, pools, secret, warnings })
 }
 
 /// `frontend.pools`: the daemons' addresses.
@@ -205,6 +215,8 @@ mod tests {
         assert_eq!(code(&["--pool", "localhost"]), ExitCode::from(EXIT_CONFIG));
         assert_eq!(code(&["--pool", "http://localhost"]), ExitCode::from(EXIT_CONFIG));
         assert_eq!(code(&["--pool", "http://a:1", "--pool", "http://a:1"]), ExitCode::from(EXIT_CONFIG));
+        assert_eq!(code(&["--store", "localhost"]), ExitCode::from(EXIT_CONFIG));
+        assert_eq!(code(&["--store", "redis://127.0.0.1:1"]), ExitCode::from(EXIT_CONFIG), "nobody is there");
         assert_eq!(code(&["--config", "/nowhere"]), ExitCode::from(EXIT_CONFIG));
     }
 }

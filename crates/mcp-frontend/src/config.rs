@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use browserfleet_common::{config::Reader, secret_file::BadSecretFile};
+use browserfleet_common::{config::Reader, redis, secret_file::BadSecretFile};
 
 use crate::keys::Keyring;
 
@@ -12,6 +12,8 @@ pub struct Config {
     pub http: Http,
     pub session: Session,
     pub call: Call,
+    /// `[store]`: what front ends share. None: this one keeps everything itself.
+    pub store: Option<redis::Settings>,
     /// `[auth]`: who gets in. None: everybody is the same principal, who may do everything.
     pub auth: Option<Keyring>,
 }
@@ -94,6 +96,7 @@ impl Default for Config {
                 max_connections: 10_000,
             },
             call: Call { timeout: 2 * MINUTE, queue_wait: 30 * SECOND },
+            store: None,
             auth: None,
         }
     }
@@ -110,6 +113,7 @@ impl Config {
             http: Http::read(reader, keys_file.is_some()),
             session: Session::read(reader),
             call: Call::read(reader),
+            store: redis::Settings::read(reader),
             auth: keys_file.and_then(|path| read_keys(reader, &path)),
         };
         if config.session.idle_ttl > config.session.max_lifetime {
@@ -245,9 +249,19 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_store_is_told_with_everything_else_and_without_its_password() {
+        let wrong =
+            problems("[store]\nurl = \"rediss://:secret@localhost\"\nprefix = \"a b\"\ncommand_timeout = \"1h\"\n");
+        assert_eq!(wrong.len(), 3, "{wrong:?}");
+        assert!(wrong.iter().any(|line| line.contains("store.url: TLS is not supported")), "{wrong:?}");
+        assert!(!wrong.iter().any(|line| line.contains("secret")), "{wrong:?}");
+    }
+
+    #[test]
     fn settings_that_contradict_each_other_are_refused() {
         assert_eq!(problems("[call]\ntimeout = \"20s\"\n").len(), 1);
         assert_eq!(problems("[session]\nmax_lifetime = \"5m\"\n").len(), 1);
+        assert_eq!(problems("[store]\nurl = \"redis://localhost\"\nconnect_timeout = \"5s\"\n").len(), 1);
         assert_eq!(problems("[http]\nallowed_origins = \"example.com\"\n").len(), 1);
     }
 }

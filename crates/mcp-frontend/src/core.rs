@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use browserfleet_common::{
     clock::Clock,
     lifecycle::{Shutdown, Tasks},
+    redis::Redis,
 };
 use browserfleet_tools::Tool;
 use futures_util::{StreamExt as _, stream};
@@ -16,9 +17,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, Unavailable,
+    Config, Stores, Unavailable,
     access::Access,
-    bus::{Bus, MemoryBus},
+    bus::Bus,
     caller::Caller,
     connection,
     failure::Failure,
@@ -36,33 +37,6 @@ const KEYS: Duration = Duration::from_secs(1);
 const LAST_SESSIONS: Duration = Duration::from_secs(5);
 /// Sessions that are ended at a time.
 const ENDING_AT_ONCE: usize = 32;
-
-/// Where things are kept that another front end must find.
-#[derive(Clone, Debug)]
-pub struct Stores {
-    pub sessions: Arc<dyn session::Store>,
-    pub connections: Arc<dyn connection::Store>,
-    pub bus: Arc<dyn Bus>,
-    /// Whether what is kept ends with this process: its sessions are then ended before it does.
-    pub volatile: bool,
-}
-
-impl Stores {
-    /// Everything in this process.
-    pub fn memory(config: &Config, clock: &Arc<dyn Clock>) -> Self {
-        let settings = &config.session;
-        Self {
-            sessions: Arc::new(session::MemoryStore::new(Arc::clone(clock))),
-            connections: Arc::new(connection::MemoryStore::new(
-                Arc::clone(clock),
-                settings.connection_ttl,
-                settings.max_connections,
-            )),
-            bus: Arc::new(MemoryBus::new()),
-            volatile: true,
-        }
-    }
-}
 
 /// What the program around it gives a front end.
 #[derive(Clone, Debug)]
@@ -90,6 +64,8 @@ pub(crate) struct Core {
     pub(crate) connections: Arc<dyn connection::Store>,
     pub(crate) bus: Arc<dyn Bus>,
     volatile: bool,
+    /// Where the stores are, if not in this process.
+    redis: Option<Redis>,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) running: Running,
     /// Calls that run, by principal.
@@ -111,13 +87,14 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(config: Config, pools: Pools, stores: Stores, host: Host) -> Self {
-        let Stores { sessions, connections, bus, volatile } = stores;
+        let Stores { sessions, connections, bus, volatile, redis } = stores;
         let Host { tasks, shutdown, clock } = host;
         Self {
             sessions,
             connections,
             bus,
             volatile,
+            redis,
             fleet: Arc::new(Fleet::new(pools, Arc::clone(&clock))),
             running: Running::new(),
             calls: Quota::default(),
@@ -143,6 +120,14 @@ impl Core {
     pub(crate) fn before_call(&self, tool: &Tool) {
         if let Some(Fault(act)) = &self.fault {
             act(tool);
+        }
+    }
+
+    /// Whether the stores answer.
+    pub(crate) async fn has_store(&self) -> bool {
+        match &self.redis {
+            Some(redis) => redis.is_reachable().await,
+            None => true,
         }
     }
 

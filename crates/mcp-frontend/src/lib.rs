@@ -7,6 +7,8 @@ mod app;
 
 mod core;
 
+pub mod stores;
+
 mod fleet;
 
 mod running;
@@ -40,8 +42,9 @@ pub mod bus;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
 
-pub use self::core::{Fault, Host, Stores};
+pub use self::core::{Fault, Host};
 pub use app::App;
 pub use config::Config;
 pub use failure::Unavailable;
 pub use fleet::{Pools, Wire};
+pub use stores::Stores;

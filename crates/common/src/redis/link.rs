@@ -134,7 +134,9 @@ impl Redis {
     async fn bounded<T: FromRedisValue>(&self, question: Question<'_>, again: bool) -> Result<T, Error> {
         let (limit, started) = (self.inner.settings.command_timeout, Instant::now());
         let mut used = None;
-        let done = timeout(limit, self.inner.attempts(question, again, &mut used)).await;
+        // On the heap: the client's futures are large and deep, and everything that asks would be as well.
+        let attempts = Box::pin(self.inner.attempts(question, again, &mut used));
+        let done = timeout(limit, attempts).await;
         let result = done.unwrap_or(Err(Error::Late(limit)));
         if let (Err(Error::Late(_)), Some(number)) = (&result, used) {
             // A connection that says nothing may be none any more.

@@ -44,13 +44,15 @@ fn is_operator(extensions: &Extensions) -> bool {
 /// Whether new work should be sent here.
 pub(super) async fn ready(State(core): State<Arc<Core>>, extensions: Extensions) -> Response {
     let stopping = core.shutdown.soft().is_cancelled();
-    let pool = !stopping && core.fleet.is_ready().await;
-    let status = if pool { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let (pool, store) = if stopping { (false, false) } else { tokio::join!(core.fleet.is_ready(), core.has_store()) };
+    let ready = pool && store;
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     if !is_operator(&extensions) {
-        return (status, Json(json!({ "ready": pool }))).into_response();
+        return (status, Json(json!({ "ready": ready }))).into_response();
     }
     let daemons = json!({ "total": core.fleet.count(), "in_service": core.fleet.in_service() });
-    (status, Json(json!({ "ready": pool, "stopping": stopping, "pool": pool, "daemons": daemons }))).into_response()
+    (status, Json(json!({ "ready": ready, "stopping": stopping, "pool": pool, "store": store, "daemons": daemons })))
+        .into_response()
 }
 
 /// What this process has counted, and how the daemons are now.

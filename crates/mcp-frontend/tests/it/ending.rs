@@ -67,7 +67,7 @@ async fn a_client_that_reads_nothing_does_not_hold_up_the_end() {
 
 #[tokio::test]
 async fn sessions_outlive_a_front_end_when_their_store_does() {
-    let mut world = World::lasting_replicas(2).await;
+    let mut world = World::replicas(2).await;
     let mut client = world.legacy().await;
     client.call("browser_snapshot", json!({})).await;
     let modern = world.client().modern_call("browser_open", json!({})).await;
@@ -84,7 +84,7 @@ async fn sessions_outlive_a_front_end_when_their_store_does() {
 
 #[tokio::test]
 async fn stores_that_end_with_their_process_return_every_lease_once() {
-    let mut world = World::replicas(2).await;
+    let mut world = World::start().await;
     world.legacy().await.call("browser_snapshot", json!({})).await;
     for shutdown in &world.shutdown {
         shutdown.begin();

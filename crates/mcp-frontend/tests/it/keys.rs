@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use browserfleet_common::redis::testing::Server;
 use browserfleet_mcp_frontend::{
     Config,
     keys::{
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use crate::world::{Client, LIMIT, Reply, World, call, failure, initialize, request, text, until};
+use crate::world::{Behind, Client, LIMIT, Reply, World, call, failure, initialize, request, text, until};
 
 const ALL: &[&str] = &["browser:read", "browser:act", "browser:evaluate", "browser:files"];
 
@@ -32,16 +33,25 @@ impl Keyed {
         Self::with(|_| ()).await
     }
 
+    /// Two of them, asked in turn.
+    pub(crate) async fn replicas() -> Self {
+        Self::over(Behind { redis: Some(Server::start().await), ..Behind::one() }, 2, |_| ()).await
+    }
+
     async fn with(change: impl Fn(&mut Config)) -> Self {
+        Self::over(Behind::one(), 1, change).await
+    }
+
+    async fn over(behind: Behind, count: usize, change: impl Fn(&mut Config)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys.json");
         create(&path, &Create::named("first", &["admin"]), now()).unwrap();
         let keys = Keyring::open(&path).unwrap();
-        let world = World::with(|config| {
+        let change = |config: &mut Config| {
             config.auth = Some(keys.clone());
             change(config);
-        })
-        .await;
+        };
+        let world = World::over(behind, count, change, |_| (), None).await;
         Self { world, path, _directory: directory }
     }
 
@@ -58,11 +68,16 @@ impl Keyed {
         self.world.client().header("authorization", &format!("Bearer {token}"))
     }
 
+    /// Until each front end answers so.
     async fn until_status(&self, client: &Client, status: u16) {
         let started = tokio::time::Instant::now();
-        while client.get("/sessions").await.status != status {
-            assert!(started.elapsed() < LIMIT, "never {status}");
-            sleep(Duration::from_millis(20)).await;
+        for address in &self.world.addresses {
+            let mut here = client.again();
+            here.addresses = vec![*address];
+            while here.get("/sessions").await.status != status {
+                assert!(started.elapsed() < LIMIT, "never {status}");
+                sleep(Duration::from_millis(20)).await;
+            }
         }
     }
 }

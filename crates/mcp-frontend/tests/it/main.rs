@@ -22,6 +22,8 @@ mod keys;
 
 mod ownership;
 
+mod replicas;
+
 mod leases;
 
 mod fleet;

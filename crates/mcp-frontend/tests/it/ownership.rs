@@ -67,7 +67,7 @@ async fn principal_of(keyed: &Keyed, client: &Client) -> Principal {
 
 #[tokio::test]
 async fn every_tool_answers_alike_to_every_handle_that_is_not_the_callers() {
-    let keyed = Keyed::start().await;
+    let keyed = Keyed::replicas().await;
     let (owner, caller) =
         (keyed.client(Create::named("owner", ALL)).await, keyed.client(Create::named("caller", ALL)).await);
     let handles = handles(&keyed, &owner, &caller).await;
@@ -109,7 +109,7 @@ async fn every_tool_answers_alike_to_every_handle_that_is_not_the_callers() {
 
 #[tokio::test]
 async fn a_name_of_ones_own_is_ones_own() {
-    let keyed = Keyed::start().await;
+    let keyed = Keyed::replicas().await;
     let (one, other) = (keyed.client(Create::named("one", ALL)).await, keyed.client(Create::named("other", ALL)).await);
     let lease = async |client: &Client| {
         let result = client.modern_call("browser_snapshot", json!({ "session_id": "shared" })).await;
@@ -124,7 +124,7 @@ async fn a_name_of_ones_own_is_ones_own() {
 
 #[tokio::test]
 async fn every_endpoint_answers_alike_to_every_connection_that_is_not_the_callers() {
-    let keyed = Keyed::start().await;
+    let keyed = Keyed::replicas().await;
     keyed.world.daemon.answer(|call| {
         let last = if call.tool == "browser_wait_for" { Event::WaitForever } else { Event::end() };
         vec![Event::started(), last]

@@ -33,7 +33,7 @@ async fn parted_by(wire: Wire, max_age: Option<Duration>, change: impl Fn(&mut C
     let proxy = Proxy::to(daemon.listen(max_age).await.unwrap(), &tasks).await;
     let address = Endpoint::from_shared(format!("http://{}", proxy.address)).unwrap();
     let pools = Pools::default().at(address, wire);
-    let world = World::over(Behind { tasks, daemons: vec![daemon], pools }, 1, change, |_| (), None).await;
+    let world = World::over(Behind { tasks, daemons: vec![daemon], pools, redis: None }, 1, change, |_| (), None).await;
     (world, proxy)
 }
 

@@ -12,6 +12,7 @@ use std::{
 use browserfleet_common::{
     clock::{Clock, SystemClock},
     lifecycle::{Shutdown, Tasks},
+    redis::testing::Server,
 };
 use browserfleet_mcp_frontend::{App, Config, Fault, Host, Pools, Stores, testing::FakeDaemon};
 use bytes::Bytes;
@@ -34,7 +35,10 @@ pub(crate) struct World {
     /// The first daemon: in most tests the only one.
     pub(crate) daemon: FakeDaemon,
     pub(crate) daemons: Vec<FakeDaemon>,
+    /// Those of the first front end.
     pub(crate) stores: Stores,
+    /// What several front ends share.
+    pub(crate) redis: Option<Server>,
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) tasks: Tasks,
     /// One per front end.
@@ -47,34 +51,45 @@ pub(crate) struct Behind {
     pub(crate) tasks: Tasks,
     pub(crate) daemons: Vec<FakeDaemon>,
     pub(crate) pools: Pools,
+    pub(crate) redis: Option<Server>,
+}
+
+impl Behind {
+    /// One daemon, in memory.
+    pub(crate) fn one() -> Self {
+        let tasks = Tasks::new();
+        let daemon = FakeDaemon::new(&tasks);
+        let pools = Pools::inside(daemon.channel());
+        Self { tasks, daemons: vec![daemon], pools, redis: None }
+    }
 }
 
 impl World {
     pub(crate) async fn start() -> Self {
-        Self::build(1, |_| (), |_| (), None).await
+        Self::build(|_| (), |_| (), None).await
     }
 
     pub(crate) async fn with(change: impl Fn(&mut Config)) -> Self {
-        Self::build(1, change, |_| (), None).await
+        Self::build(change, |_| (), None).await
     }
 
-    /// Several front ends that share their stores, asked in turn.
+    /// Several front ends that share a Redis, each over connections of its own, asked in turn.
     pub(crate) async fn replicas(count: usize) -> Self {
-        Self::build(count, |_| (), |_| (), None).await
+        Self::replicas_with(count, |_| ()).await
+    }
+
+    pub(crate) async fn replicas_with(count: usize, change: impl Fn(&mut Config)) -> Self {
+        let behind = Behind { redis: Some(Server::start().await), ..Behind::one() };
+        Self::over(behind, count, change, |_| (), None).await
     }
 
     /// With other stores.
     pub(crate) async fn keeping(keep: impl Fn(&mut Stores)) -> Self {
-        Self::build(1, |_| (), keep, None).await
-    }
-
-    /// Several front ends whose stores outlive them.
-    pub(crate) async fn lasting_replicas(count: usize) -> Self {
-        Self::build(count, |_| (), |stores| stores.volatile = false, None).await
+        Self::build(|_| (), keep, None).await
     }
 
     pub(crate) async fn with_fault(fault: Fault) -> Self {
-        Self::build(1, |_| (), |_| (), Some(fault)).await
+        Self::build(|_| (), |_| (), Some(fault)).await
     }
 
     /// One front end over several daemons, in memory.
@@ -87,19 +102,11 @@ impl World {
             pools.and(format!("daemon-{number}"), daemon.channel())
         });
         let plenty = |config: &mut Config| config.session.per_principal = 1000;
-        Self::over(Behind { tasks, daemons, pools }, 1, plenty, |_| (), None).await
+        Self::over(Behind { tasks, daemons, pools, redis: None }, 1, plenty, |_| (), None).await
     }
 
-    async fn build(
-        count: usize,
-        change: impl Fn(&mut Config),
-        keep: impl Fn(&mut Stores),
-        fault: Option<Fault>,
-    ) -> Self {
-        let tasks = Tasks::new();
-        let daemon = FakeDaemon::new(&tasks);
-        let pools = Pools::inside(daemon.channel());
-        Self::over(Behind { tasks, daemons: vec![daemon], pools }, count, change, keep, fault).await
+    async fn build(change: impl Fn(&mut Config), keep: impl Fn(&mut Stores), fault: Option<Fault>) -> Self {
+        Self::over(Behind::one(), 1, change, keep, fault).await
     }
 
     /// Front ends over daemons that are there already.
@@ -110,14 +117,13 @@ impl World {
         keep: impl Fn(&mut Stores),
         fault: Option<Fault>,
     ) -> Self {
-        let Behind { tasks, daemons, pools } = behind;
+        let Behind { tasks, daemons, pools, redis } = behind;
         let mut shutdown = Vec::new();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut config = Config::default();
+        config.store = redis.as_ref().map(Server::settings);
         change(&mut config);
-        let mut stores = Stores::memory(&config, &clock);
-        keep(&mut stores);
-        let (mut addresses, mut served) = (Vec::new(), Vec::new());
+        let (mut addresses, mut served, mut kept) = (Vec::new(), Vec::new(), Vec::<Stores>::new());
         for _ in 0..count {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             addresses.push(listener.local_addr().unwrap());
@@ -127,14 +133,18 @@ impl World {
                 shutdown: shutdown[shutdown.len() - 1].clone(),
                 clock: Arc::clone(&clock),
             };
-            let (config, stores, pools) = (config.clone(), stores.clone(), pools.clone());
+            let mut stores = Stores::of(&config, &host);
+            keep(&mut stores);
+            kept.push(stores.clone());
+            let (config, pools) = (config.clone(), pools.clone());
             let app = match &fault {
                 Some(fault) => App::with_fault(config, pools, stores, host, fault.clone()),
                 None => App::build_with(config, pools, stores, host),
             };
             served.push(tasks.spawn("front end", async move { app.serve_http(listener).await.unwrap() }));
         }
-        Self { daemon: daemons[0].clone(), daemons, stores, addresses, tasks, shutdown, served }
+        let stores = kept.swap_remove(0);
+        Self { daemon: daemons[0].clone(), daemons, stores, redis, addresses, tasks, shutdown, served }
     }
 
     /// A client that has not said anything.

@@ -1,0 +1,83 @@
+//! Where things are kept that another front end must find: in this process, or in Redis.
+
+use std::{io, sync::Arc};
+
+use browserfleet_common::{
+    clock::Clock,
+    config::Reader,
+    redis::{Redis, Settings, checks},
+};
+
+use crate::{
+    Config, Host,
+    bus::{Bus, MemoryBus, RedisBus},
+    connection, session,
+};
+
+/// The places where front ends keep what another one must find.
+#[derive(Clone, Debug)]
+pub struct Stores {
+    pub sessions: Arc<dyn session::Store>,
+    pub connections: Arc<dyn connection::Store>,
+    pub bus: Arc<dyn Bus>,
+    /// Whether what is kept ends with this process: its sessions are then ended before it does.
+    pub volatile: bool,
+    /// Where it is, if not in this process.
+    pub redis: Option<Redis>,
+}
+
+impl Stores {
+    /// Where the settings say.
+    pub fn of(config: &Config, host: &Host) -> Self {
+        match &config.store {
+            Some(settings) => Self::redis(config, Redis::new(settings.clone()), host),
+            None => Self::memory(config, &host.clock),
+        }
+    }
+
+    /// Everything in this process.
+    pub fn memory(config: &Config, clock: &Arc<dyn Clock>) -> Self {
+        let settings = &config.session;
+        let (ttl, max) = (settings.connection_ttl, settings.max_connections);
+        Self {
+            sessions: Arc::new(session::MemoryStore::new(Arc::clone(clock))),
+            connections: Arc::new(connection::MemoryStore::new(Arc::clone(clock), ttl, max)),
+            bus: Arc::new(MemoryBus::new()),
+            volatile: true,
+            redis: None,
+        }
+    }
+
+    /// Everything in Redis, which need not be reachable yet.
+    pub fn redis(config: &Config, redis: Redis, host: &Host) -> Self {
+        let settings = &config.session;
+        let (ttl, max) = (settings.connection_ttl, settings.max_connections);
+        Self {
+            sessions: Arc::new(session::RedisStore::new(redis.clone())),
+            connections: Arc::new(connection::RedisStore::new(redis.clone(), ttl, max)),
+            bus: Arc::new(RedisBus::start(redis.clone(), &host.tasks, host.shutdown.hard().clone())),
+            volatile: false,
+            redis: Some(redis),
+        }
+    }
+}
+
+/// Looks before the start whether Redis will do. What is wrong is collected in `reader`, with what is wrong elsewhere; answers
+/// what an operator should know.
+pub fn check(reader: &mut Reader, settings: Option<&Settings>) -> Vec<String> {
+    let Some(settings) = settings else { return Vec::new() };
+    let found = look(settings).unwrap_or_else(|error| checks::Findings {
+        problems: vec![format!("store.url: cannot be looked at ({error})")],
+        warnings: Vec::new(),
+    });
+    for problem in found.problems {
+        reader.problem(problem);
+    }
+    found.warnings
+}
+
+/// On a runtime of its own: the program's is started when everything is known to be right.
+fn look(settings: &Settings) -> io::Result<checks::Findings> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(checks::at_start(&Redis::new(settings.clone()))))
+}

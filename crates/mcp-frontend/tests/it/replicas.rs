@@ -1,0 +1,195 @@
+//! Several front ends over one Redis: nobody can tell which of them has answered.
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use browserfleet_common::redis::testing::Server;
+use browserfleet_mcp_frontend::testing::Event;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::world::{Behind, Client, LIMIT, World, failure, initialize, text, until};
+
+/// The client at one front end only.
+fn at(client: &Client, address: SocketAddr) -> Client {
+    let mut client = client.again();
+    client.addresses = vec![address];
+    client
+}
+
+fn sessions(result: &Value) -> Vec<String> {
+    let listed = result["structuredContent"]["sessions"].as_array().unwrap_or_else(|| panic!("no list: {result}"));
+    listed.iter().map(|session| session["session_id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn what_one_has_ended_is_unknown_to_the_others_at_once() {
+    let world = World::replicas(2).await;
+    let client = world.legacy().await;
+    let (one, other) = (at(&client, world.addresses[0]), at(&client, world.addresses[1]));
+    assert_eq!(other.call("browser_navigate", json!({ "url": "x" })).await["isError"], false);
+    assert_eq!(one.delete().await.status, 204);
+    assert_eq!(other.post(&crate::world::call(1, "browser_snapshot", json!({}))).await.status, 404);
+    assert_eq!(other.delete().await.status, 404);
+}
+
+#[tokio::test]
+async fn initialize_with_a_stale_id_starts_afresh_whoever_gave_it() {
+    let world = World::replicas(2).await;
+    let client = world.legacy().await;
+    let stale = client.connection();
+    assert_eq!(at(&client, world.addresses[0]).delete().await.status, 204);
+    let reply = at(&client, world.addresses[1]).post(&initialize("2025-11-25")).await;
+    assert_eq!(reply.status, 200);
+    assert_ne!(reply.headers["mcp-session-id"].to_str().unwrap(), stale);
+}
+
+#[tokio::test]
+async fn every_front_end_lists_the_same_sessions() {
+    let world = World::replicas(3).await;
+    let client = world.legacy().await;
+    for name in ["first", "second", "third"] {
+        client.call("browser_navigate", json!({ "url": "x", "session_id": name })).await;
+        // Listed by their age, which Redis tells in milliseconds.
+        sleep(Duration::from_millis(2)).await;
+    }
+    let of_connection = json!({ "sessions": 3, "max_sessions": 10, "active_calls": 1 });
+    for address in &world.addresses {
+        let here = at(&client, *address);
+        assert_eq!(sessions(&here.call("session_list", json!({})).await), ["first", "second", "third"]);
+        assert_eq!(here.call("session_stats", json!({})).await["structuredContent"], of_connection);
+        assert_eq!(here.get("/sessions").await.json()["total"], 3);
+        assert_eq!(here.get("/health").await.json()["sessions"], 3);
+    }
+    assert_eq!(
+        failure(&at(&client, world.addresses[1]).call("session_close", json!({ "session_id": "second" })).await),
+        ""
+    );
+    for address in &world.addresses {
+        assert_eq!(sessions(&at(&client, *address).call("session_list", json!({})).await), ["first", "third"]);
+    }
+}
+
+#[tokio::test]
+async fn limits_of_sessions_hold_for_all_front_ends_together() {
+    let world = World::replicas_with(2, |config| config.session.per_principal = 3).await;
+    let client = world.client();
+    let opened = join_all((0..8).map(|_| async { client.modern_call("browser_open", json!({})).await })).await;
+    let refused = opened.iter().filter(|result| failure(result) == "quota_exceeded").count();
+    assert_eq!(refused, 5, "{opened:?}");
+}
+
+#[tokio::test]
+async fn a_session_lapses_for_every_front_end() {
+    let world = World::replicas_with(2, |config| config.session.idle_ttl = Duration::from_millis(700)).await;
+    let client = world.client();
+    let opened = client.modern_call("browser_open", json!({})).await;
+    let handle = opened["structuredContent"]["session_id"].clone();
+    for _ in 0..4 {
+        sleep(Duration::from_millis(350)).await;
+        let result = client.modern_call("browser_snapshot", json!({ "session_id": handle })).await;
+        assert_eq!(failure(&result), "", "a call through any of them prolongs it");
+    }
+    sleep(Duration::from_millis(900)).await;
+    for _ in 0..2 {
+        let result = client.modern_call("browser_snapshot", json!({ "session_id": handle })).await;
+        assert_eq!(failure(&result), "handle_unknown_or_expired");
+    }
+}
+
+#[tokio::test]
+async fn an_emptied_redis_costs_a_handshake_and_nothing_more() {
+    let world = World::replicas(2).await;
+    let client = world.legacy().await;
+    client.call("browser_navigate", json!({ "url": "x" })).await;
+    let redis = world.redis.as_ref().unwrap().client();
+    redis.query::<()>(&redis::cmd("FLUSHALL")).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(client.post(&crate::world::call(1, "browser_snapshot", json!({}))).await.status, 404);
+    }
+    let again = world.legacy().await;
+    assert_eq!(again.call("browser_navigate", json!({ "url": "x" })).await["isError"], false);
+}
+
+#[tokio::test]
+async fn without_redis_nobody_is_ready_and_everybody_is_again_when_it_is_back() {
+    let redis = Server::with(&["--appendonly", "yes", "--appendfsync", "always"]).await;
+    let quick = |config: &mut browserfleet_mcp_frontend::Config| {
+        let store = config.store.as_mut().unwrap();
+        (store.connect_timeout, store.command_timeout) = (Duration::from_millis(300), Duration::from_millis(600));
+    };
+    let behind = Behind { redis: Some(redis), ..Behind::one() };
+    let mut world = World::over(behind, 2, quick, |_| (), None).await;
+    let client = world.legacy().await;
+    let opened = world.client().modern_call("browser_open", json!({})).await;
+    let handle = opened["structuredContent"]["session_id"].clone();
+    let ready = async |world: &World| {
+        let mut answers = Vec::new();
+        for address in &world.addresses {
+            let ready = at(&world.client(), *address).get("/ready").await;
+            answers.push((ready.status.as_u16(), ready.json()["store"].clone()));
+        }
+        answers
+    };
+    assert_eq!(ready(&world).await, [(200, json!(true)), (200, json!(true))]);
+    // A server that says nothing is as good as none, and nobody waits long for it.
+    world.redis.as_ref().unwrap().freeze(true);
+    let started = Instant::now();
+    let result = world.client().modern_call("browser_snapshot", json!({ "session_id": handle })).await;
+    assert_eq!(failure(&result), "store_unavailable");
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    world.redis.as_ref().unwrap().freeze(false);
+    world.redis.as_mut().unwrap().kill();
+    assert_eq!(ready(&world).await, [(503, json!(false)), (503, json!(false))]);
+    assert_eq!(client.post(&crate::world::call(1, "browser_snapshot", json!({}))).await.status, 503);
+    assert_eq!(world.client().get("/health").await.status, 200, "the process itself is well");
+    world.redis.as_mut().unwrap().restart().await;
+    let back = async {
+        while ready(&world).await != [(200, json!(true)), (200, json!(true))] {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LIMIT, back).await.expect("they find it again");
+    for _ in 0..2 {
+        let result = world.client().modern_call("browser_snapshot", json!({ "session_id": handle })).await;
+        assert!(failure(&result).is_empty() && text(&result).contains("lease-1"), "no session was lost: {result}");
+    }
+    assert_eq!(world.daemon.leases(), ["lease-1"]);
+}
+
+#[tokio::test]
+async fn a_front_end_that_stops_costs_no_call() {
+    let mut world = World::replicas_with(2, |config| config.session.per_principal = 20).await;
+    world.daemon.answer(|_| vec![Event::started(), Event::Wait(Duration::from_millis(20)), Event::end()]);
+    let client = world.client();
+    let calls = AtomicUsize::new(0);
+    let (one, both) = (vec![world.addresses[1]], world.addresses.clone());
+    let stops = Instant::now() + Duration::from_millis(400);
+    let load = join_all((0..20).map(|number| {
+        let (client, one, both, calls) = (&client, &one, &both, &calls);
+        async move {
+            let name = format!("worker-{number}");
+            while calls.load(Ordering::Relaxed) < 800 {
+                let mut client = client.again();
+                // What is in front of them sends nobody to one that is about to stop.
+                client.addresses = if Instant::now() < stops { both.clone() } else { one.clone() };
+                client.next_address();
+                let result = client.modern_call("browser_click", json!({ "target": "e1", "session_id": name })).await;
+                assert_eq!(failure(&result), "", "{result}");
+                calls.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }));
+    let (stopping, served) = (world.shutdown[0].clone(), world.served.remove(0));
+    let stop = async {
+        tokio::time::sleep_until(stops).await;
+        stopping.begin();
+        timeout(LIMIT, served).await.unwrap().unwrap();
+    };
+    tokio::join!(load, stop);
+    until("every session has kept its browser", || world.daemon.leases().len() == 20).await;
+}
