@@ -5,6 +5,7 @@ use std::{io, sync::Arc};
 use browserfleet_common::{
     clock::Clock,
     lifecycle::{Shutdown, Tasks},
+    redis::Directory,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -14,7 +15,7 @@ use tokio::{
 use crate::{
     Config, Stores,
     core::{Core, Fault, Host},
-    fleet::Pools,
+    fleet::{Pools, Wire},
     http::{router::router, server},
     mcp,
 };
@@ -26,10 +27,15 @@ pub struct App {
 }
 
 impl App {
-    /// A front end that keeps everything where its settings say. Neither that nor the daemons need be reachable yet.
+    /// A front end that keeps everything where its settings say, and finds daemons there too if it is told of none. Neither
+    /// that nor the daemons need be reachable yet.
     pub fn build(config: Config, pools: Pools, tasks: Tasks, shutdown: Shutdown, clock: Arc<dyn Clock>) -> Self {
         let host = Host { tasks, shutdown, clock };
         let stores = Stores::of(&config, &host);
+        let pools = match &stores.redis {
+            Some(redis) if pools.is_empty() => pools.found_in(Directory::new(redis.clone()), Wire::default()),
+            _ => pools,
+        };
         Self::build_with(config, pools, stores, host)
     }
 

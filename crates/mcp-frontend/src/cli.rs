@@ -36,12 +36,8 @@ struct Args {
     /// Address to serve MCP on [default: 127.0.0.1:8931]
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
-    /// A pool daemon; may be given several times
-    #[arg(
-        long,
-        value_name = "URL",
-        help = "A pool daemon; may be given several times [default: http://127.0.0.1:50051]"
-    )]
+    /// A pool daemon; may be given several times [default: those in the store, or http://127.0.0.1:50051]
+    #[arg(long, value_name = "URL")]
     pool: Vec<String>,
     /// Settings as TOML
     #[arg(long, value_name = "FILE")]
@@ -113,17 +109,17 @@ fn read(args: &Args) -> Result<Settings, Problems> {
     ];
     let mut reader = Reader::new(args.config.as_deref(), &flags);
     let (frontend, log) = (Config::read(&mut reader), LogConfig::read(&mut reader));
-    let pools = pools_of(&mut reader);
+    let pools = pools_of(&mut reader, frontend.store.is_some());
     let secret = secret(&mut reader, &pools);
     let warnings = stores::check(&mut reader, frontend.store.as_ref());
     reader.finish(DAEMON)?;
     Ok(Settings { frontend, log, pools, secret, warnings })
 }
 
-/// `frontend.pools`: the daemons' addresses.
-fn pools_of(reader: &mut Reader) -> Vec<Endpoint> {
-    let addresses = reader.list("frontend.pools", &["http://127.0.0.1:50051"]);
-    if addresses.is_empty() || addresses.len() > POOLS_MAX {
+/// `frontend.pools`: the daemons' addresses. None: they are found in the store.
+fn pools_of(reader: &mut Reader, has_store: bool) -> Vec<Endpoint> {
+    let addresses = reader.list("frontend.pools", if has_store { &[] } else { &["http://127.0.0.1:50051"] });
+    if addresses.len() > POOLS_MAX || (addresses.is_empty() && !has_store) {
         reader.problem(format!("frontend.pools: {} addresses; 1 to {POOLS_MAX} are allowed", addresses.len()));
     }
     let mut pools: Vec<Endpoint> = Vec::new();

@@ -1,10 +1,10 @@
 //! The pool daemons behind this front end: which one holds a lease, and where a new one is asked for.
 //!
 //! [`placement`] decides and [`placing`] asks; [`client`] is the wire to one daemon, [`wire`] says how it is reached,
-//! [`signer`] what it is told of callers. The list of daemons is fixed here; a directory would change it, and nobody else
-//! would notice.
+//! [`signer`] what it is told of callers. Which daemons there are, the settings say, or a directory ([`members`]).
 
 mod client;
+mod members;
 mod placement;
 mod placing;
 mod signer;
@@ -15,7 +15,13 @@ use std::{
     time::Duration,
 };
 
-use browserfleet_common::{clock::Clock, error_code::ErrorCode, lifecycle::Tasks, pb::GetPoolResponse};
+use browserfleet_common::{
+    clock::Clock,
+    error_code::ErrorCode,
+    lifecycle::Tasks,
+    pb::GetPoolResponse,
+    redis::{Directory, directory::Entry},
+};
 use futures_util::future::join_all;
 use tokio::{
     sync,
@@ -29,6 +35,7 @@ pub(crate) use self::{
     placing::Wanted,
 };
 use self::{
+    members::{Identity, Members},
     placement::{Event, Index, Placement, Report},
     signer::Signer,
 };
@@ -46,65 +53,56 @@ const FRESH: Duration = Duration::from_millis(200);
 /// All daemons.
 #[derive(Debug)]
 pub(crate) struct Fleet {
-    daemons: Vec<PoolClient>,
+    /// Where daemons are found, if they are not those of the settings.
+    directory: Option<(Directory, Wire)>,
+    signer: Signer,
     known: Mutex<Known>,
     /// When all were asked at once. Held while they are.
     asked: sync::Mutex<Option<Instant>>,
 }
 
-/// What is known of the daemons, one place each. A plain mutex: nobody waits while holding it.
-#[derive(Debug)]
+/// What is known of the daemons. A plain mutex: nobody waits while holding it.
+#[derive(Debug, Default)]
 struct Known {
     placement: Placement,
-    identities: Vec<Option<Identity>>,
+    members: Members,
 }
 
-/// Who answers at an address. Another daemon, or the same one started again, knows nothing of earlier leases.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Identity {
-    pool: String,
-    incarnation: String,
-}
-
-impl Identity {
-    /// Who minted a token: `pool/incarnation/…`.
-    fn of_token(token: &str) -> Option<Self> {
-        let mut parts = token.split('/');
-        let (pool, incarnation, _slot) = (parts.next()?, parts.next()?, parts.next()?);
-        Some(Self { pool: pool.to_owned(), incarnation: incarnation.to_owned() })
+impl Known {
+    fn add(&mut self, client: PoolClient) -> Index {
+        let index = self.members.add(client);
+        self.placement.add(index);
+        index
     }
 }
 
 impl Fleet {
     pub(crate) fn new(pools: Pools, clock: Arc<dyn Clock>) -> Self {
-        let Pools { daemons, secret } = pools;
-        let signer = Signer::new(secret, clock);
-        let client = |(name, channel)| PoolClient::new(name, channel, signer.clone());
-        let daemons: Vec<_> = daemons.into_iter().map(client).collect();
-        let known = Known { placement: Placement::new(daemons.len()), identities: vec![None; daemons.len()] };
-        Self { daemons, known: Mutex::new(known), asked: sync::Mutex::default() }
+        let Pools { daemons, directory, secret } = pools;
+        let (signer, mut known) = (Signer::new(secret, clock), Known::default());
+        for (name, door) in daemons {
+            known.add(PoolClient::new(name, door, signer.clone()));
+        }
+        Self { directory, signer, known: Mutex::new(known), asked: sync::Mutex::default() }
     }
 
     /// Starts watching the daemons, until `stop`.
     pub(crate) fn watch(self: &Arc<Self>, tasks: &Tasks, stop: &CancellationToken) {
-        for index in 0..self.daemons.len() {
-            let (fleet, stop) = (Arc::clone(self), stop.clone());
-            tasks.spawn("watch daemon", async move {
-                let mut ticks = interval(LOOK);
-                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-                let looking = async {
-                    loop {
-                        ticks.tick().await;
-                        // What came of it is noted.
-                        let _noted = fleet.look(index).await;
-                    }
-                };
-                tokio::select! {
-                    () = looking => {}
-                    () = stop.cancelled() => {}
+        let (fleet, stop) = (Arc::clone(self), stop.clone());
+        tasks.spawn("watch daemons", async move {
+            let mut ticks = interval(LOOK);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let looking = async {
+                loop {
+                    ticks.tick().await;
+                    fleet.look_at_all().await;
                 }
-            });
-        }
+            };
+            tokio::select! {
+                () = looking => {}
+                () = stop.cancelled() => {}
+            }
+        });
     }
 
     /// Whether somebody would take a new lease. The daemons are asked, but not for everybody who wants to know: anybody
@@ -112,7 +110,7 @@ impl Fleet {
     pub(crate) async fn is_ready(&self) -> bool {
         let mut asked = self.asked.lock().await;
         if asked.is_none_or(|asked| asked.elapsed() >= FRESH) {
-            join_all((0..self.daemons.len()).map(|index| self.look(index))).await;
+            self.look_at_all().await;
             *asked = Some(Instant::now());
         }
         drop(asked);
@@ -121,7 +119,7 @@ impl Fleet {
 
     /// How many daemons there are.
     pub(crate) fn count(&self) -> usize {
-        self.daemons.len()
+        self.known().members.count()
     }
 
     /// How many of them take new leases, as far as is known.
@@ -135,17 +133,21 @@ impl Fleet {
     }
 
     /// The daemon of a lease. Never one that did not grant it: an address may belong to somebody else by now.
-    pub(crate) async fn holder(&self, lease: &LeaseRef) -> Result<&PoolClient, DaemonError> {
+    pub(crate) async fn holder(&self, lease: &LeaseRef) -> Result<PoolClient, DaemonError> {
         // One that is not in the list is out of our reach; that does not mean that it is gone.
-        let index = self.index(&lease.daemon).ok_or(DaemonError::Unreachable)?;
-        let Some(grantor) = Identity::of_token(&lease.token) else { return Ok(&self.daemons[index]) };
-        let last_seen = self.known().identities[index].clone();
+        let index = self.named(&lease.daemon).ok_or(DaemonError::Unreachable)?;
+        let (client, last_seen) = {
+            let known = self.known();
+            let member = known.members.get(index).ok_or(DaemonError::Unreachable)?;
+            (member.client.clone(), member.identity.clone())
+        };
+        let Some(grantor) = Identity::of_token(&lease.token) else { return Ok(client) };
         // What we remember may be older than the lease: before a lease is called lost, its daemon is asked who it is.
         if last_seen.is_some_and(|identity| identity != grantor) && self.look(index).await? != grantor {
             let why = "the daemon it ran on has been replaced";
             return Err(DaemonError::Refused(Failure::new(ErrorCode::LeaseLost, why)));
         }
-        Ok(&self.daemons[index])
+        Ok(client)
     }
 
     /// Confirms a lease to its daemon and prolongs it.
@@ -162,12 +164,27 @@ impl Fleet {
         }
     }
 
+    async fn look_at_all(&self) {
+        let Some((directory, _)) = &self.directory else {
+            let indices = self.known().members.indices();
+            // What came of it is noted.
+            let _noted = join_all(indices.into_iter().map(|index| self.look(index))).await;
+            return;
+        };
+        match directory.list().await {
+            Ok(entries) => self.listed(&entries),
+            // That says nothing about the daemons.
+            Err(error) => tracing::debug!(%error, "the directory cannot be read"),
+        }
+    }
+
     /// Asks a daemon who and how it is, and takes note.
     async fn look(&self, index: Index) -> Result<Identity, DaemonError> {
-        match self.daemons[index].status().await {
+        let daemon = self.client(index).ok_or(DaemonError::Unreachable)?;
+        match daemon.status().await {
             Ok(status) => {
                 let identity = Identity { pool: status.pool_id.clone(), incarnation: status.incarnation.clone() };
-                self.known().identities[index] = Some(identity.clone());
+                self.identified(index, identity.clone());
                 self.note(index, Event::Reported(report(&status)));
                 Ok(identity)
             }
@@ -176,6 +193,42 @@ impl Fleet {
                 Err(error)
             }
         }
+    }
+
+    /// Takes note of what the directory says.
+    fn listed(&self, entries: &[Entry]) {
+        let mut listed = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let Some(index) = self.named(&entry.address) else { continue };
+            listed.push(index);
+            self.identified(index, Identity { pool: entry.pool_id.clone(), incarnation: entry.incarnation.clone() });
+            let Entry { idle, room, queued, closed, .. } = *entry;
+            self.note(index, Event::Reported(Report { idle, room, queued, closed }));
+        }
+        let (left, forgotten) = self.known().members.listed(&listed, Instant::now());
+        left.into_iter().for_each(|index| self.note(index, Event::Silent));
+        forgotten.into_iter().for_each(|index| self.known().placement.remove(index));
+    }
+
+    fn identified(&self, index: Index, identity: Identity) {
+        if let Some(member) = self.known().members.get_mut(index) {
+            member.identity = Some(identity);
+        }
+    }
+
+    /// The daemon of a name. With a directory names are addresses: one that is not known yet, because the lease was made by
+    /// another front end, is made known.
+    fn named(&self, name: &str) -> Option<Index> {
+        let mut known = self.known();
+        if let Some(index) = known.members.named(name) {
+            return Some(index);
+        }
+        let (_, wire) = self.directory.as_ref()?;
+        Some(known.add(PoolClient::new(name.to_owned(), wire.door(name)?, self.signer.clone())))
+    }
+
+    fn client(&self, index: Index) -> Option<PoolClient> {
+        self.known().members.get(index).map(|member| member.client.clone())
     }
 
     fn note(&self, index: Index, event: Event) {
@@ -188,18 +241,9 @@ impl Fleet {
         let in_service = known.placement.count(now);
         drop(known);
         if let Some(event) = news.filter(|_| in_service != before) {
-            tracing::info!(
-                daemon = self.daemons[index].name(),
-                event,
-                in_service,
-                of = self.count(),
-                "daemons changed"
-            );
+            let daemon = self.client(index).map(|daemon| daemon.name().to_owned());
+            tracing::info!(daemon, event, in_service, of = self.count(), "daemons changed");
         }
-    }
-
-    fn index(&self, name: &str) -> Option<Index> {
-        self.daemons.iter().position(|daemon| daemon.name() == name)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -215,17 +259,5 @@ fn report(status: &GetPoolResponse) -> Report {
         room: status.max_browsers.saturating_sub(used),
         queued: status.queued,
         closed: status.draining || !status.unavailable.is_empty(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_says_who_minted_it() {
-        let identity = Identity { pool: "a".to_owned(), incarnation: "1f".to_owned() };
-        assert_eq!(Identity::of_token("a/1f/3/17"), Some(identity));
-        assert_eq!(Identity::of_token("opaque"), None);
     }
 }

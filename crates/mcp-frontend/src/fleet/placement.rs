@@ -5,7 +5,7 @@
 //! ejected, so that a fault that all of them share does not leave none. When nothing is usable, everything is tried: a
 //! refusal that says why is worth more than a guess.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
@@ -17,7 +17,7 @@ const BACKOFF_MAX: Duration = Duration::from_mins(1);
 /// How long a half-open daemon is left to the one caller who tries it, if nothing is heard of that.
 const PROBE: Duration = Duration::from_secs(10);
 
-/// A daemon's place in the list.
+/// A daemon's number. Never another's, also when it is gone.
 pub(super) type Index = usize;
 
 /// What a daemon says of its use.
@@ -53,9 +53,9 @@ pub(super) enum Event {
 }
 
 /// What is known of all daemons.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Placement {
-    daemons: Vec<Daemon>,
+    daemons: BTreeMap<Index, Daemon>,
 }
 
 #[derive(Debug, Default)]
@@ -78,13 +78,19 @@ struct Ejection {
 }
 
 impl Placement {
-    pub(super) fn new(count: usize) -> Self {
-        Self { daemons: (0..count).map(|_| Daemon::default()).collect() }
+    /// There is one more.
+    pub(super) fn add(&mut self, index: Index) {
+        self.daemons.insert(index, Daemon::default());
     }
 
-    /// Takes note of an event.
+    /// One is gone.
+    pub(super) fn remove(&mut self, index: Index) {
+        self.daemons.remove(&index);
+    }
+
+    /// Takes note of an event. What is heard of one that is gone is of no interest.
     pub(super) fn on(&mut self, index: Index, event: Event, now: Instant) {
-        let daemon = &mut self.daemons[index];
+        let Some(daemon) = self.daemons.get_mut(&index) else { return };
         match event {
             Event::Reported(report) => {
                 daemon.silent = false;
@@ -110,9 +116,9 @@ impl Placement {
     }
 
     fn failed(&mut self, index: Index, now: Instant) {
-        let ejected = self.daemons.iter().filter(|daemon| daemon.ejection.is_some()).count();
+        let ejected = self.daemons.values().filter(|daemon| daemon.ejection.is_some()).count();
         let one_more = ejected < self.daemons.len() / 2;
-        let daemon = &mut self.daemons[index];
+        let Some(daemon) = self.daemons.get_mut(&index) else { return };
         daemon.failures += 1;
         let lasts = match daemon.ejection {
             Some(ejection) if now < ejection.until => return,
@@ -138,17 +144,17 @@ impl Placement {
         }
         let (drawn, others) = usable.split_at_mut(count.min(2));
         for part in [drawn, others] {
-            part.sort_by_key(|&index| std::cmp::Reverse(self.daemons[index].free()));
+            part.sort_by_key(|index| std::cmp::Reverse(self.daemons[index].free()));
         }
         // Stable: the order stays.
-        usable.sort_by_key(|&index| self.daemons[index].ejection.is_none());
+        usable.sort_by_key(|index| self.daemons[index].ejection.is_none());
         usable
     }
 
     /// Whose queue to wait in: the shortest; among equals, of the one with the most free.
     pub(super) fn line(&self, without: &[Index], now: Instant) -> Option<Index> {
         let usable = self.usable(without, now).into_iter();
-        usable.min_by_key(|&index| {
+        usable.min_by_key(|index| {
             let daemon = &self.daemons[index];
             (daemon.report.as_ref().map_or(0, |report| report.queued), std::cmp::Reverse(daemon.free()))
         })
@@ -156,7 +162,7 @@ impl Placement {
 
     /// Those that have a browser ready, as far as is known.
     pub(super) fn free(&self, without: &[Index], now: Instant) -> Vec<Index> {
-        let idle = |index: &Index| self.daemons[*index].report.as_ref().is_some_and(|report| report.idle > 0);
+        let idle = |index: &Index| self.daemons[index].report.as_ref().is_some_and(|report| report.idle > 0);
         self.in_service(without, now).into_iter().filter(idle).collect()
     }
 
@@ -167,13 +173,13 @@ impl Placement {
 
     /// How many are ejected and not yet to be tried again.
     pub(super) fn ejected(&self, now: Instant) -> usize {
-        self.daemons.iter().filter(|daemon| daemon.is_ejected(now)).count()
+        self.daemons.values().filter(|daemon| daemon.is_ejected(now)).count()
     }
 
     fn in_service(&self, without: &[Index], now: Instant) -> Vec<Index> {
-        let all = self.daemons.iter().enumerate();
+        let all = self.daemons.iter();
         all.filter(|(index, daemon)| !without.contains(index) && daemon.is_usable(now))
-            .map(|(index, _)| index)
+            .map(|(index, _)| *index)
             .collect()
     }
 
@@ -182,7 +188,7 @@ impl Placement {
         if self.count(now) > 0 {
             return self.in_service(without, now);
         }
-        (0..self.daemons.len()).filter(|index| !without.contains(index)).collect()
+        self.daemons.keys().copied().filter(|index| !without.contains(index)).collect()
     }
 }
 
@@ -242,8 +248,9 @@ mod tests {
     }
 
     fn placement(reports: &[(u32, u32)]) -> (Placement, Instant) {
-        let (mut placement, now) = (Placement::new(reports.len()), Instant::now());
+        let (mut placement, now) = (Placement::default(), Instant::now());
         for (index, &(idle, queued)) in reports.iter().enumerate() {
+            placement.add(index);
             placement.on(index, reported(idle, queued), now);
         }
         (placement, now)
@@ -298,6 +305,18 @@ mod tests {
         // A report ends the silence.
         placement.on(0, reported(1, 0), now);
         assert_eq!(placement.count(now), 2);
+    }
+
+    #[test]
+    fn one_that_is_gone_is_not_heard_of_again() {
+        let (mut placement, now) = placement(&[(1, 0), (2, 0), (3, 0)]);
+        placement.remove(1);
+        for event in [reported(9, 0), Event::Granted, Event::Failed] {
+            placement.on(1, event, now);
+        }
+        let mut left = placement.tries(3, now);
+        left.sort_unstable();
+        assert_eq!((left, placement.count(now)), (vec![0, 2], 2));
     }
 
     #[test]

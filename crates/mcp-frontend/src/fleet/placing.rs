@@ -107,7 +107,7 @@ impl Fleet {
     /// Asks the daemon of a lost lease whether it still has it: acquisitions are idempotent. `None`: it answers, and has
     /// nothing for us.
     pub(crate) async fn resume(&self, daemon: &str, wanted: Wanted<'_>) -> Result<Option<LeaseRef>, DaemonError> {
-        let index = self.index(daemon).ok_or(DaemonError::Unreachable)?;
+        let index = self.named(daemon).ok_or(DaemonError::Unreachable)?;
         match self.ask(index, Wanted { wait: Duration::ZERO, ..wanted }, &mut Unwatched).await {
             Ok(lease) => Ok(Some(lease)),
             Err((DaemonError::Refused(_), _)) => Ok(None),
@@ -149,8 +149,9 @@ impl Fleet {
         wanted: Wanted<'_>,
         watch: &mut (impl QueueWatch + Send),
     ) -> Result<LeaseRef, (DaemonError, Next)> {
+        let Some(daemon) = self.client(index) else { return Err((DaemonError::Unreachable, Next::Failed)) };
         self.note(index, Event::Asked);
-        let error = match self.daemons[index].acquire(wanted, watch).await {
+        let error = match daemon.acquire(wanted, watch).await {
             Ok(lease) => {
                 self.note(index, Event::Granted);
                 return Ok(lease);

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use browserfleet_common::{service::ServiceSecret, session::INSIDE};
-use tonic::{body::Body, transport::Endpoint};
+use browserfleet_common::{redis::Directory, service::ServiceSecret, session::INSIDE};
+use tonic::{
+    body::Body,
+    transport::{Channel, Endpoint},
+};
 use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
 
 /// What takes the requests for a daemon: a connection to it, or in one process its services themselves.
@@ -33,11 +36,31 @@ impl Default for Wire {
     }
 }
 
+impl Wire {
+    /// A connection that is made when it is needed.
+    fn connect(self, address: Endpoint) -> Channel {
+        address
+            .connect_timeout(self.connect)
+            .http2_keep_alive_interval(self.keep_alive)
+            .keep_alive_timeout(self.answer)
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true)
+            .connect_lazy()
+    }
+
+    /// The way to a daemon of the directory. `None`: that is no address.
+    pub(super) fn door(self, address: &str) -> Option<Door> {
+        let channel = self.connect(Endpoint::from_shared(address.to_owned()).ok()?);
+        Some(BoxCloneSyncService::new(channel.map_err(|error| DoorError(error.into()))))
+    }
+}
+
 /// The daemons a front end may use: each with the name that [`LeaseRef::daemon`](crate::session::LeaseRef) gives it, the
 /// same in all front ends.
 #[derive(Clone, Debug, Default)]
 pub struct Pools {
     pub(super) daemons: Vec<(String, Door)>,
+    pub(super) directory: Option<(Directory, Wire)>,
     pub(super) secret: Option<ServiceSecret>,
 }
 
@@ -52,6 +75,11 @@ impl Pools {
     {
         self.daemons.push((name.into(), BoxCloneSyncService::new(door.map_err(|error| DoorError(error.into())))));
         self
+    }
+
+    /// Whether nothing has been said of where they are.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.daemons.is_empty() && self.directory.is_none()
     }
 
     /// The secret that the daemons share with us: what is said to them of callers is signed with it.
@@ -74,12 +102,12 @@ impl Pools {
     #[must_use]
     pub fn at(self, address: Endpoint, wire: Wire) -> Self {
         let name = address.uri().to_string();
-        let watched = address
-            .connect_timeout(wire.connect)
-            .http2_keep_alive_interval(wire.keep_alive)
-            .keep_alive_timeout(wire.answer)
-            .keep_alive_while_idle(true)
-            .tcp_nodelay(true);
-        self.and(name, watched.connect_lazy())
+        self.and(name, wire.connect(address))
+    }
+
+    /// Those that are in a directory, as they come and go. Their names are their addresses.
+    #[must_use]
+    pub fn found_in(self, directory: Directory, wire: Wire) -> Self {
+        Self { directory: Some((directory, wire)), ..self }
     }
 }

@@ -163,6 +163,11 @@ impl FakeDaemon {
         self.state().draining = true;
     }
 
+    /// Which of its lives this is.
+    pub fn incarnation(&self) -> String {
+        self.state().incarnation.to_string()
+    }
+
     /// Dies and is started again, as `pool_id`: its leases are gone. A gullible one would take their tokens all the same.
     pub fn restart(&self, pool_id: &str, gullible: bool) {
         let mut state = self.state();

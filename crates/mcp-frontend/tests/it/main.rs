@@ -36,6 +36,7 @@ mod wire;
 
 mod limits;
 
+mod directory;
 mod ending;
 
 mod stdio;
