@@ -30,7 +30,7 @@ build: setup-rust
 	$(CARGO) build --release --locked
 
 # The programs and the benchmark in one go, with the features of the tests: nothing is compiled twice.
-bench: setup-browser setup-rust
+bench: setup-browser setup-redis setup-rust
 	@echo "== building (the first time takes a few minutes)"
 	$(CARGO) build --release --locked --workspace --all-features
 	@echo "== measuring: about seven minutes; every contestant does every piece of work in turn"

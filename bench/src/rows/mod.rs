@@ -4,6 +4,7 @@ mod idle;
 mod latency;
 mod load;
 mod start;
+mod store;
 
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ impl Only {
 }
 
 /// Every id of a row.
-pub(crate) const IDS: &[&[&str]] = &[latency::IDS, start::IDS, load::IDS, idle::IDS];
+pub(crate) const IDS: &[&[&str]] = &[latency::IDS, start::IDS, load::IDS, idle::IDS, store::IDS];
 
 /// Measures all that is wanted, family after family.
 ///
@@ -40,6 +41,7 @@ pub(crate) async fn measure(setup: &Setup, only: &Only) -> anyhow::Result<Vec<Ro
     rows.extend(start::measure(setup, only).await?);
     rows.extend(load::measure(setup, only).await?);
     rows.extend(idle::measure(setup, only).await?);
+    rows.extend(store::measure(setup, only).await?);
     Ok(rows)
 }
 

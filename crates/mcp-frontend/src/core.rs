@@ -12,21 +12,21 @@ use futures_util::{StreamExt as _, stream};
 use serde_json::Value;
 use tokio::{
     sync::Semaphore,
-    time::{Instant, interval, timeout},
+    time::{Instant, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, Stores, Unavailable,
     access::Access,
-    bus::Bus,
+    bus::{self, Bus},
     caller::Caller,
     connection,
     failure::Failure,
     fleet::{Fleet, Pools},
-    quota::Quota,
     running::Running,
     session::{self, Record, Scope},
+    usage::Usage,
 };
 
 /// How often stores in memory are swept. Expired sessions are invisible before: this returns their browsers.
@@ -68,10 +68,8 @@ pub(crate) struct Core {
     redis: Option<Redis>,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) running: Running,
-    /// Calls that run, by principal.
-    pub(crate) calls: Quota,
-    /// Calls that wait for a browser, by principal.
-    pub(crate) queued: Quota,
+    /// What principals use, here and elsewhere.
+    pub(crate) usage: Usage,
     /// Places for TCP connections.
     pub(crate) places: Arc<Semaphore>,
     /// Cancelled when event streams have to end: after the calls, which have to be answered first.
@@ -87,7 +85,7 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(config: Config, pools: Pools, stores: Stores, host: Host) -> Self {
-        let Stores { sessions, connections, bus, volatile, redis } = stores;
+        let Stores { sessions, connections, bus, usage, volatile, redis } = stores;
         let Host { tasks, shutdown, clock } = host;
         Self {
             sessions,
@@ -97,8 +95,7 @@ impl Core {
             redis,
             fleet: Arc::new(Fleet::new(pools, Arc::clone(&clock))),
             running: Running::new(),
-            calls: Quota::default(),
-            queued: Quota::default(),
+            usage: Usage::new(usage, tasks.clone()),
             places: Arc::new(Semaphore::new(config.http.max_connections)),
             streams: CancellationToken::new(),
             hard: shutdown.hard().child_token(),
@@ -215,8 +212,35 @@ impl Core {
     /// Starts what runs beside the requests.
     pub(crate) fn start(self: &Arc<Self>) {
         self.fleet.watch(&self.tasks, self.shutdown.hard());
+        self.usage.start(&self.shutdown);
+        self.start_stopping_calls();
         self.start_sweeping();
         self.start_reading_keys();
+    }
+
+    /// Starts stopping calls that somebody wants stopped, whichever front end was asked to.
+    fn start_stopping_calls(self: &Arc<Self>) {
+        let core = Arc::clone(self);
+        self.tasks.spawn("stop calls", async move {
+            tokio::select! {
+                () = core.stop_calls() => {}
+                () = core.shutdown.hard().cancelled() => {}
+            }
+        });
+    }
+
+    async fn stop_calls(&self) {
+        loop {
+            if let Ok(mut listener) = self.bus.listen(&bus::everybody()).await {
+                while let Some(message) = listener.next().await {
+                    if let bus::Message::Stop { call } = message {
+                        self.running.stop(call);
+                    }
+                }
+            }
+            // A bus that does not work now may do so in a moment.
+            sleep(SWEEP).await;
+        }
     }
 
     /// Whether what a request was let in with is still good: for what goes on for long.

@@ -25,7 +25,7 @@ pub mod keys;
 
 mod access;
 
-mod quota;
+pub mod usage;
 
 mod call;
 

@@ -1,4 +1,4 @@
-//! The calls that are running here: how many, and when the last has ended.
+//! The calls that are running here: how many, when the last has ended, and stopping one.
 
 use std::{
     collections::HashMap,
@@ -10,14 +10,22 @@ use tokio::{
     sync::watch,
     time::{Instant, timeout},
 };
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Counts running calls. Keyed by an id of our own: JSON-RPC ids are unique within one client only.
 #[derive(Clone, Debug)]
 pub(crate) struct Running {
     /// A plain mutex: every use is one map operation, none waits.
-    calls: Arc<Mutex<HashMap<Uuid, Instant>>>,
+    calls: Arc<Mutex<HashMap<Uuid, Call>>>,
     count: Arc<watch::Sender<usize>>,
+}
+
+#[derive(Debug)]
+struct Call {
+    since: Instant,
+    /// Cancelled when somebody wants it stopped over `/calls`.
+    stop: CancellationToken,
 }
 
 impl Running {
@@ -27,8 +35,17 @@ impl Running {
 
     /// Counts a call until the guard is dropped.
     pub(crate) fn enter(&self, id: Uuid) -> Guard {
-        self.change(|calls| calls.insert(id, Instant::now()));
-        Guard { running: self.clone(), id }
+        let stop = CancellationToken::new();
+        self.change(|calls| calls.insert(id, Call { since: Instant::now(), stop: stop.clone() }));
+        Guard { running: self.clone(), id, stop }
+    }
+
+    /// Stops a call, if it runs here.
+    pub(crate) fn stop(&self, id: Uuid) {
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(call) = calls.get(&id) {
+            call.stop.cancel();
+        }
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -38,7 +55,7 @@ impl Running {
     /// How long the oldest call has been running.
     pub(crate) fn oldest(&self) -> Option<Duration> {
         let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        calls.values().min().map(Instant::elapsed)
+        calls.values().map(|call| call.since).min().map(|since| since.elapsed())
     }
 
     /// Waits until no call is running, at most `limit`. Answers how many still are.
@@ -49,7 +66,7 @@ impl Running {
         self.count()
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut HashMap<Uuid, Instant>) -> T) {
+    fn change<T>(&self, change: impl FnOnce(&mut HashMap<Uuid, Call>) -> T) {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut calls);
         self.count.send_replace(calls.len());
@@ -61,6 +78,14 @@ impl Running {
 pub(crate) struct Guard {
     running: Running,
     id: Uuid,
+    stop: CancellationToken,
+}
+
+impl Guard {
+    /// Until somebody wants the call stopped over `/calls`.
+    pub(crate) async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
 }
 
 impl Drop for Guard {

@@ -11,7 +11,7 @@ use browserfleet_common::{
 use crate::{
     Config, Host,
     bus::{Bus, MemoryBus, RedisBus},
-    connection, session,
+    connection, session, usage,
 };
 
 /// The places where front ends keep what another one must find.
@@ -20,6 +20,7 @@ pub struct Stores {
     pub sessions: Arc<dyn session::Store>,
     pub connections: Arc<dyn connection::Store>,
     pub bus: Arc<dyn Bus>,
+    pub usage: Arc<dyn usage::Store>,
     /// Whether what is kept ends with this process: its sessions are then ended before it does.
     pub volatile: bool,
     /// Where it is, if not in this process.
@@ -43,6 +44,7 @@ impl Stores {
             sessions: Arc::new(session::MemoryStore::new(Arc::clone(clock))),
             connections: Arc::new(connection::MemoryStore::new(Arc::clone(clock), ttl, max)),
             bus: Arc::new(MemoryBus::new()),
+            usage: Arc::new(usage::MemoryStore::default()),
             volatile: true,
             redis: None,
         }
@@ -56,6 +58,7 @@ impl Stores {
             sessions: Arc::new(session::RedisStore::new(redis.clone())),
             connections: Arc::new(connection::RedisStore::new(redis.clone(), ttl, max)),
             bus: Arc::new(RedisBus::start(redis.clone(), &host.tasks, host.shutdown.hard().clone())),
+            usage: Arc::new(usage::RedisStore::new(redis.clone())),
             volatile: false,
             redis: Some(redis),
         }

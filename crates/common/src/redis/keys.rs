@@ -5,6 +5,7 @@
 //! | `bf:{<principal>:<name>}:rec` | a session ([`super::Sessions`]) | front ends; a daemon that re-publishes | with the session |
 //! | `bf:{<principal>}:sessions` | which sessions a principal has (an [`super::Index`]) | as above | with the last of them |
 //! | `bf:sessions` | which sessions there are | as above | with the last of them |
+//! | `bf:{<principal>}:calls`, `…:queue` | places a principal has taken, with `…:what` what for; `…:rate` its pace | front ends | seconds |
 //! | `bf:epoch` | drawn when this Redis was first used | whoever comes first | for ever |
 //! | `bf:conn:{<principal>:<id>}:rec`, `…:used` | a legacy connection, the sessions its calls named | front ends | sliding |
 //! | `bf:conns` | which connections there are | front ends | with the last of them |
@@ -31,9 +32,15 @@ impl Keys {
         Self { prefix: prefix.into() }
     }
 
+    /// What stands for a principal in keys: 128 bits of a digest, so that nobody finds one whose keys are another's.
+    pub fn principal(principal: &Principal) -> String {
+        let digest = Sha256::new().chain_update("browserfleet principal ").chain_update(principal.as_str()).finalize();
+        hex(&digest[..16])
+    }
+
     /// What names a session in an index: [`Self::record`] without what is around it.
     pub fn member(principal: &Principal, name: &SessionName) -> String {
-        format!("{}:{}", hash(principal), name.as_str())
+        format!("{}:{}", Self::principal(principal), name.as_str())
     }
 
     /// The record of a session by its [`Self::member`].
@@ -42,7 +49,12 @@ impl Keys {
     }
 
     pub fn sessions_of(&self, principal: &Principal) -> String {
-        format!("{}:{{{}}}:sessions", self.prefix, hash(principal))
+        self.of_principal(&Self::principal(principal), "sessions")
+    }
+
+    /// Something of a principal, by its [`Self::principal`].
+    pub fn of_principal(&self, principal: &str, what: &str) -> String {
+        format!("{}:{{{principal}}}:{what}", self.prefix)
     }
 
     pub fn sessions(&self) -> String {
@@ -55,7 +67,7 @@ impl Keys {
 
     /// What names a connection in its index.
     pub fn connection_member(principal: &Principal, id: &str) -> String {
-        format!("{}:{id}", hash(principal))
+        format!("{}:{id}", Self::principal(principal))
     }
 
     /// The record of a connection by its [`Self::connection_member`].
@@ -80,11 +92,6 @@ impl Keys {
     pub fn pools(&self) -> String {
         format!("{}:pools", self.prefix)
     }
-}
-
-/// 128 bits of a digest: nobody finds a principal whose keys are another's.
-fn hash(principal: &Principal) -> String {
-    hex(&Sha256::new().chain_update("browserfleet principal ").chain_update(principal.as_str()).finalize()[..16])
 }
 
 #[cfg(test)]

@@ -120,14 +120,19 @@ impl Redis {
         self.query::<()>(&redis::cmd("PING")).await.is_ok()
     }
 
-    /// A connection of its own, for subscriptions. In a cluster every node hears what is published on any.
+    /// A connection of its own, for subscriptions. In a cluster every node hears what is published on any; after a failure
+    /// another one is tried.
     ///
     /// # Errors
     /// When there is none within the time for connecting.
     pub async fn subscriber(&self) -> Result<PubSub, Error> {
         let limit = self.inner.settings.connect_timeout;
         let connected = timeout(limit, async { self.inner.client().await?.get_async_pubsub().await }).await;
-        connected.map_err(|_elapsed| Error::Late(limit))?.map_err(Error::Connect)
+        let connected = connected.map_err(|_elapsed| Error::Late(limit)).and_then(|made| made.map_err(Error::Connect));
+        if connected.is_err() {
+            self.inner.turn.fetch_add(1, Ordering::Relaxed);
+        }
+        connected
     }
 
     /// Asks in bounded time, and counts how it went.

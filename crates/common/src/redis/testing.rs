@@ -22,7 +22,7 @@ const TRIES: usize = 5;
 pub struct Server {
     port: u16,
     directory: TempDir,
-    options: Vec<String>,
+    arguments: Vec<String>,
     process: Option<Child>,
 }
 
@@ -40,11 +40,57 @@ impl Server {
     /// # Panics
     /// When there is none to start: the text says how to install it.
     pub async fn with(options: &[&str]) -> Self {
+        Self::start_as(|port, directory| {
+            let port = port.to_string();
+            let always = ["--bind", "127.0.0.1", "--port", &port, "--save", "", "--dir", directory];
+            always.iter().chain(options).map(|&argument| argument.to_owned()).collect()
+        })
+        .await
+    }
+
+    /// Starts a cluster of one node that has every slot.
+    ///
+    /// # Panics
+    /// When it does not become one.
+    pub async fn cluster() -> Self {
+        let bus = free_port().expect("a free port").to_string();
+        let server = Self::with(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await;
+        let mut slots = redis::cmd("CLUSTER");
+        server.client().query::<()>(slots.arg("ADDSLOTSRANGE").arg(0).arg(16383)).await.expect("its slots");
+        let started = Instant::now();
+        while !server.info("CLUSTER").await.contains("cluster_state:ok") {
+            assert!(started.elapsed() < START, "it does not become a cluster");
+            sleep(Duration::from_millis(20)).await;
+        }
+        server
+    }
+
+    async fn info(&self, of: &str) -> String {
+        self.client().query(redis::cmd(of).arg("INFO")).await.expect("it says what it is")
+    }
+
+    /// Starts a sentinel that watches a server under a name.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn sentinel(of: &Self, service: &str) -> Self {
+        let watched = of.port;
+        Self::start_as(|port, directory| {
+            let file = format!("{directory}/sentinel.conf");
+            let lines = format!("bind 127.0.0.1\nport {port}\nsentinel monitor {service} 127.0.0.1 {watched} 1\n");
+            std::fs::write(&file, lines).expect("its configuration");
+            vec![file, "--sentinel".to_owned()]
+        })
+        .await
+    }
+
+    async fn start_as(arguments: impl Fn(u16, &str) -> Vec<String>) -> Self {
         let directory = tempfile::tempdir().expect("a directory for Redis");
-        let options = options.iter().map(|&option| option.to_owned()).collect();
-        let mut server = Self { port: 0, directory, options, process: None };
+        let path = directory.path().display().to_string();
+        let mut server = Self { port: 0, directory, arguments: Vec::new(), process: None };
         for _ in 0..TRIES {
             server.port = free_port().expect("a free port");
+            server.arguments = arguments(server.port, &path);
             if server.run().await {
                 return server;
             }
@@ -109,8 +155,7 @@ impl Server {
 
     async fn run(&mut self) -> bool {
         let mut command = Command::new("redis-server");
-        command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", "", "--dir"]);
-        command.arg(self.directory.path()).args(&self.options).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(&self.arguments).current_dir(&self.directory).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().unwrap_or_else(|error| {
             panic!("redis-server: {error}; install it with scripts/setup-redis.sh or your system's packages")
         });

@@ -170,3 +170,55 @@ async fn sessions_of_others_are_never_asked_for() {
     assert!(!keys.iter().any(|key| key.contains(":me")), "no key shows who somebody is: {keys:?}");
     assert!(keys.contains(&Keys::new("bf").record(&Keys::member(&Principal::named("me"), &key("a").name))));
 }
+
+/// What sessions do, wherever they are kept.
+async fn live(redis: Redis) {
+    let sessions = Sessions::new(redis.clone());
+    assert_eq!(sessions.epoch().await.unwrap(), sessions.epoch().await.unwrap());
+    for name in ["a", "b", "c"] {
+        assert!(fresh(&sessions, name).await);
+    }
+    let bound = sessions.swap_lease(&key("a"), "a", None, &lease("held")).await.unwrap();
+    assert_eq!(bound, Swapped::Done);
+    assert_eq!(sessions.touch(&key("a")).await.unwrap().unwrap().lease, lease("held"));
+    let held = sessions.held(&[key("a"), key("x"), key("b")]).await.unwrap();
+    assert!(matches!(&held[..], [Some(_), None, Some(_)]), "{held:?}");
+    assert!(sessions.end(&key("a"), Some("a")).await.unwrap().is_some());
+    let me = Principal::named("me");
+    assert_eq!((sessions.count(Some(&me)).await.unwrap(), sessions.list(None, 10).await.unwrap().len()), (2, 2));
+    sleep(IDLE * 2).await;
+    assert_eq!((sessions.count(None).await.unwrap(), sessions.list(Some(&me), 10).await.unwrap().len()), (0, 0));
+    assert_eq!(checks::at_start(&redis).await.problems, Vec::<String>::new());
+    // If the first address is not there, the next one is tried.
+    let mut listening = match redis.subscriber().await {
+        Ok(listening) => listening,
+        Err(_not_there) => redis.subscriber().await.unwrap(),
+    };
+    listening.subscribe("channel").await.unwrap();
+    redis.query_once::<()>(cmd("PUBLISH").arg("channel").arg("heard")).await.unwrap();
+    let heard = futures_util::StreamExt::next(&mut listening.on_message()).await.unwrap();
+    assert_eq!(heard.get_payload_bytes(), b"heard");
+}
+
+fn at(server: &Server, address: &str) -> Redis {
+    Redis::new(Settings { address: address.parse().unwrap(), ..server.settings() })
+}
+
+#[tokio::test]
+async fn a_cluster_will_do() {
+    let server = Server::cluster().await;
+    // The first node is not there: the others say where everything is.
+    live(at(&server, &format!("redis+cluster://127.0.0.1:1,127.0.0.1:{}", server.port()))).await;
+}
+
+#[tokio::test]
+async fn sentinels_say_where_the_master_is() {
+    let mut server = Server::start().await;
+    let sentinel = Server::sentinel(&server, "main").await;
+    let redis = at(&server, &format!("redis+sentinel://127.0.0.1:1,127.0.0.1:{}/main", sentinel.port()));
+    live(redis.clone()).await;
+    server.restart().await;
+    assert!(redis.is_reachable().await, "it is asked for again");
+    let nobody = at(&server, &format!("redis+sentinel://127.0.0.1:{}/another", sentinel.port()));
+    assert!(!nobody.is_reachable().await);
+}

@@ -11,9 +11,11 @@ pub mod suite;
 use std::fmt;
 
 use async_trait::async_trait;
+use browserfleet_common::ids::Principal;
 use futures_util::{StreamExt as _, stream::BoxStream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use uuid::Uuid;
 
 pub use self::{memory::MemoryBus, redis::RedisBus};
 use crate::{Unavailable, connection::Key};
@@ -52,6 +54,13 @@ pub enum Message {
     StreamTaken { number: u64 },
     /// The connection has ended.
     Closed,
+    /// Somebody who may do so wants a call stopped, wherever it runs.
+    Stop { call: Uuid },
+}
+
+/// The channel of what concerns every front end and no connection. No principal has an empty name.
+pub(crate) fn everybody() -> Key {
+    Key { principal: Principal::named(""), id: "front-ends".to_owned() }
 }
 
 /// Receives the messages of one connection until it is dropped.

@@ -132,7 +132,7 @@ impl<'a> Run<'a> {
             return Err(lost(loss));
         }
         let may_move = self.goes_on();
-        let waiting = lease::Waiting { progress: self.progress, access: self.access };
+        let waiting = lease::Waiting { progress: self.progress, access: self.access, tool: self.tool.name };
         let lease = lease::ensure(self.core, &mut self.record, waiting, self.deadline, may_move).await?;
         self.record.lease.lost = None;
         match untold {

@@ -1,6 +1,6 @@
 //! Tools about sessions: they need no page, and work while one hangs.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use browserfleet_common::{error_code::ErrorCode, ids::SessionName};
 use browserfleet_tools::{Arguments, Close, SessionClose, SessionList, SessionStats, parse};
@@ -12,6 +12,7 @@ use crate::{
     core::Core,
     failure::Failure,
     session::{LeaseState, Record, Scope},
+    usage::{Kind, Place},
 };
 
 /// Runs a call.
@@ -126,13 +127,30 @@ fn short(duration: Duration) -> String {
     }
 }
 
+fn running(call: &Place, now: Duration) -> Value {
+    json!({
+        "call": call.id,
+        "tool": call.tool,
+        "running_seconds": now.saturating_sub(call.since).as_secs_f64(),
+    })
+}
+
 /// `session_stats`.
 async fn stats(core: &Arc<Core>, caller: &Caller) -> Result<Reply, Failure> {
     let counts = core.sessions.counts(&caller.principal).await?;
     let max = caller.access.limits.sessions.unwrap_or(core.config.session.per_principal);
     // Their own: how busy others are is nobody's business.
-    let active = core.calls.taken(&caller.principal);
-    let text = format!("- Open: {} of {max}\n- Your calls running on this front end: {active}", counts.of_principal);
-    let structured = json!({ "sessions": counts.of_principal, "max_sessions": max, "active_calls": active });
+    let calls = core.usage.held(Kind::Call, Scope::Of(&caller.principal)).await?;
+    let (active, now) = (calls.len(), core.clock.now());
+    let mut text = format!("- Open: {} of {max}\n- Your calls that are running: {active}", counts.of_principal);
+    let mut structured = json!({ "sessions": counts.of_principal, "max_sessions": max, "active_calls": active });
+    // Without keys everybody is the same principal: then which calls they are is nobody's business either.
+    if caller.access.key().is_some() {
+        for call in &calls {
+            let age = short(now.saturating_sub(call.since));
+            let _infallible = write!(text, "\n  - {} for {age}, call {}", call.tool, call.id);
+        }
+        structured["calls"] = calls.iter().map(|call| running(call, now)).collect();
+    }
     Ok(Reply::text("Statistics", text).with_structured(structured))
 }

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use browserfleet_common::error_code::ErrorCode;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::progress::Progress;
 use crate::{
@@ -12,8 +13,8 @@ use crate::{
     core::Core,
     failure::{DaemonError, Failure},
     fleet::{QueueWatch, Wanted},
-    quota::Place,
     session::{LeaseRef, LeaseState, Loss, Record, Swapped},
+    usage::{Held, Kind, Place},
 };
 
 /// Least time a lease is asked for, however close the session's end is.
@@ -28,6 +29,8 @@ pub(super) struct Waiting<'a> {
     pub(super) progress: &'a Progress,
     /// What it may do.
     pub(super) access: &'a Access,
+    /// What it waits for.
+    pub(super) tool: &'static str,
 }
 
 /// The lease the session holds, or a new one, bound to the session and confirmed to its daemon. `record` follows. When the
@@ -46,7 +49,7 @@ pub(super) async fn ensure(
         let ttl = ttl(core, record);
         let wait = core.config.call.queue_wait.min(deadline.saturating_duration_since(Instant::now()));
         let wanted = Wanted { session: record, access: waiting.access, ttl, wait };
-        let lease = acquire(core, wanted, waiting.progress, may_move).await?;
+        let lease = acquire(core, wanted, waiting, may_move).await?;
         let lease = bind(core, record, lease).await?;
         match core.fleet.renew(record, &lease, ttl).await {
             Ok(()) => return Ok(lease),
@@ -64,7 +67,7 @@ pub(super) async fn ensure(
 async fn acquire(
     core: &Arc<Core>,
     wanted: Wanted<'_>,
-    progress: &Progress,
+    waiting: Waiting<'_>,
     may_move: bool,
 ) -> Result<LeaseRef, Failure> {
     if let Some(loss) = wanted.session.lease.lost.as_ref().filter(|loss| loss.reason.is_uncertain()) {
@@ -76,8 +79,15 @@ async fn acquire(
             Err(error) => return Err(error.into_failure()),
         }
     }
-    let mut line =
-        InLine { core, access: wanted.access, progress: progress.clone(), place: None, full: CancellationToken::new() };
+    let mut line = InLine {
+        core,
+        access: wanted.access,
+        tool: waiting.tool,
+        session: wanted.session.name.digest(),
+        progress: waiting.progress.clone(),
+        place: None,
+        full: CancellationToken::new(),
+    };
     let full = line.full.clone();
     tokio::select! {
         // Who has no place does not get a browser by waiting on.
@@ -91,22 +101,42 @@ async fn acquire(
 struct InLine<'a> {
     core: &'a Core,
     access: &'a Access,
+    tool: &'static str,
+    /// The digest of its name.
+    session: String,
     progress: Progress,
-    place: Option<Place>,
+    place: Option<Held>,
     /// Cancelled when the principal has as many callers waiting as it may.
     full: CancellationToken,
 }
 
 impl QueueWatch for InLine<'_> {
     async fn queued(&mut self, position: u32, depth: u32) {
-        if self.place.is_none() {
-            self.place = self.core.queued.take(&self.access.principal, self.access.limits.queue);
-            if self.place.is_none() {
-                self.full.cancel();
-                return;
+        if let (None, Some(most)) = (&self.place, self.access.limits.queue) {
+            match self.core.usage.take(Kind::Queue, self.wanted(), Some(most)).await {
+                Ok(Some(place)) => self.place = Some(place),
+                Ok(None) => {
+                    self.full.cancel();
+                    return;
+                }
+                // Nobody loses a place because the count of places is away.
+                Err(error) => tracing::warn!(%error, "a place in the queue could not be counted"),
             }
         }
         self.progress.queued(position, depth).await;
+    }
+}
+
+impl InLine<'_> {
+    fn wanted(&self) -> Place {
+        Place {
+            id: Uuid::new_v4(),
+            principal: self.access.principal.clone(),
+            tool: self.tool.to_owned(),
+            session: Some(self.session.clone()),
+            front_end: self.core.usage.front_end().to_owned(),
+            since: self.core.clock.now(),
+        }
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) mod progress;
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use browserfleet_common::{error_code::ErrorCode, lifecycle::panic_text};
-use browserfleet_tools::{Place, Tool};
+use browserfleet_tools::{Place as At, Tool};
 use futures_util::FutureExt as _;
 use serde_json::{Map, Value};
 use tokio::time::{Duration, Instant, timeout_at};
@@ -29,7 +29,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::{progress::Progress, reply::Reply};
-use crate::{caller::Caller, core::Core, failure::Failure, quota};
+use crate::{
+    caller::Caller,
+    core::Core,
+    failure::Failure,
+    usage::{Held, Kind, Place},
+};
 
 /// Beyond the deadline, so that the daemon's own answer about it arrives first.
 const SLACK: Duration = Duration::from_secs(1);
@@ -68,6 +73,7 @@ pub(crate) async fn run(core: &Arc<Core>, call: Call, cancelled: CancellationTok
                 Failure::new(ErrorCode::CallTimeout, format!("The call did not end within {limit} s and was stopped.")).into()
             }
         },
+        () = running.stopped() => Failure::new(ErrorCode::Cancelled, "This call has been stopped by its owner or an operator.").into(),
         () = cancelled.cancelled() => Failure::new(ErrorCode::Cancelled, "The call was cancelled.").into(),
         () = core.hard.cancelled() => {
             Failure::new(ErrorCode::Draining, "The server is stopping. Try again in a moment.").into()
@@ -88,22 +94,32 @@ pub(crate) async fn run(core: &Arc<Core>, call: Call, cancelled: CancellationTok
 
 async fn perform(core: &Arc<Core>, call: Call) -> Reply {
     core.before_call(call.tool);
-    let _place = match admit(core, &call) {
+    let place = match admit(core, &call).await {
         Ok(place) => place,
         Err(failure) => return failure.into(),
     };
     let result = match call.tool.place {
-        Place::Browser => browser::run(core, call).await,
-        Place::FrontEnd => front_end::run(core, call).await,
+        At::Browser => browser::run(core, call).await,
+        At::FrontEnd => front_end::run(core, call).await,
     };
+    // Before the answer: the next call of the same caller finds the place free.
+    place.give_back().await;
     result.unwrap_or_else(Reply::from)
 }
 
 /// Whether the caller may use the tool, and may make one more call now.
-fn admit(core: &Core, call: &Call) -> Result<quota::Place, Failure> {
+async fn admit(core: &Core, call: &Call) -> Result<Held, Failure> {
     let access = &call.caller.access;
     access.check(call.tool)?;
-    core.calls.take(&access.principal, access.limits.calls).ok_or_else(|| {
+    let place = Place {
+        id: call.id,
+        principal: access.principal.clone(),
+        tool: call.tool.name.to_owned(),
+        session: resolve::named(&call.caller, &call.arguments).map(|name| name.digest()),
+        front_end: core.usage.front_end().to_owned(),
+        since: core.clock.now(),
+    };
+    core.usage.take(Kind::Call, place, access.limits.calls).await?.ok_or_else(|| {
         let text = "As many of your calls are running as your key allows. Wait for one to end, then try again.";
         Failure::new(ErrorCode::QuotaExceeded, text).retry(Duration::from_secs(1))
     })

@@ -51,6 +51,15 @@ pub(super) fn choose(caller: &Caller, arguments: &mut Map<String, Value>) -> Res
     Ok(caller.connection.as_ref().map_or(Choice::Unnamed, |own| Choice::Default(own.default_session.clone())))
 }
 
+/// The session that a call names, for people: whether the name is one is found out later.
+pub(super) fn named(caller: &Caller, arguments: &Map<String, Value>) -> Option<SessionName> {
+    let named = arguments.get(SESSION_ID).and_then(Value::as_str).or(caller.session_header.as_deref());
+    match named {
+        Some(name) => SessionName::parse(name).ok(),
+        None => caller.connection.as_ref().map(|connection| connection.default_session.clone()),
+    }
+}
+
 /// Reads what a call says about the session's way out, and takes it out of the arguments: it may hold a password, and
 /// reaches the daemon with the lease.
 pub(super) fn egress(tool: &Tool, arguments: &mut Map<String, Value>) -> Result<Option<Egress>, Failure> {

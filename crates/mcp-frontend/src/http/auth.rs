@@ -3,7 +3,7 @@
 //! Only Host and Origin come earlier (`guard`): MCP wants a foreign page refused whatever it brings, and they say nothing
 //! about who has what. `/health` and `/ready` answer everybody, without details.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -16,7 +16,7 @@ use browserfleet_common::{error_code::ErrorCode, metrics::metrics};
 use browserfleet_tools::Scope;
 use http::{
     HeaderMap, HeaderValue, Request, StatusCode,
-    header::{AUTHORIZATION, WWW_AUTHENTICATE},
+    header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde_json::json;
 
@@ -40,6 +40,11 @@ pub(super) async fn check(State(core): State<Arc<Core>>, mut request: Request<Bo
             Err(refused) => return refused.answer(),
         },
     };
+    if !OPEN.contains(&request.uri().path())
+        && let Some(wait) = too_fast(&core, &access).await
+    {
+        return slow_down(wait);
+    }
     // Nobody behind this line needs the key, so nobody can show it.
     request.headers_mut().remove(AUTHORIZATION);
     request.extensions_mut().insert(access);
@@ -54,6 +59,18 @@ fn authenticated(core: &Core, keys: &Keyring, request: &Request<Body>) -> Result
         Token::None => Err(Refused::NoToken),
         Token::Text(text) => keys.authenticate(text, core.clock.now()).ok_or(Refused::BadToken),
         Token::Malformed => Err(Refused::BadToken),
+    }
+}
+
+/// How long the sender has to wait, if its key has a limit and it came too early.
+async fn too_fast(core: &Core, access: &Access) -> Option<Duration> {
+    match core.usage.pass(&access.principal, access.limits.rate?).await {
+        Ok(wait) => wait,
+        // Whatever the request wants from the store it will not get either; what it does not want from there it may have.
+        Err(error) => {
+            tracing::debug!(%error, "requests cannot be counted");
+            None
+        }
     }
 }
 
@@ -112,6 +129,18 @@ fn unauthorized(challenge: HeaderValue) -> Response {
         "message": "A valid API key is needed: send it as Authorization: Bearer <key>",
     });
     (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)], Json(body)).into_response()
+}
+
+fn slow_down(wait: Duration) -> Response {
+    let body = json!({
+        "error": ErrorCode::QuotaExceeded.name(),
+        "message": "More requests per second than this key allows: wait as Retry-After says",
+        "retry_after_ms": u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+    });
+    metrics().unauthenticated.add("too_fast");
+    // Whole seconds, and never none.
+    let seconds = wait.as_secs() + 1;
+    (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, HeaderValue::from(seconds))], Json(body)).into_response()
 }
 
 fn in_query() -> Response {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::{
     Router,
     middleware::from_fn_with_state,
-    routing::{any, get},
+    routing::{any, delete, get},
 };
 
 use super::{
-    auth,
+    auth, calls,
     guard::{self, Guard},
     health, sessions,
 };
@@ -26,6 +26,7 @@ pub(crate) fn router(core: &Arc<Core>) -> Router {
         .route("/ready", get(health::ready))
         .route("/metrics", get(health::metrics))
         .route("/sessions", get(sessions::sessions))
+        .route("/calls/{id}", delete(calls::stop))
         .with_state(Arc::clone(core));
     Router::new()
         .route("/mcp", any(endpoint::serve))

@@ -90,12 +90,15 @@ pub struct Create {
     /// Open sessions at a time [default: as the settings say]
     #[arg(long, value_name = "N")]
     max_sessions: Option<usize>,
-    /// Calls at a time, on each front end [default: no limit]
+    /// Calls at a time [default: no limit]
     #[arg(long, value_name = "N")]
     max_calls: Option<usize>,
-    /// Calls that wait for a browser at a time, on each front end [default: no limit]
+    /// Calls that wait for a browser at a time [default: no limit]
     #[arg(long, value_name = "N")]
     max_queue: Option<usize>,
+    /// Requests per second, a second's worth at once [default: no limit]
+    #[arg(long, value_name = "N")]
+    max_rate: Option<usize>,
     /// Only there may pages go; may be given several times
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
@@ -127,6 +130,7 @@ impl Create {
             max_sessions: None,
             max_calls: None,
             max_queue: None,
+            max_rate: None,
             allow_origin: Vec::new(),
             block_origin: Vec::new(),
             expires: None,
@@ -151,7 +155,8 @@ impl Create {
     #[cfg(any(test, feature = "test-util"))]
     #[must_use]
     pub fn within(self, limits: Limits) -> Self {
-        Self { max_sessions: limits.sessions, max_calls: limits.calls, max_queue: limits.queue, ..self }
+        let Limits { sessions, calls, queue, rate } = limits;
+        Self { max_sessions: sessions, max_calls: calls, max_queue: queue, max_rate: rate, ..self }
     }
 }
 
@@ -196,7 +201,12 @@ pub fn create(path: &Path, new: &Create, now: Duration) -> anyhow::Result<Shown>
             name: new.name.clone(),
             scopes: new.scopes.clone(),
             groups: new.groups.clone(),
-            limits: Limits { sessions: new.max_sessions, calls: new.max_calls, queue: new.max_queue },
+            limits: Limits {
+                sessions: new.max_sessions,
+                calls: new.max_calls,
+                queue: new.max_queue,
+                rate: new.max_rate,
+            },
             origins: Origins { allowed: new.allow_origin.clone(), blocked: new.block_origin.clone() },
             created: Moment::at(now),
             expires: new.expires.map(|time| Moment::at(now + time)),
@@ -261,7 +271,7 @@ fn show(Shown { record, text }: &Shown, out: &mut impl Write, notes: &mut impl W
 fn list(records: &[Record], out: &mut impl Write) -> io::Result<()> {
     let number = |limit: Option<usize>| limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
     let mut rows = vec![
-        ["NAME", "ID", "SCOPES", "GROUPS", "SESSIONS", "CALLS", "QUEUE", "ORIGINS", "CREATED", "EXPIRES"]
+        ["NAME", "ID", "SCOPES", "GROUPS", "SESSIONS", "CALLS", "QUEUE", "RATE", "ORIGINS", "CREATED", "EXPIRES"]
             .map(str::to_owned),
     ];
     rows.extend(records.iter().map(|record| {
@@ -278,6 +288,7 @@ fn list(records: &[Record], out: &mut impl Write) -> io::Result<()> {
             number(record.limits.sessions),
             number(record.limits.calls),
             number(record.limits.queue),
+            number(record.limits.rate),
             if origins.is_empty() { "all".to_owned() } else { origins.join(",") },
             record.created.to_string(),
             record.expires.map_or_else(|| "never".to_owned(), |end| end.to_string()),

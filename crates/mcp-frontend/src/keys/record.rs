@@ -39,19 +39,22 @@ pub struct Record {
     pub expires: Option<Moment>,
 }
 
-/// How much a key may use at a time. What is not said: as everybody.
+/// How much a key may use, on all front ends together. What is not said: as everybody.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Open sessions; else `session.per_principal`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions: Option<usize>,
-    /// Calls that run, on each front end.
+    /// Calls that run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<usize>,
-    /// Calls that wait for a browser, on each front end.
+    /// Calls that wait for a browser.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<usize>,
+    /// Requests per second, a second's worth at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<usize>,
 }
 
 /// Where the pages of a key's sessions may go: `[scheme://]host[:port]`, `*.` before the host for its subdomains.
@@ -129,8 +132,8 @@ impl Record {
         if self.scopes.is_empty() || self.groups.as_ref().is_some_and(Vec::is_empty) {
             return Some("without a scope, or with an empty list of groups, it allows nothing");
         }
-        if self.limits.sessions == Some(0) || self.limits.calls == Some(0) {
-            return Some("0 sessions or 0 calls allow nothing");
+        if [self.limits.sessions, self.limits.calls, self.limits.rate].contains(&Some(0)) {
+            return Some("0 sessions, 0 calls or 0 requests allow nothing");
         }
         if OriginRules::of_key(&self.origins.allowed, &self.origins.blocked).is_err() {
             return Some(

@@ -12,6 +12,7 @@ use browserfleet_mcp_frontend::{
     testing::Event,
 };
 use browserfleet_tools::Group;
+use futures_util::future::join_all;
 use http::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -249,7 +250,15 @@ async fn sessions_are_limited_by_key() {
 
 #[tokio::test]
 async fn calls_are_limited_by_key() {
-    let keyed = Keyed::start().await;
+    calls_are_limited(Keyed::start().await).await;
+}
+
+#[tokio::test]
+async fn calls_are_limited_by_key_on_all_front_ends_together() {
+    calls_are_limited(Keyed::replicas().await).await;
+}
+
+async fn calls_are_limited(keyed: Keyed) {
     keyed.world.daemon.answer(|call| {
         let waits = call.tool == "browser_wait_for";
         let last = if waits { Event::WaitForever } else { Event::end() };
@@ -278,8 +287,38 @@ async fn calls_are_limited_by_key() {
 }
 
 #[tokio::test]
+async fn requests_per_second_are_limited_by_key_on_all_front_ends_together() {
+    let keyed = Keyed::replicas().await;
+    let limited = Create::named("limited", ALL).within(Limits { rate: Some(5), ..Limits::default() });
+    let text = create(&keyed.path, &limited, now()).unwrap().text;
+    // Once a later one lets in, both front ends know the earlier one.
+    let other = keyed.client(Create::named("other", ALL)).await;
+    let client = keyed.bearer(&text);
+    let asked = join_all((0..20).map(|_| async { client.get("/sessions").await })).await;
+    let (passed, refused): (Vec<_>, Vec<_>) = asked.into_iter().partition(|reply| reply.status == 200);
+    // Five at once, and perhaps one that became due meanwhile.
+    assert!((5..=8).contains(&passed.len()), "{} have passed", passed.len());
+    for reply in &refused {
+        assert_eq!((reply.status.as_u16(), &reply.json()["error"]), (429, &json!("quota_exceeded")));
+        assert_eq!(reply.headers["retry-after"], "1");
+    }
+    assert_eq!(other.get("/sessions").await.status, 200, "others have their own pace");
+    assert_eq!(client.get("/health").await.status, 200, "probes are not counted");
+    sleep(Duration::from_millis(1100)).await;
+    assert_eq!(client.get("/sessions").await.status, 200);
+}
+
+#[tokio::test]
 async fn places_in_the_queue_are_limited_by_key() {
-    let keyed = Keyed::start().await;
+    places_in_the_queue_are_limited(Keyed::start().await).await;
+}
+
+#[tokio::test]
+async fn places_in_the_queue_are_limited_by_key_on_all_front_ends_together() {
+    places_in_the_queue_are_limited(Keyed::replicas().await).await;
+}
+
+async fn places_in_the_queue_are_limited(keyed: Keyed) {
     keyed.world.daemon.capacity(1);
     let limited = Create::named("limited", ALL).within(Limits { queue: Some(1), ..Limits::default() });
     let (client, other) = (keyed.client(limited).await, keyed.client(Create::named("other", ALL)).await);

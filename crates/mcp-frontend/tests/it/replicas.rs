@@ -7,12 +7,15 @@ use std::{
 };
 
 use browserfleet_common::redis::testing::Server;
-use browserfleet_mcp_frontend::testing::Event;
+use browserfleet_mcp_frontend::{keys::command::Create, testing::Event};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::world::{Behind, Client, LIMIT, World, failure, initialize, text, until};
+use crate::{
+    keys::Keyed,
+    world::{Behind, Client, LIMIT, World, failure, initialize, text, until},
+};
 
 /// The client at one front end only.
 fn at(client: &Client, address: SocketAddr) -> Client {
@@ -192,4 +195,77 @@ async fn a_front_end_that_stops_costs_no_call() {
     };
     tokio::join!(load, stop);
     until("every session has kept its browser", || world.daemon.leases().len() == 20).await;
+}
+
+/// What runs, as one front end tells it.
+async fn running(client: &Client) -> Vec<Value> {
+    client.get("/sessions").await.json()["calls"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn every_front_end_lists_what_runs_and_has_it_stopped() {
+    let world = World::replicas(2).await;
+    world.daemon.answer(|call| match call.tool.as_str() {
+        "browser_wait_for" => vec![Event::started(), Event::WaitForever],
+        _ => vec![Event::started(), Event::end()],
+    });
+    let client = world.client();
+    let (one, other) = (at(&client, world.addresses[0]), at(&client, world.addresses[1]));
+    let waits = one.again();
+    let call = waits.modern_call("browser_wait_for", json!({ "session_id": "a" }));
+    let stop = async {
+        let mut seen = Vec::new();
+        let started = Instant::now();
+        while seen.is_empty() {
+            assert!(started.elapsed() < LIMIT, "the other one never sees it");
+            sleep(Duration::from_millis(50)).await;
+            seen = running(&other).await;
+        }
+        assert_eq!(seen.len(), 1, "{seen:?}");
+        let (here, there) = (running(&one).await, &seen[0]);
+        assert_eq!((&here[0]["call"], &here[0]["front_end"]), (&there["call"], &there["front_end"]));
+        assert_eq!((&there["tool"], there["session"].as_str().unwrap().len()), (&json!("browser_wait_for"), 12));
+        let active = other.modern_call("session_stats", json!({})).await["structuredContent"]["active_calls"].clone();
+        assert_eq!(active, 2, "with the one that asks");
+        let path = format!("/calls/{}", there["call"].as_str().unwrap());
+        assert_eq!(other.send(http::Method::DELETE, &path, "").await.status, 202);
+        path
+    };
+    let (result, path) = tokio::join!(call, stop);
+    assert!(failure(&result) == "cancelled" && text(&result).contains("by its owner or an operator"), "{result}");
+    until("the browser is told", || world.daemon.seen().abandoned == 1).await;
+    for front_end in [&one, &other] {
+        assert_eq!(running(front_end).await, Vec::<Value>::new());
+        assert_eq!(front_end.send(http::Method::DELETE, &path, "").await.status, 404);
+    }
+}
+
+#[tokio::test]
+async fn calls_of_others_are_neither_listed_nor_stopped() {
+    let keyed = Keyed::replicas().await;
+    keyed.world.daemon.answer(|_| vec![Event::started(), Event::WaitForever]);
+    let scopes = &["browser:read", "browser:act"];
+    let (owner, stranger) =
+        (keyed.client(Create::named("owner", scopes)).await, keyed.client(Create::named("stranger", scopes)).await);
+    let operator = keyed.client(Create::named("operator", &["admin", "browser:read"])).await;
+    let waits = owner.again();
+    let call = waits.modern_call("browser_click", json!({ "target": "e1", "session_id": "a" }));
+    let others = async {
+        until("it runs", || keyed.world.daemon.seen().called.len() == 1).await;
+        sleep(Duration::from_millis(1200)).await;
+        let own = running(&owner).await;
+        let path = format!("/calls/{}", own[0]["call"].as_str().unwrap());
+        for _ in 0..2 {
+            assert_eq!((running(&stranger).await.len(), running(&operator).await.len()), (0, 1));
+            assert_eq!(stranger.send(http::Method::DELETE, &path, "").await.status, 404);
+            let stats = stranger.modern_call("session_stats", json!({})).await["structuredContent"].clone();
+            assert_eq!(stats["active_calls"], 1, "its own: {stats}");
+        }
+        let stats = owner.modern_call("session_stats", json!({})).await["structuredContent"].clone();
+        assert_eq!((&stats["active_calls"], stats["calls"].as_array().unwrap().len()), (&json!(2), 2), "{stats}");
+        assert_eq!(keyed.world.daemon.seen().abandoned, 0);
+        assert_eq!(operator.send(http::Method::DELETE, &path, "").await.status, 202);
+    };
+    let (result, ()) = tokio::join!(call, others);
+    assert_eq!(failure(&result), "cancelled");
 }

@@ -81,7 +81,7 @@ async fn attend(service: RunningService<RoleServer, Handler>, mut listener: Opti
             Message::Cancel { request } if request == inbound.id => inbound.cancel().await,
             Message::Closed => inbound.cancel().await,
             Message::Response { response } => inbound.answer(response).await,
-            Message::Cancel { .. } | Message::Notify { .. } | Message::StreamTaken { .. } => {}
+            Message::Cancel { .. } | Message::Notify { .. } | Message::StreamTaken { .. } | Message::Stop { .. } => {}
         }
     }
 }

@@ -61,7 +61,10 @@ impl Open {
                 Message::Notify { notification } => return Some(notification),
                 Message::StreamTaken { number } if number > self.number => return None,
                 Message::Closed => return None,
-                Message::StreamTaken { .. } | Message::Cancel { .. } | Message::Response { .. } => {}
+                Message::StreamTaken { .. }
+                | Message::Cancel { .. }
+                | Message::Response { .. }
+                | Message::Stop { .. } => {}
             }
         }
     }
