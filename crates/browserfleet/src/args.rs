@@ -127,7 +127,7 @@ impl Run {
         let alone =
             transport == Transport::Stdio || (frontend.http.listen.ip().is_loopback() && frontend.auth.is_none());
         let network = if alone { Network::Local } else { Network::Public };
-        let warnings = frontend::stores::check(&mut reader, frontend.store.as_ref());
+        let warnings = browserfleet_common::redis::checks::read(&mut reader, frontend.store.as_ref());
         let mut settings = Settings {
             transport,
             warnings,

@@ -15,13 +15,14 @@ use browserfleet_common::{
     clock::SystemClock,
     config::{DAEMON, EXIT_CONFIG, EXIT_USAGE, Problems, Reader},
     lifecycle::{Shutdown, Tasks},
+    redis::checks,
     service::ServiceSecret,
     telemetry::LogConfig,
 };
 use clap::Parser;
 use tonic::transport::Endpoint;
 
-use crate::{App, Config, Pools, Wire, http::server::bind, stores};
+use crate::{App, Config, Pools, Wire, http::server::bind};
 
 /// How long tasks may take to end once everything is served.
 const LAST_TASKS: Duration = Duration::from_secs(5);
@@ -111,7 +112,7 @@ fn read(args: &Args) -> Result<Settings, Problems> {
     let (frontend, log) = (Config::read(&mut reader), LogConfig::read(&mut reader));
     let pools = pools_of(&mut reader, frontend.store.is_some());
     let secret = secret(&mut reader, &pools);
-    let warnings = stores::check(&mut reader, frontend.store.as_ref());
+    let warnings = checks::read(&mut reader, frontend.store.as_ref());
     reader.finish(DAEMON)?;
     Ok(Settings { frontend, log, pools, secret, warnings })
 }

@@ -1,12 +1,8 @@
 //! Where things are kept that another front end must find: in this process, or in Redis.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
-use browserfleet_common::{
-    clock::Clock,
-    config::Reader,
-    redis::{Redis, Settings, checks},
-};
+use browserfleet_common::{clock::Clock, redis::Redis};
 
 use crate::{
     Config, Host,
@@ -63,24 +59,4 @@ impl Stores {
             redis: Some(redis),
         }
     }
-}
-
-/// Looks before the start whether Redis will do. What is wrong is collected in `reader`, with what is wrong elsewhere; answers
-/// what an operator should know.
-pub fn check(reader: &mut Reader, settings: Option<&Settings>) -> Vec<String> {
-    let Some(settings) = settings else { return Vec::new() };
-    let found = look(settings).unwrap_or_else(|error| checks::Findings {
-        problems: vec![format!("store.url: cannot be looked at ({error})")],
-        warnings: Vec::new(),
-    });
-    for problem in found.problems {
-        reader.problem(problem);
-    }
-    found.warnings
-}
-
-/// On a runtime of its own: the program's is started when everything is known to be right.
-fn look(settings: &Settings) -> io::Result<checks::Findings> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(checks::at_start(&Redis::new(settings.clone()))))
 }

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use browserfleet_common::{
     config::{EXIT_CONFIG, EXIT_USAGE, FRONT_END, Problems, Reader},
     lifecycle::{Shutdown, Tasks},
+    redis,
     telemetry::LogConfig,
 };
 use browserfleet_pool_daemon::{
@@ -40,6 +41,9 @@ struct Args {
     /// Most browsers
     #[arg(long)]
     max_browsers: Option<usize>,
+    /// Redis, where front ends find this daemon and keep their sessions [default: they are told of it, and keep them themselves]
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
     /// Chromium's executable
     #[arg(long)]
     chromium: Option<PathBuf>,
@@ -67,11 +71,13 @@ fn main() -> ExitCode {
         ("daemon.listen", args.listen.as_ref().map(|value| value as _)),
         ("daemon.admin_listen", args.admin_listen.as_ref().map(|value| value as _)),
         ("pool.max_browsers", args.max_browsers.as_ref().map(|value| value as _)),
+        ("store.url", args.store.as_ref().map(|value| value as _)),
         ("browser.chromium", args.chromium.as_ref().map(|value| value as _)),
         ("unsafe.insecure", args.insecure.then_some(&true as _)),
     ];
     let mut reader = Reader::new(args.config.as_deref(), &flags);
     let (config, log) = (Config::read(&mut reader, MIN_WARM, Network::Public), LogConfig::read(&mut reader));
+    let warnings = redis::checks::read(&mut reader, config.store.as_ref());
     let mut problems = reader.finish(FRONT_END).err().unwrap_or(Problems(Vec::new()));
     if args.check {
         let _last_lines = log.install();
@@ -85,6 +91,9 @@ fn main() -> ExitCode {
     }
     let _last_lines = log.install();
     checks::log_warnings(&checks);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
     code(run(config).map(|end| end == End::Clean))
 }
 

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use redis::{FromRedisValue as _, Value, cmd};
 
-use super::{Error, Redis};
+use super::{Error, Redis, Settings};
+use crate::config::Reader;
 
 /// The oldest server whose commands the scripts use.
 const LEAST: (u32, u32) = (7, 0);
@@ -16,6 +17,24 @@ pub struct Findings {
     pub problems: Vec<String>,
     /// An operator should know.
     pub warnings: Vec<String>,
+}
+
+/// Looks before a program starts whether its Redis will do. What is wrong is collected in `reader`, with what is wrong
+/// elsewhere; answers what an operator should know.
+pub fn read(reader: &mut Reader, settings: Option<&Settings>) -> Vec<String> {
+    let Some(settings) = settings else { return Vec::new() };
+    // On a runtime of its own: the program's is started when everything is known to be right.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let found = match runtime {
+        Ok(runtime) => runtime.block_on(at_start(&Redis::new(settings.clone()))),
+        Err(error) => {
+            Findings { problems: vec![format!("store.url: cannot be looked at ({error})")], ..Findings::default() }
+        }
+    };
+    for problem in found.problems {
+        reader.problem(problem);
+    }
+    found.warnings
 }
 
 /// Looks at version, eviction and persistence of every server that holds data.
