@@ -63,7 +63,7 @@ lint: setup-rust
 	$(CARGO) fmt --all --check
 	@echo "== lints"
 	$(CARGO) clippy --release --locked --workspace --all-targets --all-features -- $(STRICT)
-	@echo "== sizes, the table of faults, licences and sources"
+	@echo "== sizes, names of tests in docs, licences and sources"
 	scripts/check-sizes.sh
 	scripts/check-faults.sh
 	scripts/check-dependencies.sh

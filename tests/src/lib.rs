@@ -6,6 +6,7 @@ mod acting;
 pub mod browsers;
 pub mod daemon;
 pub mod hostile;
+mod isolation;
 pub mod packets;
 pub mod pages;
 pub mod places;

@@ -1,6 +1,8 @@
 //! Pages to visit, served from loopback on a free port.
 
-use std::{collections::HashSet, convert::Infallible, future::IntoFuture as _, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet, convert::Infallible, future::IntoFuture as _, net::SocketAddr, sync::Arc, time::Duration,
+};
 
 use axum::{
     Router,
@@ -57,7 +59,9 @@ impl Pages {
             .route("/corpus/{*name}", get(corpus))
             .merge(crate::acting::router())
             .merge(crate::talking::router())
-            .merge(crate::hostile::router());
+            .merge(crate::hostile::router())
+            .merge(crate::isolation::router())
+            .into_make_service_with_connect_info::<SocketAddr>();
         let server = tokio::task::JoinHandle::abort_handle(&crate::spawn(axum::serve(listener, router).into_future()));
         Ok(Self { url, seen, server })
     }

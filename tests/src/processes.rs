@@ -1,9 +1,10 @@
 //! What runs on this machine: tests count what they started.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     io::Write as _,
-    path::Path,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -105,4 +106,28 @@ fn sockets(pid: u32) -> Vec<String> {
     let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let inode = |link: std::path::PathBuf| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned());
     descriptors.filter_map(|descriptor| inode(std::fs::read_link(descriptor.path()).ok()?)).collect()
+}
+
+/// The users that processes of a group run as.
+pub fn users(group: u32) -> BTreeSet<u32> {
+    let uid = |pid: u32| Some(std::fs::metadata(format!("/proc/{pid}")).ok()?.uid());
+    pids().filter(|pid| group_of(*pid) == Some(group)).filter_map(uid).collect()
+}
+
+/// What a process could pass something on through: its pipes and sockets, and the files it may write to, shared memory among
+/// them, by device and inode.
+pub fn channels(pid: u32) -> BTreeSet<(u64, u64)> {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let channel = |path: PathBuf| {
+        let writable = std::fs::symlink_metadata(&path).ok()?.mode() & 0o200 != 0;
+        let open = std::fs::metadata(&path).ok()?;
+        let through = open.file_type().is_fifo() || open.file_type().is_socket() || (open.is_file() && writable);
+        through.then(|| (open.dev(), open.ino()))
+    };
+    descriptors.filter_map(|descriptor| channel(descriptor.path())).collect()
+}
+
+/// The processes of a group.
+pub fn of_group(group: u32) -> Vec<u32> {
+    pids().filter(|pid| group_of(*pid) == Some(group)).collect()
 }

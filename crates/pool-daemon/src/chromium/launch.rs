@@ -54,6 +54,8 @@ use super::{
 
 /// Launches waiting for the thread. A spawn takes milliseconds; more than this means something is stuck.
 const QUEUE: usize = 64;
+/// The first descriptor that a browser does not have from us: after the standard ones those of its protocol.
+const FIRST_FREE: libc::c_uint = 5;
 /// With less shared memory than this Chromium's renderers crash on larger pages.
 pub(crate) const SMALL_SHM: u64 = 256 * MIB;
 /// What of the daemon's environment a browser gets. The rest may hold secrets.
@@ -345,6 +347,10 @@ fn connect(command: &mut Command, commands: PipeReader, replies: PipeWriter) {
             // use. std's pipe for a failed exec is not there: it was made after ours, so lower numbers were taken.
             Errno::result(unsafe { libc::dup2(from, to) })?;
         }
+        // What the daemon itself was started with, by a careless supervisor or shell, would be in every browser: a way from
+        // one to the other. Kernels before 5.11 cannot do this; there it stays as it was.
+        // SAFETY: plain numbers in; it marks descriptors and touches no memory.
+        unsafe { libc::syscall(libc::SYS_close_range, FIRST_FREE, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
         // A core of a browser is a copy of its pages.
         setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
         // Set after the change of user, which clears it.
