@@ -264,6 +264,13 @@ async fn look_from_another_tab(lease: &Lease, vector: &Vector, told: &str) -> an
     Ok(seen)
 }
 
+/// A principal's browser, at a page: a lease that nobody uses ends soon, and another one's launch may take as long.
+async fn browser(daemon: &Daemon, principal: &str, page: &str) -> anyhow::Result<Lease> {
+    let lease = daemon.lease_as(principal, "isolated").await?;
+    lease.ok("browser_navigate", json!({ "url": page })).await?;
+    Ok(lease)
+}
+
 /// What is seen by who plants, before and after, and by the other.
 async fn try_out(vector: &Vector, planter: &Lease, other: &Lease, page: &str) -> anyhow::Result<[String; 3]> {
     for lease in [planter, other] {
@@ -283,11 +290,12 @@ async fn scripts_find_nothing_that_another_principal_has_planted() -> Outcome {
         config.chromium.extra_args =
             vec!["--blink-settings=javaScriptCanAccessClipboard=true,DOMPasteAllowed=true".to_owned()];
     })?;
-    let (planter, other) = tokio::try_join!(daemon.lease_as("a", "planter"), daemon.lease_as("b", "other"))?;
+    let page = pages.at("/isolation");
+    let (planter, other) = tokio::try_join!(browser(&daemon, "a", &page), browser(&daemon, "b", &page))?;
     let mut wrong = Vec::new();
     for vector in VECTORS {
         let expected = [vector.fresh, vector.found, vector.fresh];
-        let seen = try_out(vector, &planter, &other, &pages.at("/isolation")).await.context(vector.name)?;
+        let seen = try_out(vector, &planter, &other, &page).await.context(vector.name)?;
         if seen != expected {
             wrong.push(format!("{}: before, after and by the other {seen:?}, not {expected:?}", vector.name));
         }

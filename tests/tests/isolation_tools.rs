@@ -106,6 +106,13 @@ const TELLS: &[Tell] = &[
     },
 ];
 
+/// A principal's browser, at a page: a lease that nobody uses ends soon, and another one's launch may take as long.
+async fn browser(daemon: &Daemon, principal: &str, page: &str) -> anyhow::Result<Lease> {
+    let lease = daemon.lease_as(principal, "isolated").await?;
+    lease.ok("browser_navigate", json!({ "url": page })).await?;
+    Ok(lease)
+}
+
 /// What a principal is told: words, and the bytes of pictures.
 type Words = (String, Vec<Vec<u8>>);
 
@@ -147,9 +154,10 @@ impl Tell {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tools_tell_nothing_of_what_another_principal_does() -> Outcome {
     let (pages, daemon) = (Pages::start().await?, Daemon::start(|_| {})?);
-    let (actor, other) = tokio::try_join!(daemon.lease_as("a", "actor"), daemon.lease_as("b", "other"))?;
+    let page = pages.at("/to-visit");
+    let (actor, other) = tokio::try_join!(browser(&daemon, "a", &page), browser(&daemon, "b", &page))?;
     for tell in TELLS {
-        tell.check(&actor, &other, &pages.at("/to-visit")).await.context(tell.name)?;
+        tell.check(&actor, &other, &page).await.context(tell.name)?;
     }
     daemon.end().await
 }
@@ -172,10 +180,10 @@ async fn browsers_of_two_principals_have_nothing_in_common() -> Outcome {
     // Whoever starts the daemon may leave it something that is open, as careless supervisors do.
     let _left_open = nix::unistd::pipe()?;
     let (pages, daemon) = (Pages::start().await?, Daemon::start(|_| {})?);
-    let (one, other) = tokio::try_join!(daemon.lease_as("a", "one"), daemon.lease_as("b", "other"))?;
+    let page = pages.at("/isolation");
+    let (one, other) = tokio::try_join!(browser(&daemon, "a", &page), browser(&daemon, "b", &page))?;
     let mut browsers = Vec::new();
     for lease in [&one, &other] {
-        lease.ok("browser_navigate", json!({ "url": pages.at("/isolation") })).await?;
         let main = lease.lease.browser_pid;
         assert!(processes::renderer_of(main).is_some(), "its pages have a process of their own");
         assert_eq!(processes::listening(main), [] as [String; 0], "nobody can connect to it");
@@ -209,10 +217,8 @@ async fn browsers_of_two_principals_have_nothing_in_common() -> Outcome {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_profile_is_gone_when_its_lease_has_ended() -> Outcome {
     let (pages, daemon) = (Pages::start().await?, Daemon::start(|_| {})?);
-    let (one, other) = tokio::try_join!(daemon.lease_as("a", "one"), daemon.lease_as("b", "other"))?;
-    for lease in [&one, &other] {
-        lease.ok("browser_navigate", json!({ "url": pages.at("/isolation") })).await?;
-    }
+    let page = pages.at("/isolation");
+    let (one, other) = tokio::try_join!(browser(&daemon, "a", &page), browser(&daemon, "b", &page))?;
     let (place, other_place) = (profile(&one)?, profile(&other)?);
     assert!(place.join("data").is_dir() && !processes::mentioning(&place).is_empty(), "it is there");
     daemon.pool().release(one.released()).await?;

@@ -74,13 +74,18 @@ impl LeaseState {
 /// How leases name a daemon that is in the same process as its front end.
 pub const INSIDE: &str = "local";
 
+/// How leases name the daemon at an address: a URL has more than one spelling.
+pub fn daemon_name(address: &str) -> String {
+    address.trim_end_matches('/').to_owned()
+}
+
 /// Where a session's browser is.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseRef {
     pub lease_id: String,
     /// The fencing token, minted and checked by the daemon.
     pub token: String,
-    /// The daemon: its address, or [`INSIDE`].
+    /// The daemon's [`daemon_name`], or [`INSIDE`].
     pub daemon: String,
 }
 

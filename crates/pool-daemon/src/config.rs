@@ -7,6 +7,7 @@ use browserfleet_common::{
     redis,
     secret_file::BadSecretFile,
     service::{OperatorToken, ServiceSecret},
+    session::daemon_name,
     size::{GIB, MIB},
 };
 
@@ -120,7 +121,7 @@ fn read_daemon(reader: &mut Reader) -> DaemonConfig {
     let config = DaemonConfig {
         listen: reader.address("daemon.listen", SocketAddr::from(([127, 0, 0, 1], 50051))),
         admin_listen: reader.address("daemon.admin_listen", SocketAddr::from(([127, 0, 0, 1], 50052))),
-        address: Some(reader.text("daemon.address", "")).filter(|address| !address.is_empty()),
+        address: Some(daemon_name(&reader.text("daemon.address", ""))).filter(|address| !address.is_empty()),
         pool_id,
         drain_grace: reader.duration("daemon.drain_grace", 20 * SECOND, Duration::ZERO..=HOUR),
         max_connection_age: reader.duration("daemon.max_connection_age", 30 * MINUTE, SECOND..=24 * HOUR),

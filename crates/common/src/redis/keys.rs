@@ -3,6 +3,7 @@
 //! | key | what | written by | lives |
 //! |---|---|---|---|
 //! | `bf:{<principal>:<name>}:rec` | a session ([`super::Sessions`]) | front ends; a daemon that re-publishes | with the session |
+//! | `bf:{<principal>:<name>}:ended` | the birth of the last session of this name that was ended | front ends | a minute |
 //! | `bf:{<principal>}:sessions` | which sessions a principal has (an [`super::Index`]) | as above | with the last of them |
 //! | `bf:sessions` | which sessions there are | as above | with the last of them |
 //! | `bf:{<principal>}:calls`, `…:queue` | places a principal has taken, with `…:what` what for; `…:rate` its pace | front ends | seconds |
@@ -46,6 +47,11 @@ impl Keys {
     /// The record of a session by its [`Self::member`].
     pub fn record(&self, member: &str) -> String {
         format!("{}:{{{member}}}:rec", self.prefix)
+    }
+
+    /// Where it is remembered that a session was ended.
+    pub fn ended(&self, member: &str) -> String {
+        format!("{}:{{{member}}}:ended", self.prefix)
     }
 
     pub fn sessions_of(&self, principal: &Principal) -> String {
@@ -106,6 +112,7 @@ mod tests {
         assert_eq!(tag(&keys.connection(&connection)), Some(connection.clone()));
         assert_eq!(tag(&keys.connection(&connection)), tag(&keys.connection_used(&connection)));
         let session = Keys::member(&me, &SessionName::parse("s").unwrap());
+        assert_eq!(tag(&keys.ended(&session)), tag(&keys.record(&session)));
         assert_eq!(tag(&keys.record(&session)), Some(session));
     }
 

@@ -34,6 +34,8 @@ static END: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/end.lu
 
 /// The fields that make a record, in the order in which the scripts answer them.
 const FIELDS: [&str; 7] = ["birth", "doc", "made", "used", "idle", "hard", "lease"];
+/// How long it is remembered that a session was ended: daemons look every second, if Redis answers.
+pub const REMEMBERED: Duration = Duration::from_mins(1);
 /// How long a place is kept for a session that is about to be written.
 const HOLD: Duration = Duration::from_secs(10);
 
@@ -63,13 +65,26 @@ pub struct NewSession<'a> {
     pub total: usize,
 }
 
-/// What a daemon wants to know of a session.
+/// What a daemon sees of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sight {
+    Lives(Held),
+    /// It is not there.
+    Missing {
+        /// The birth of the session of this name that was ended last, if that was within [`REMEMBERED`].
+        ended: Option<String>,
+    },
+}
+
+/// What a session holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     pub birth: String,
     pub lease_id: Option<String>,
-    /// Until it ends, unless it is used.
-    pub rest: Duration,
+    /// The lease it held, if a front end could not reach it and so cannot know whether it lives.
+    pub doubtful: Option<String>,
+    /// Until it ends, unless it is used. None: it does not.
+    pub rest: Option<Duration>,
 }
 
 impl Sessions {
@@ -167,7 +182,8 @@ impl Sessions {
         // Read before: one created again under this name has later scores, and stays.
         let (one, other) = tokio::try_join!(of_principal.score(&member), all.score(&member))?;
         let mut script = END.key(self.keys.record(&member));
-        let Some(ended) = record(self.redis.script(script.arg(birth.unwrap_or_default())).await?)? else {
+        script.key(self.keys.ended(&member)).arg(birth.unwrap_or_default()).arg(millis(REMEMBERED));
+        let Some(ended) = record(self.redis.script(&script).await?)? else {
             return Ok(None);
         };
         // It has ended, whether or not it is counted on for a while.
@@ -200,22 +216,30 @@ impl Sessions {
         of.map_or_else(|| self.all(), |principal| self.of_principal(principal)).count().await
     }
 
-    /// What the sessions hold, in the order asked for. Does not prolong them. One that has ended is `None`: that is an
-    /// answer, other than an error.
+    /// What there is of sessions, in the order asked for. Does not prolong them.
     ///
     /// # Errors
     /// When Redis cannot answer for one of them.
-    pub async fn held(&self, keys: &[Key]) -> Result<Vec<Option<Held>>, Error> {
-        let records: Vec<String> = keys.iter().map(|key| self.keys.record(&member(key))).collect();
-        let held = stream::iter(records).map(|record| async move {
-            let commands = pipe().hmget(&record, &["birth", "held"]).pttl(&record).to_owned();
-            let ((birth, lease), rest): ((Option<String>, Option<String>), i64) =
+    pub async fn look(&self, keys: &[Key]) -> Result<Vec<Sight>, Error> {
+        let members: Vec<String> = keys.iter().map(member).collect();
+        let sights = stream::iter(members).map(|member| async move {
+            let record = self.keys.record(&member);
+            let mut commands = pipe();
+            commands.hmget(&record, &["birth", "held", "lease"]).pttl(&record).get(self.keys.ended(&member));
+            let (fields, rest, ended): (Vec<Option<String>>, i64, Option<String>) =
                 self.redis.pipeline(&commands).await?;
-            let rest = u64::try_from(rest).ok().map(Duration::from_millis);
-            let lease_id = lease.filter(|id| !id.is_empty());
-            Ok(birth.zip(rest).map(|(birth, rest)| Held { birth, lease_id, rest }))
+            let Ok([Some(birth), Some(held), Some(state)]) = <[Option<String>; 3]>::try_from(fields) else {
+                return Ok(Sight::Missing { ended });
+            };
+            let lost = parsed::<LeaseState>(&state)?.lost.filter(|loss| loss.reason.is_uncertain());
+            Ok(Sight::Lives(Held {
+                birth,
+                lease_id: Some(held).filter(|id| !id.is_empty()),
+                doubtful: lost.map(|loss| loss.lease_id),
+                rest: u64::try_from(rest).ok().map(Duration::from_millis),
+            }))
         });
-        held.buffered(AT_ONCE).try_collect().await
+        sights.buffered(AT_ONCE).try_collect().await
     }
 
     /// What this Redis was called when it was first used; drawn now if it is new. Another answer than before, or none

@@ -7,13 +7,13 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Error, Keys, Redis, Sessions, Settings, checks,
-    sessions::{Held, NewSession},
+    sessions::{Held, NewSession, Sight},
     testing::Server,
 };
 use crate::{
     egress::Egress,
     ids::{Principal, SessionName},
-    session::{Client, Created, Full, Key, LeaseRef, LeaseState, Swapped},
+    session::{Client, Created, Full, Key, LeaseRef, LeaseState, Loss, LossReason, Swapped},
 };
 
 const IDLE: Duration = Duration::from_millis(500);
@@ -52,8 +52,11 @@ async fn a_server_that_comes_back_is_used_again_without_an_error() {
     let sessions = Sessions::new(server.client());
     assert!(fresh(&sessions, "kept").await);
     server.restart().await;
-    let held = sessions.held(&[key("kept"), key("other")]).await.unwrap();
-    assert!(matches!(&held[..], [Some(Held { lease_id: None, .. }), None]), "{held:?}");
+    let seen = sessions.look(&[key("kept"), key("other")]).await.unwrap();
+    assert!(
+        matches!(&seen[..], [Sight::Lives(Held { lease_id: None, .. }), Sight::Missing { ended: None }]),
+        "{seen:?}"
+    );
 }
 
 #[tokio::test]
@@ -110,17 +113,43 @@ async fn what_redis_has_lost_can_be_written_again_and_the_epoch_tells() {
     create(&sessions, &key("a"), "birth", &lease("held")).await;
     server.client().query::<()>(&cmd("FLUSHALL")).await.unwrap();
     assert_ne!(sessions.epoch().await.unwrap(), before);
-    assert_eq!(sessions.held(&[key("a")]).await.unwrap(), [None]);
+    assert_eq!(sessions.look(&[key("a")]).await.unwrap(), [Sight::Missing { ended: None }]);
     let Created::Fresh(record) = create(&sessions, &key("a"), "birth", &lease("held")).await else { panic!("fresh") };
     assert_eq!((record.birth.as_str(), &record.lease), ("birth", &lease("held")));
-    let held = sessions.held(&[key("a")]).await.unwrap().remove(0).unwrap();
-    assert_eq!((held.birth.as_str(), held.lease_id.as_deref()), ("birth", Some("held")));
-    assert!(held.rest <= IDLE && held.rest > IDLE / 2);
-    assert_eq!(
-        sessions.swap_lease(&key("a"), "birth", Some("held"), &LeaseState::default()).await.unwrap(),
-        Swapped::Done
-    );
-    assert_eq!(sessions.held(&[key("a")]).await.unwrap()[0].as_ref().unwrap().lease_id, None);
+    let held = held(&sessions, "a").await;
+    assert_eq!((held.birth.as_str(), held.lease_id.as_deref(), held.doubtful), ("birth", Some("held"), None));
+    assert!(held.rest.is_some_and(|rest| rest <= IDLE && rest > IDLE / 2));
+}
+
+/// What a session that lives holds.
+async fn held(sessions: &Sessions, name: &str) -> Held {
+    match sessions.look(&[key(name)]).await.unwrap().remove(0) {
+        Sight::Lives(held) => held,
+        missing @ Sight::Missing { .. } => panic!("{name}: {missing:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_sees_what_has_ended_and_what_is_in_doubt() {
+    let server = Server::start().await;
+    let sessions = Sessions::new(server.client());
+    create(&sessions, &key("a"), "birth", &lease("held")).await;
+    let lost = |reason| LeaseState::lost(Loss::new(lease("held").lease.as_ref().unwrap(), reason));
+    for (reason, doubtful) in [(LossReason::Unreachable, Some("held")), (LossReason::BrowserGone, None)] {
+        let before = held(&sessions, "a").await.lease_id;
+        sessions.swap_lease(&key("a"), "birth", before.as_deref(), &lost(reason)).await.unwrap();
+        let now = held(&sessions, "a").await;
+        assert_eq!((now.lease_id, now.doubtful.as_deref()), (None, doubtful));
+    }
+    // Somebody has seen to it that it never ends.
+    let record = Keys::new("bf").record(&Keys::member(&key("a").principal, &key("a").name));
+    server.client().query::<()>(cmd("PERSIST").arg(record)).await.unwrap();
+    assert_eq!(held(&sessions, "a").await.rest, None);
+    sessions.end(&key("a"), Some("another")).await.unwrap();
+    held(&sessions, "a").await;
+    sessions.end(&key("a"), Some("birth")).await.unwrap();
+    let ended = Some("birth".to_owned());
+    assert_eq!(sessions.look(&[key("a")]).await.unwrap(), [Sight::Missing { ended }]);
 }
 
 #[tokio::test]
@@ -181,8 +210,8 @@ async fn live(redis: Redis) {
     let bound = sessions.swap_lease(&key("a"), "a", None, &lease("held")).await.unwrap();
     assert_eq!(bound, Swapped::Done);
     assert_eq!(sessions.touch(&key("a")).await.unwrap().unwrap().lease, lease("held"));
-    let held = sessions.held(&[key("a"), key("x"), key("b")]).await.unwrap();
-    assert!(matches!(&held[..], [Some(_), None, Some(_)]), "{held:?}");
+    let seen = sessions.look(&[key("a"), key("x"), key("b")]).await.unwrap();
+    assert!(matches!(&seen[..], [Sight::Lives(_), Sight::Missing { .. }, Sight::Lives(_)]), "{seen:?}");
     assert!(sessions.end(&key("a"), Some("a")).await.unwrap().is_some());
     let me = Principal::named("me");
     assert_eq!((sessions.count(Some(&me)).await.unwrap(), sessions.list(None, 10).await.unwrap().len()), (2, 2));

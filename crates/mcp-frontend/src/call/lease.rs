@@ -75,7 +75,7 @@ async fn acquire(
             Ok(Some(lease)) => return Ok(lease),
             Ok(None) => {}
             Err(_unreachable) if may_move => {}
-            Err(_unreachable) if core.fleet.count() > 1 => return Err(Failure::out_of_reach()),
+            Err(_unreachable) if core.fleet.in_service() > 0 => return Err(Failure::out_of_reach()),
             Err(error) => return Err(error.into_failure()),
         }
     }

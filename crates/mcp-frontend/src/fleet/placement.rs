@@ -116,8 +116,10 @@ impl Placement {
     }
 
     fn failed(&mut self, index: Index, now: Instant) {
-        let ejected = self.daemons.values().filter(|daemon| daemon.ejection.is_some()).count();
-        let one_more = ejected < self.daemons.len() / 2;
+        // Those that nothing is heard of are not used anyway.
+        let heard = || self.daemons.values().filter(|daemon| !daemon.silent);
+        let ejected = heard().filter(|daemon| daemon.ejection.is_some()).count();
+        let one_more = ejected < heard().count() / 2;
         let Some(daemon) = self.daemons.get_mut(&index) else { return };
         daemon.failures += 1;
         let lasts = match daemon.ejection {

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use browserfleet_common::{redis::Directory, service::ServiceSecret, session::INSIDE};
+use browserfleet_common::{
+    redis::Directory,
+    service::ServiceSecret,
+    session::{INSIDE, daemon_name},
+};
 use tonic::{
     body::Body,
     transport::{Channel, Endpoint},
@@ -98,10 +102,11 @@ impl Pools {
         Self::default().and(INSIDE, door)
     }
 
-    /// Adds a daemon at an address, which is also its name. Connections are made when they are needed.
+    /// Adds a daemon at an address, which is also its name: the one by which it announces itself. Connections are made
+    /// when they are needed.
     #[must_use]
     pub fn at(self, address: Endpoint, wire: Wire) -> Self {
-        let name = address.uri().to_string();
+        let name = daemon_name(&address.uri().to_string());
         self.and(name, wire.connect(address))
     }
 

@@ -218,8 +218,8 @@ impl Driver {
                 self.step(Event::Release { lease: at });
                 let _caller_gone = reply.send(());
             }
-            Command::SessionEnded { at, reply } => {
-                self.step(Event::SessionEnded { lease: at });
+            Command::SessionEnded { at, reason, reply } => {
+                self.step(Event::SessionEnded { lease: at, reason });
                 let _caller_gone = reply.send(());
             }
             Command::List { reply } => {

@@ -29,7 +29,7 @@ pub(super) enum Command {
     Acquire { key: Key, ttl: Duration, deadline: Instant, caller: Caller },
     Renew { at: LeaseRef, ttl: Option<Duration>, reply: oneshot::Sender<Option<Duration>> },
     Release { at: LeaseRef, reply: oneshot::Sender<()> },
-    SessionEnded { at: LeaseRef, reply: oneshot::Sender<()> },
+    SessionEnded { at: LeaseRef, reason: &'static str, reply: oneshot::Sender<()> },
     List { reply: oneshot::Sender<Vec<Listed>> },
     Drain { deadline: Instant, reply: oneshot::Sender<usize> },
 }
@@ -128,10 +128,10 @@ impl Handle {
         answer.await.map_err(|_driver_gone| stopped())
     }
 
-    /// Ends a lease whose session has ended elsewhere; as [`Self::release`].
-    pub async fn session_ended(&self, leased: &Leased) -> Result<(), Refusal> {
+    /// Ends a lease that its session does not have any more, for this reason; as [`Self::release`].
+    pub async fn session_ended(&self, leased: &Leased, reason: &'static str) -> Result<(), Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::SessionEnded { at: leased.at, reply }).await?;
+        self.send(Command::SessionEnded { at: leased.at, reason, reply }).await?;
         answer.await.map_err(|_driver_gone| stopped())
     }
 

@@ -32,7 +32,7 @@ pub struct Limits {
     pub unbound_ttl: Duration,
     /// No lease lives longer, whatever happens in it.
     pub max_lifetime: Duration,
-    /// Somebody looks whether sessions live ([`crate::reclaim`]): a lease ends with its session, not for being idle.
+    /// Somebody looks whether sessions live ([`crate::store`]): a lease ends with its session, not for being idle.
     pub sessions_are_watched: bool,
     pub launching: Launching,
 }
@@ -124,7 +124,7 @@ pub enum Event {
     /// The session gives the lease back.
     Release { lease: LeaseRef },
     /// The session has ended without giving it back, or has another one.
-    SessionEnded { lease: LeaseRef },
+    SessionEnded { lease: LeaseRef, reason: &'static str },
     /// A granted lease could not be given its browser context.
     OpenFailed { lease: LeaseRef, reason: String },
     /// The browser context of an ended lease is gone. `memory`: of the browser, in bytes, 0 when unknown.

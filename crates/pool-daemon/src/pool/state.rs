@@ -67,8 +67,8 @@ impl State {
             Event::Release { lease } => {
                 self.end_lease(lease, &Death::of_lease("released"), now, &mut actions);
             }
-            Event::SessionEnded { lease } => {
-                self.end_lease(lease, &Death::of_lease("its session has ended"), now, &mut actions);
+            Event::SessionEnded { lease, reason } => {
+                self.end_lease(lease, &Death::of_lease(reason), now, &mut actions);
             }
             Event::OpenFailed { lease, reason } => self.open_failed(lease, &reason, now, &mut actions),
             Event::Closed { at, memory } => self.closed(at, memory <= self.limits.retirement.max_memory, now),

@@ -183,7 +183,7 @@ impl Observer {
             Op::Renew(index) => Event::Renew { lease: pick(&live, index)?, ttl: None },
             Op::Use(index) => Event::Used { lease: pick(&live, index)?, at: now },
             Op::Release(index) => Event::Release { lease: pick(&live, index)? },
-            Op::SessionEnded(index) => Event::SessionEnded { lease: pick(&live, index)? },
+            Op::SessionEnded(index) => Event::SessionEnded { lease: pick(&live, index)?, reason: "" },
             Op::Undelivered => {
                 let (_, lease) = *self.granted.last()?;
                 // Only a lease that all its callers have missed, and that is new.

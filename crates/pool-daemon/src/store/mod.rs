@@ -1,5 +1,5 @@
 //! What a daemon and the front ends' store say to each other: where the daemon is and how it is ([`announce`]), and
-//! which of its leases' sessions are over ([`reclaim`]).
+//! which of its leases' sessions are over ([`reclaim`], decided in [`verdict`]).
 //!
 //! Nothing here decides about browsers while the store is silent: a store that is away ends no session.
 
@@ -7,6 +7,7 @@ mod announce;
 mod reclaim;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use browserfleet_common::{
     lifecycle::{Shutdown, Tasks},

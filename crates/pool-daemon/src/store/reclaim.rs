@@ -1,27 +1,30 @@
 //! Taking leases back whose sessions are over.
 //!
 //! A session ends in the store: by its time to live, by a front end that did not reach us, by a person at the store. So
-//! every second the records of this daemon's leases are read. One that is missing twice in a row, or holds another lease,
-//! costs its lease. A store that does not answer costs nothing, and neither does one that was emptied: its *epoch* is
-//! gone, too, and the sessions whose browsers live here are written again.
+//! every second the records of this daemon's leases are read, and each lease is judged ([`verdict`]). A store that does
+//! not answer costs nothing; what it has lost is written again.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use browserfleet_common::{
     ids::{Principal, SessionName},
-    redis::{Error, Sessions, sessions::NewSession},
+    redis::{
+        Error, Sessions,
+        sessions::{NewSession, Sight},
+    },
     session::{self, Client, LeaseRef, LeaseState},
 };
-use tokio::time::{Duration, MissedTickBehavior, interval, sleep};
+use tokio::time::{Duration, Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::Contact;
+use super::{
+    Contact,
+    verdict::{Known, Sighting, Verdict, judge},
+};
 use crate::pool::{Handle, Leased, handle::Listed};
 
 /// How often the sessions of all leases are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
-/// What is missing is looked for again after this: a replica that has just become the server may lag behind.
-const AGAIN: Duration = Duration::from_millis(250);
 /// Sessions that are written again count, but are not refused.
 const NO_LIMIT: usize = i32::MAX as usize;
 
@@ -32,16 +35,20 @@ pub(super) struct Reclaimer {
     /// How front ends name this daemon in leases.
     address: String,
     handle: Handle,
-    /// Of the store, as it was when our leases' sessions were last known to be there.
-    epoch: Option<String>,
+    /// By lease.
+    seen: HashMap<String, Sighting>,
 }
 
-/// A lease and what its session is called in the store.
-type Held = (Arc<Leased>, session::Key);
+/// A lease, how long nobody has used it, and what its session is called in the store.
+struct Held {
+    leased: Arc<Leased>,
+    unused: Duration,
+    key: session::Key,
+}
 
 impl Reclaimer {
     pub(super) fn new(sessions: Sessions, address: String, handle: Handle) -> Self {
-        Self { sessions, address, handle, epoch: None }
+        Self { sessions, address, handle, seen: HashMap::new() }
     }
 
     /// Sweeps until `stop`, or until the pool has ended.
@@ -63,78 +70,62 @@ impl Reclaimer {
 
     async fn sweep(&mut self, listed: Vec<Listed>) -> Result<(), Error> {
         // Nobody has confirmed the others: they end by themselves, within seconds.
-        let held: Vec<_> = listed.into_iter().filter(|listed| listed.bound).filter_map(with_key).collect();
-        if held.is_empty() {
-            return Ok(());
+        let held: Vec<_> = listed.into_iter().filter(|listed| listed.bound).filter_map(Held::of).collect();
+        self.seen.retain(|lease_id, _| held.iter().any(|held| held.leased.lease_id == *lease_id));
+        let keys: Vec<_> = held.iter().map(|held| held.key.clone()).collect();
+        let asked = Instant::now();
+        let sights = self.sessions.look(&keys).await?;
+        for (held, sight) in held.iter().zip(&sights) {
+            self.conclude(held, sight, asked).await?;
         }
-        let epoch = self.sessions.epoch().await?;
-        if self.epoch.as_ref().is_some_and(|known| *known != epoch) {
-            tracing::warn!(leases = held.len(), "the store was emptied: sessions are written again");
-            self.write_again(&held).await?;
-        }
-        self.epoch = Some(epoch);
-        let missing = self.over(held).await?;
-        if missing.is_empty() {
-            return Ok(());
-        }
-        sleep(AGAIN).await;
-        let over = self.over(missing).await?;
-        // Emptied in the meantime: the next sweep sees that.
-        if self.epoch == Some(self.sessions.epoch().await?) {
-            for (leased, _) in over {
-                tracing::info!(lease = leased.lease_id, "the session of a lease has ended");
+        Ok(())
+    }
+
+    async fn conclude(&mut self, held: &Held, sight: &Sight, now: Instant) -> Result<(), Error> {
+        let Held { leased, unused, .. } = held;
+        let (lease_id, seen) = (&leased.lease_id, self.seen.get(&leased.lease_id).copied());
+        let known = Known { lease_id, birth: &leased.key.birth, unused: *unused, ttl: leased.ttl(), seen };
+        match judge(known, sight, now) {
+            Verdict::Lives(sighting) => drop(self.seen.insert(lease_id.clone(), sighting)),
+            Verdict::Stays => {}
+            Verdict::Lost => self.write_again(held).await?,
+            Verdict::Over(reason) => {
+                tracing::info!(lease = lease_id, reason, "a lease is taken back");
                 // A pool that has stopped ends its leases itself.
-                let _stopped = self.handle.session_ended(&leased).await;
+                let _stopped = self.handle.session_ended(leased, reason).await;
             }
         }
         Ok(())
     }
 
-    /// Those whose session is missing, was created anew, or holds another lease.
-    async fn over(&self, held: Vec<Held>) -> Result<Vec<Held>, Error> {
-        let keys: Vec<_> = held.iter().map(|(_, key)| key.clone()).collect();
-        let records = self.sessions.held(&keys).await?;
-        let lives = |leased: &Leased, record: &browserfleet_common::redis::sessions::Held| {
-            record.birth == leased.key.birth && record.lease_id.as_deref() == Some(&leased.lease_id)
-        };
-        let over = held
-            .into_iter()
-            .zip(records)
-            .filter(|((leased, _), record)| !record.as_ref().is_some_and(|record| lives(leased, record)));
-        Ok(over.map(|(held, _)| held).collect())
-    }
-
-    /// Writes the sessions of living leases that the store has lost. Who called them is not known here, and nothing decides
+    /// Writes the session of a living lease that the store has lost. Who called it is not known here, and nothing decides
     /// by it.
-    async fn write_again(&self, held: &[Held]) -> Result<(), Error> {
-        for (leased, key) in held {
-            let lease = LeaseRef {
-                lease_id: leased.lease_id.clone(),
-                token: leased.token.clone(),
-                daemon: self.address.clone(),
-            };
-            let new = NewSession {
-                key,
-                birth: &leased.key.birth,
-                connection: None,
-                client: &Client::default(),
-                egress: &leased.egress,
-                idle_ttl: leased.ttl(),
-                max_lifetime: self.handle.limits().max_lifetime,
-                lease: &LeaseState::held(lease),
-                per_principal: NO_LIMIT,
-                total: NO_LIMIT,
-            };
-            // One that a front end has created again meanwhile stays; this lease is then over.
-            self.sessions.create(new).await?;
-        }
-        Ok(())
+    async fn write_again(&self, Held { leased, key, .. }: &Held) -> Result<(), Error> {
+        tracing::warn!(lease = leased.lease_id, "the store has lost a session: it is written again");
+        let lease =
+            LeaseRef { lease_id: leased.lease_id.clone(), token: leased.token.clone(), daemon: self.address.clone() };
+        let new = NewSession {
+            key,
+            birth: &leased.key.birth,
+            connection: None,
+            client: &Client::default(),
+            egress: &leased.egress,
+            idle_ttl: leased.ttl(),
+            max_lifetime: self.handle.limits().max_lifetime,
+            lease: &LeaseState::held(lease),
+            per_principal: NO_LIMIT,
+            total: NO_LIMIT,
+        };
+        // One that a front end has created again meanwhile stays; the next sweep sees that.
+        self.sessions.create(new).await.map(drop)
     }
 }
 
-/// A session whose name could be none was never in the store.
-fn with_key(Listed { leased, .. }: Listed) -> Option<Held> {
-    let name = SessionName::parse(&leased.key.session).ok()?;
-    let key = session::Key { principal: Principal::named(&leased.key.principal), name };
-    Some((leased, key))
+impl Held {
+    /// A session whose name could be none was never in the store.
+    fn of(Listed { leased, idle, .. }: Listed) -> Option<Self> {
+        let name = SessionName::parse(&leased.key.session).ok()?;
+        let key = session::Key { principal: Principal::named(&leased.key.principal), name };
+        Some(Self { leased, unused: idle, key })
+    }
 }

@@ -6,7 +6,12 @@ use browserfleet_common::{
     egress::{Egress, EgressRules},
     ids::{Principal, SessionName},
     lifecycle::{Shutdown, Tasks},
-    redis::{Directory, directory::Entry, sessions::NewSession, testing::Server},
+    redis::{
+        Directory,
+        directory::Entry,
+        sessions::{NewSession, Sight},
+        testing::Server,
+    },
     session::{self, Client, Created, LeaseRef, LeaseState},
 };
 use futures_util::future::join_all;
@@ -113,22 +118,33 @@ async fn ended(leased: &Leased) {
 
 #[tokio::test]
 async fn a_lease_ends_with_its_session_and_not_before() {
-    let scene = Scene::new(4).await;
+    let scene = Scene::new(5).await;
     let stays = scene.session("stays", 3600 * SECOND).await;
     // On the daemon's own clock it is over at once.
     scene.handle.renew(&stays, Some(Duration::from_millis(1))).await.unwrap();
     let closed = scene.session("closed", 3600 * SECOND).await;
     let anew = scene.session("anew", 3600 * SECOND).await;
-    let elsewhere = scene.session("elsewhere", 3600 * SECOND).await;
+    let (elsewhere, doubted) =
+        (scene.session("elsewhere", 3600 * SECOND).await, scene.session("doubted", 3600 * SECOND).await);
     scene.sessions.end(&key("closed"), None).await.unwrap();
     ended(&closed).await;
     assert!(closed.lost().unwrap().message.contains("its session has ended"));
     scene.sessions.end(&key("anew"), None).await.unwrap();
     scene.sessions.create(new(&key("anew"), "2", 60 * SECOND)).await.unwrap();
     ended(&anew).await;
-    let state = LeaseState::default();
-    scene.sessions.swap_lease(&key("elsewhere"), "1", Some(&elsewhere.lease_id), &state).await.unwrap();
+    let lost = |leased: &Leased, reason| {
+        let lease = LeaseRef { lease_id: leased.lease_id.clone(), token: String::new(), daemon: ADDRESS.to_owned() };
+        LeaseState::lost(session::Loss::new(&lease, reason))
+    };
+    for (name, leased, reason) in [
+        ("elsewhere", &elsewhere, session::LossReason::LeaseEnded),
+        ("doubted", &doubted, session::LossReason::Unreachable),
+    ] {
+        let state = lost(leased, reason);
+        scene.sessions.swap_lease(&key(name), "1", Some(&leased.lease_id), &state).await.unwrap();
+    }
     ended(&elsewhere).await;
+    assert!(!doubted.ended().is_cancelled(), "who could not reach us may come back to it");
     assert!(!stays.ended().is_cancelled());
     scene.end().await;
 }
@@ -140,7 +156,7 @@ async fn sessions_that_lapse_together_lose_their_leases_together() {
     let leases = join_all(names.iter().map(|name| scene.session(name, 3 * SECOND))).await;
     // Whoever uses a session keeps its lease; here nobody does.
     let mut last_seen = Instant::now();
-    while !scene.sessions.held(&[key("s19")]).await.unwrap()[0].is_none() {
+    while matches!(scene.sessions.look(&[key("s19")]).await.unwrap()[0], Sight::Lives(_)) {
         last_seen = Instant::now();
         sleep(Duration::from_millis(10)).await;
     }
@@ -180,7 +196,7 @@ async fn written_again(scene: &Scene, leased: &Leased) {
     let name = leased.key.session.as_str();
     timeout(LIMIT, async {
         loop {
-            if let Ok([Some(held)]) = scene.sessions.held(&[key(name)]).await.as_deref() {
+            if let Ok([Sight::Lives(held)]) = scene.sessions.look(&[key(name)]).await.as_deref() {
                 assert_eq!(held.lease_id.as_ref(), Some(&leased.lease_id));
                 return;
             }
