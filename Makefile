@@ -54,7 +54,7 @@ test-egress: setup-browser setup-rust
 	@echo "== every way a page has to reach a forbidden place, and every packet counted"
 	$(CARGO) test --release --locked --workspace --all-features --test egress_vectors -- --ignored --nocapture
 
-test-python: setup-python
+test-python: setup-redis setup-python
 	@echo "== end-to-end tests: Python MCP clients over HTTP and stdio"
 	$(PYTHON) -m pytest tests/python -q
 

@@ -148,7 +148,7 @@ metrics! {
     Count store_requests by "outcome" = "browserfleet_store_requests":
         "Questions to Redis: ok, late (no answer in time) or failed. Alert when the latter two rise";
     Count store_connections by "outcome" = "browserfleet_store_connections":
-        "Connections to Redis: made (more than one per process: it was lost), or failed";
+        "Connections to Redis: made for questions, bus (made to listen; more than one of either: it was lost), or failed";
     Count pages_closed by "reason" = "browserfleet_pages_closed": "Pages closed by us, not by their session: too_many";
     @times store_seconds = "browserfleet_store_request_duration": "How long Redis took to answer";
 }

@@ -23,6 +23,8 @@ pub struct Server {
     port: u16,
     directory: TempDir,
     arguments: Vec<String>,
+    /// Of its address: it becomes another one when it is a cluster.
+    scheme: &'static str,
     process: Option<Child>,
 }
 
@@ -54,7 +56,7 @@ impl Server {
     /// When it does not become one.
     pub async fn cluster() -> Self {
         let bus = free_port().expect("a free port").to_string();
-        let server = Self::with(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await;
+        let mut server = Self::with(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await;
         let mut slots = redis::cmd("CLUSTER");
         server.client().query::<()>(slots.arg("ADDSLOTSRANGE").arg(0).arg(16383)).await.expect("its slots");
         let started = Instant::now();
@@ -62,6 +64,7 @@ impl Server {
             assert!(started.elapsed() < START, "it does not become a cluster");
             sleep(Duration::from_millis(20)).await;
         }
+        server.scheme = "redis+cluster";
         server
     }
 
@@ -87,7 +90,7 @@ impl Server {
     async fn start_as(arguments: impl Fn(u16, &str) -> Vec<String>) -> Self {
         let directory = tempfile::tempdir().expect("a directory for Redis");
         let path = directory.path().display().to_string();
-        let mut server = Self { port: 0, directory, arguments: Vec::new(), process: None };
+        let mut server = Self { port: 0, directory, arguments: Vec::new(), scheme: "redis", process: None };
         for _ in 0..TRIES {
             server.port = free_port().expect("a free port");
             server.arguments = arguments(server.port, &path);
@@ -107,7 +110,7 @@ impl Server {
     /// # Panics
     /// Never: the address is one.
     pub fn settings(&self) -> Settings {
-        let address = format!("redis://127.0.0.1:{}", self.port).parse().expect("an address");
+        let address = format!("{}://127.0.0.1:{}", self.scheme, self.port).parse().expect("an address");
         Settings { command_timeout: Duration::from_secs(5), ..Settings::at(address) }
     }
 

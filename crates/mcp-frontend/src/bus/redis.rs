@@ -307,8 +307,9 @@ mod tests {
 
     #[tokio::test]
     async fn keeps_the_contract() {
-        let server = Server::start().await;
-        suite::run(Arc::new(bus(&server, &Tasks::new()))).await;
+        for server in [Server::start().await, Server::cluster().await] {
+            suite::run(Arc::new(bus(&server, &Tasks::new()))).await;
+        }
     }
 
     #[tokio::test]

@@ -187,7 +187,15 @@ mod tests {
 
     #[tokio::test]
     async fn keeps_the_contract() {
-        let server = Server::start().await;
+        keeps_the_contract_on(&Server::start().await).await;
+    }
+
+    #[tokio::test]
+    async fn keeps_the_contract_in_a_cluster() {
+        keeps_the_contract_on(&Server::cluster().await).await;
+    }
+
+    async fn keeps_the_contract_on(server: &Server) {
         let stores = AtomicUsize::new(0);
         let store = || {
             let prefix = format!("part-{}", stores.fetch_add(1, Ordering::Relaxed));

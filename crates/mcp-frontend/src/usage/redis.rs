@@ -7,6 +7,7 @@ use browserfleet_common::{
     ids::Principal,
     redis::{Error, Keys, LoadedScript, Redis},
 };
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use redis::{Script, cmd, pipe};
 use uuid::Uuid;
 
@@ -20,6 +21,8 @@ static PASS: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/pass.
 const WHAT: &str = "the count of calls";
 /// Sessions that are looked at to find out who may have calls.
 const SESSIONS_MAX: usize = 10_000;
+/// Principals who are asked about at a time.
+const AT_ONCE: usize = 64;
 
 /// Places in Redis.
 #[derive(Clone, Debug)]
@@ -65,14 +68,13 @@ impl RedisStore {
             Scope::Of(principal) => BTreeSet::from([Keys::principal(principal)]),
             Scope::All => self.principals().await?,
         };
-        let mut held = Vec::new();
-        for principal in principals {
+        let held = stream::iter(principals).map(|principal| async move {
             let mut script = HELD.prepare_invoke();
             let places: Vec<Option<String>> = self.redis.script(script.key(&self.keys(kind, &principal))).await?;
             let places = places.iter().flatten().map(|place| serde_json::from_str(place));
-            held.extend(places.collect::<Result<Vec<Place>, _>>().map_err(|_malformed| Error::Strange("a place"))?);
-        }
-        Ok(held)
+            places.collect::<Result<Vec<Place>, _>>().map_err(|_malformed| Error::Strange("a place"))
+        });
+        held.buffered(AT_ONCE).try_concat().await
     }
 
     /// Who has sessions: nobody else has calls for long.
@@ -120,8 +122,9 @@ mod tests {
 
     #[tokio::test]
     async fn keeps_the_contract() {
-        let server = Server::start().await;
-        suite::run(&RedisStore::new(server.client())).await;
+        for server in [Server::start().await, Server::cluster().await] {
+            suite::run(&RedisStore::new(server.client())).await;
+        }
     }
 
     #[tokio::test]

@@ -1,19 +1,30 @@
 //! Stores that fail, and stores in which somebody else was faster.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
-use browserfleet_common::ids::Principal;
+use browserfleet_common::{
+    ids::Principal,
+    lifecycle::Tasks,
+    redis::{Redis, Settings, testing::Server},
+};
 use browserfleet_mcp_frontend::{
     Unavailable,
     session::{Counts, Created, Key, LeaseRef, LeaseState, Limits, NewSession, Record, Scope, Store, Swapped},
 };
 use serde_json::json;
 
-use crate::world::{World, failure, request, text};
+use crate::{
+    proxy::Proxy,
+    world::{World, failure, request, text},
+};
 
 /// Passes on to a store that works, unless told otherwise.
 #[derive(Debug)]
@@ -120,4 +131,19 @@ async fn without_its_store_a_front_end_says_so_and_recovers() {
     down.store(false, Ordering::SeqCst);
     let after = client.call("browser_click", json!({ "target": "e1" })).await;
     assert!(failure(&after).is_empty() && text(&after).contains("lease-1"), "no session was lost: {after}");
+}
+
+#[tokio::test]
+async fn a_connection_to_redis_that_went_silent_is_given_up() {
+    let (server, tasks) = (Server::start().await, Tasks::new());
+    let proxy = Proxy::to(SocketAddr::from(([127, 0, 0, 1], server.port())), &tasks).await;
+    let limit = Duration::from_millis(300);
+    let address = format!("redis://{}", proxy.address).parse().unwrap();
+    let redis = Redis::new(Settings { command_timeout: limit, connect_timeout: limit, ..Settings::at(address) });
+    assert!(redis.is_reachable().await);
+    proxy.lets_through(false, false);
+    assert!(!redis.is_reachable().await);
+    proxy.lets_through(true, true);
+    assert!(redis.is_reachable().await);
+    assert_eq!(proxy.accepted(), 2, "over a new connection: the old one may be dead for ever");
 }
