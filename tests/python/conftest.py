@@ -8,6 +8,7 @@ import pytest
 
 import processes
 from clients import Connector
+from fleet import Fleet
 from pages import Pages
 from programs import Launcher, Place, Program, serve
 
@@ -90,4 +91,4 @@ def _places(value: object) -> list[Place]:
         return [value]
     if isinstance(value, Program):
         return [value.place]
-    return value.places if isinstance(value, Launcher) else []
+    return value.places if isinstance(value, Launcher | Fleet) else []

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -57,6 +58,8 @@ struct Args {
 
 /// Browsers a daemon keeps ready unless told otherwise.
 const MIN_WARM: usize = 2;
+/// Time for the last tasks once everything has ended: front ends are told through the store.
+const LAST_TASKS: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
@@ -143,8 +146,12 @@ async fn run(mut config: Config) -> anyhow::Result<End> {
         end
     };
     let (served, end) = tokio::join!(serving, ending);
-    served?;
     shutdown.force();
+    let left = tasks.join(LAST_TASKS).await;
+    if left > 0 {
+        tracing::warn!(left, "tasks did not end in time");
+    }
+    served?;
     Ok(end)
 }
 

@@ -25,6 +25,8 @@ const HEADERS_BYTES_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 64;
 /// After a failed accept: out of file descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// For a client that connected just before we stopped: its request may still be on its way.
+const FIRST_WORDS: Duration = Duration::from_millis(250);
 /// For answers that are on their way when everything has to stop.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What a client hears that is one too many.
@@ -35,7 +37,9 @@ const TURNED_AWAY: &[u8] =
 pub(crate) async fn serve(core: &Arc<Core>, listener: TcpListener, router: Router) {
     let graceful = GracefulShutdown::new();
     accept(core, &listener, &router, &graceful).await;
-    drop(listener);
+    if let Err(error) = accept_last(core, listener, &router, &graceful) {
+        tracing::warn!(%error, "connections that waited to be accepted are lost");
+    }
     // Idle connections close at once, others after their answer. A legacy call may run on without its connection.
     let limit = core.config.http.drain_timeout + 2 * LAST_WORDS;
     if timeout(limit, async { tokio::join!(graceful.shutdown(), wind_up(core)) }).await.is_err() {
@@ -75,6 +79,28 @@ async fn accept(core: &Arc<Core>, listener: &TcpListener, router: &Router, grace
     }
 }
 
+/// Admits whom the kernel has let in already: closing the listener would reset them, and nobody could know whether their
+/// requests ran.
+fn accept_last(
+    core: &Arc<Core>,
+    listener: TcpListener,
+    router: &Router,
+    graceful: &GracefulShutdown,
+) -> io::Result<()> {
+    // Asked directly: the runtime may not have heard of them yet.
+    let listener = listener.into_std()?;
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(true)?;
+                admit(core, TcpStream::from_std(stream)?, &core.places, router.clone(), graceful.watcher());
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 fn admit(core: &Arc<Core>, stream: TcpStream, places: &Arc<Semaphore>, router: Router, watcher: Watcher) {
     let Ok(place) = Arc::clone(places).try_acquire_owned() else {
         tracing::warn!(max = core.config.http.max_connections, "too many connections");
@@ -108,6 +134,7 @@ async fn converse(core: &Core, stream: TcpStream, router: Router, watcher: Watch
     let limits = Limits { header: settings.header_timeout, idle: settings.idle_timeout };
     let phases = Phases::new();
     let io = Watched::new(stream, phases.clone(), limits);
+    let progress = phases.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (serving, router) = (phases.serving(), router.clone());
         async move {
@@ -121,7 +148,27 @@ async fn converse(core: &Core, stream: TcpStream, router: Router, watcher: Watch
         .max_headers(HEADERS_MAX)
         .max_header_size(HEADERS_BYTES_MAX)
         .serve_connection(TokioIo::new(io), service);
-    Ok(watcher.watch(connection).await?)
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = stopping(core, &progress) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    // The server waits until the last connection has let go of this.
+    drop(watcher);
+    Ok(ended?)
+}
+
+/// Until the program stops. hyper closes a connection at once on which nothing has been said yet; a new one gets the time
+/// to say it.
+async fn stopping(core: &Core, progress: &Phases) {
+    core.shutdown.soft().cancelled().await;
+    if progress.nothing_asked() {
+        sleep(FIRST_WORDS).await;
+    }
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -44,19 +44,27 @@ pub(super) struct Phases(Arc<Mutex<State>>);
 struct State {
     phase: Phase,
     since: Instant,
+    /// A request has been served, or is.
+    asked: bool,
     /// Who waits for bytes without a limit. A new phase brings one.
     waiting: Option<Waker>,
 }
 
 impl Phases {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State { phase: Phase::Idle, since: Instant::now(), waiting: None })))
+        Self(Arc::new(Mutex::new(State { phase: Phase::Idle, since: Instant::now(), asked: false, waiting: None })))
     }
 
     /// A request is complete but for its body. The guard ends with the answer's body.
     pub(super) fn serving(&self) -> Serving {
         self.enter(Phase::Serving);
+        self.state().asked = true;
         Serving(self.clone())
+    }
+
+    /// Whether the first request is still to come.
+    pub(super) fn nothing_asked(&self) -> bool {
+        !self.state().asked
     }
 
     fn enter(&self, phase: Phase) {

@@ -5,7 +5,11 @@ use std::time::Duration;
 use browserfleet_mcp_frontend::testing::Event;
 use http::Method;
 use serde_json::json;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::world::{LIMIT, World, call, failure, text, until};
 
@@ -34,7 +38,22 @@ async fn running_calls_finish_then_streams_end_and_every_session_is_returned() {
     assert_eq!(stream.message().await, None);
     timeout(LIMIT, world.served.remove(0)).await.unwrap().unwrap();
     assert_eq!((world.daemon.leases(), world.daemon.seen().released.len()), (Vec::new(), 2));
-    assert!(tokio::net::TcpStream::connect(world.addresses[0]).await.is_err());
+    assert!(TcpStream::connect(world.addresses[0]).await.is_err());
+}
+
+#[tokio::test]
+async fn a_client_that_connected_just_before_the_end_is_heard() {
+    let mut world = World::start().await;
+    let address = world.addresses[0];
+    let mut connected = TcpStream::connect(address).await.unwrap();
+    world.shutdown[0].begin();
+    let refused = async { while TcpStream::connect(address).await.is_ok() {} };
+    timeout(LIMIT, refused).await.expect("nobody else is let in");
+    connected.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    timeout(LIMIT, connected.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+    timeout(LIMIT, world.served.remove(0)).await.unwrap().unwrap();
 }
 
 #[tokio::test]
