@@ -15,7 +15,7 @@ use browserfleet_common::{
     clock::SystemClock,
     config::{DAEMON, EXIT_CONFIG, EXIT_USAGE, Problems, Reader},
     lifecycle::{Shutdown, Tasks},
-    redis::checks,
+    redis::{self, checks},
     service::ServiceSecret,
     telemetry::LogConfig,
 };
@@ -111,7 +111,7 @@ fn read(args: &Args) -> Result<Settings, Problems> {
     let mut reader = Reader::new(args.config.as_deref(), &flags);
     let (frontend, log) = (Config::read(&mut reader), LogConfig::read(&mut reader));
     let pools = pools_of(&mut reader, frontend.store.is_some());
-    let secret = secret(&mut reader, &pools);
+    let secret = secret(&mut reader, &pools, frontend.store.as_ref());
     let warnings = checks::read(&mut reader, frontend.store.as_ref());
     reader.finish(DAEMON)?;
     Ok(Settings { frontend, log, pools, secret, warnings })
@@ -141,13 +141,15 @@ fn pools_of(reader: &mut Reader, has_store: bool) -> Vec<Endpoint> {
 }
 
 /// `grpc.secret_file`: what the daemons know us by.
-fn secret(reader: &mut Reader, pools: &[Endpoint]) -> Option<ServiceSecret> {
+fn secret(reader: &mut Reader, pools: &[Endpoint], store: Option<&redis::Settings>) -> Option<ServiceSecret> {
     let Some(path) = reader.path("grpc.secret_file") else {
-        let far = pools.iter().find(|pool| !is_near(pool));
-        if let Some(pool) = far.filter(|_| !reader.flag("unsafe.insecure", false)) {
+        let far = pools.iter().find(|pool| !is_near(pool)).map(|pool| format!("frontend.pools: {}", pool.uri()));
+        // Daemons that are found in a store are as far away as it is.
+        let found = store.filter(|store| pools.is_empty() && !store.address.is_near());
+        let far = far.or_else(|| found.map(|store| format!("store.url: {}, where daemons are found,", store.address)));
+        if let Some(far) = far.filter(|_| !reader.flag("unsafe.insecure", false)) {
             reader.problem(format!(
-                "frontend.pools: {} is not on this machine, so it needs the secret that both share: set grpc.secret_file",
-                pool.uri()
+                "{far} is not on this machine, so daemons need the secret that both share: set grpc.secret_file"
             ));
         }
         return None;

@@ -6,7 +6,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -59,24 +59,32 @@ pub struct Redis {
 
 struct Inner {
     settings: Settings,
-    /// Held while connecting: one connects, the others wait for that.
-    slot: Mutex<Slot>,
+    /// The connection there is. Held only to read or replace it.
+    live: std::sync::Mutex<Live>,
+    /// Held while connecting: one connects, the others wait for that. When and why it last failed.
+    connecting: Mutex<Option<(Instant, Error)>>,
     /// Where the next try begins, among several addresses: one that does not answer must not hide the others.
     turn: AtomicUsize,
 }
 
 #[derive(Default)]
-struct Slot {
+struct Live {
     wire: Option<Wire>,
     /// Numbers connections, so that who finds one broken does not drop its successor.
     number: u64,
-    failed: Option<(Instant, Error)>,
 }
 
 impl Redis {
     /// A connection that is made when it is first used.
     pub fn new(settings: Settings) -> Self {
-        Self { inner: Arc::new(Inner { settings, slot: Mutex::default(), turn: AtomicUsize::new(0) }) }
+        Self {
+            inner: Arc::new(Inner {
+                settings,
+                live: std::sync::Mutex::default(),
+                connecting: Mutex::default(),
+                turn: AtomicUsize::new(0),
+            }),
+        }
     }
 
     pub fn settings(&self) -> &Settings {
@@ -143,8 +151,10 @@ impl Redis {
         let attempts = Box::pin(self.inner.attempts(question, again, &mut used));
         let done = timeout(limit, attempts).await;
         let result = done.unwrap_or(Err(Error::Late(limit)));
-        if let (Err(Error::Late(_)), Some(number)) = (&result, used) {
-            // A connection that says nothing may be none any more.
+        if let (Err(Error::Late(_)), Some(number)) = (&result, used)
+            && !matches!(self.inner.settings.address.place(), Place::Cluster { .. })
+        {
+            // A connection that says nothing may be none any more. To a cluster there are many, and the client looks after each.
             self.inner.drop_wire(number);
         }
         metrics().store_seconds.observe(started.elapsed());
@@ -192,47 +202,63 @@ impl Inner {
 
     /// The connection, made if there is none.
     async fn wire(&self) -> Result<(Wire, u64), Error> {
-        let mut slot = self.slot.lock().await;
-        if let Some(wire) = &slot.wire {
-            return Ok((wire.clone(), slot.number));
+        if let Some(there) = self.live_wire() {
+            return Ok(there);
         }
-        if let Some((_, error)) = slot.failed.as_ref().filter(|(when, _)| when.elapsed() < PAUSE) {
+        let mut failed = self.connecting.lock().await;
+        if let Some(there) = self.live_wire() {
+            return Ok(there);
+        }
+        if let Some((_, error)) = failed.as_ref().filter(|(when, _)| when.elapsed() < PAUSE) {
             return Err(error.clone());
         }
         let limit = self.settings.connect_timeout;
-        match timeout(limit, self.connect()).await.map_err(|_elapsed| Error::Late(limit)) {
-            Ok(Ok(wire)) => {
+        let connected = timeout(limit, self.connect()).await.unwrap_or(Err(Error::Late(limit)));
+        match connected {
+            Ok(wire) => {
                 metrics().store_connections.add("made");
-                slot.number += 1;
-                (slot.wire, slot.failed) = (Some(wire.clone()), None);
-                Ok((wire, slot.number))
+                *failed = None;
+                let mut live = self.live();
+                live.number += 1;
+                live.wire = Some(wire.clone());
+                Ok((wire, live.number))
             }
-            Ok(Err(error)) => Err(self.not_connected(&mut slot, Error::Connect(error))),
-            Err(late) => Err(self.not_connected(&mut slot, late)),
+            Err(error) => {
+                metrics().store_connections.add("failed");
+                self.turn.fetch_add(1, Ordering::Relaxed);
+                *failed = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
         }
     }
 
-    fn not_connected(&self, slot: &mut Slot, error: Error) -> Error {
-        metrics().store_connections.add("failed");
-        self.turn.fetch_add(1, Ordering::Relaxed);
-        slot.failed = Some((Instant::now(), error.clone()));
-        error
+    fn live_wire(&self) -> Option<(Wire, u64)> {
+        let live = self.live();
+        live.wire.clone().map(|wire| (wire, live.number))
     }
 
-    /// Forgets a connection that is of no use any more. Whoever has the slot is doing so, or has made another one.
+    /// Forgets a connection that is of no use any more, unless there is another one already.
     fn drop_wire(&self, number: u64) {
-        if let Ok(mut slot) = self.slot.try_lock()
-            && slot.number == number
-        {
-            slot.wire = None;
+        let mut live = self.live();
+        if live.number == number {
+            live.wire = None;
         }
     }
 
-    async fn connect(&self) -> RedisResult<Wire> {
+    fn live(&self) -> std::sync::MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn connect(&self) -> Result<Wire, Error> {
+        self.connected().await.map_err(Error::Connect)
+    }
+
+    async fn connected(&self) -> RedisResult<Wire> {
         if let Place::Cluster { nodes } = self.settings.address.place() {
             let nodes = self.in_turn(nodes).map(|node| self.settings.address.to(node, 0));
+            // The client waits for every node, one after the other: those that are away must leave time for the others.
             let client = ClusterClient::builder(nodes.collect::<RedisResult<Vec<_>>>()?)
-                .connection_timeout(self.settings.connect_timeout)
+                .connection_timeout(self.settings.connect_timeout / 4)
                 .response_timeout(self.settings.command_timeout);
             return Ok(Wire::Cluster(Box::new(client.build()?.get_async_connection().await?)));
         }

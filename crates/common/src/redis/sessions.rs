@@ -113,7 +113,10 @@ impl Sessions {
         }
         let (fresh, expires, record) = self.write(&member, &new).await?;
         // Also one that was there: its place must not be kept for longer than it lives.
-        tokio::try_join!(of_principal.enter(&member, expires), all.enter(&member, expires))?;
+        if let Err(error) = tokio::try_join!(of_principal.enter(&member, expires), all.enter(&member, expires)) {
+            // It is there, and counts again when it is next looked for.
+            tracing::warn!(%error, "a session is not counted for a while");
+        }
         Ok(if fresh { Created::Fresh(record) } else { Created::Existing(record) })
     }
 

@@ -148,6 +148,8 @@ impl Hub {
             for channel in self.channels.values_mut() {
                 channel.subscribed = false;
             }
+            // A server that lets us in and then refuses us must not be asked without a pause.
+            sleep(PAUSE).await;
         }
     }
 
@@ -217,6 +219,7 @@ impl Hub {
             }
         };
         channel.idle = false;
+        channel.waiting.retain(|waiting| !waiting.is_closed());
         if channel.subscribed {
             // Who has given up does not listen.
             let _gone = subscribed.send(channel.messages.subscribe());
@@ -254,6 +257,7 @@ impl Hub {
     async fn care(&mut self, sink: &PubSubSink) -> bool {
         let mut unused = Vec::new();
         for (name, channel) in &mut self.channels {
+            channel.waiting.retain(|waiting| !waiting.is_closed());
             let used = channel.messages.receiver_count() > 0 || !channel.waiting.is_empty();
             if channel.idle && !used {
                 unused.push(name.clone());
