@@ -25,6 +25,24 @@ fn result(answer: &Answer) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_browser_shows_nothing_of_its_rehearsal() -> Outcome {
+    let daemon = Daemon::start(|_| {})?;
+    let lease = daemon.lease("observing").await?;
+    let function = "() => [document.documentElement.outerHTML, location.href, history.length,
+        performance.getEntriesByType('resource').length, document.activeElement.localName].join(' ')";
+    let found = lease.ok("browser_evaluate", json!({ "function": function })).await?;
+    let blank = "\"<html><head></head><body></body></html> about:blank 1 0 body\"";
+    assert_eq!(found.fenced.first().map(|(_, words)| words.trim()), Some(blank), "{}", found.text);
+    let shown = lease.ok("browser_snapshot", json!({})).await?;
+    assert!(!shown.text.contains("ref="), "{}", shown.text);
+    for tool in ["browser_console_messages", "browser_network_requests"] {
+        let said = lease.ok(tool, json!({})).await?;
+        assert!(said.fenced.is_empty(), "{tool}: {}", said.text);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_console_is_kept_by_level_and_page() -> Outcome {
     let (daemon, pages, lease) = begin("/console", "").await?;
     // The last of them are told when the page has been idle for a moment.

@@ -17,7 +17,6 @@ use tokio::{
 use crate::{
     chromium::{self, Process, Spawner, chain},
     egress::{Exits, Gate},
-    failure::Failure,
     health::{self, Examine, Finding},
     host::memory::Meter,
     page::Context,
@@ -76,12 +75,9 @@ impl ChromiumLauncher {
                 Context::default_of(&connection, &self.tasks, Some(gate.clone()))
             };
             let page = context.open_page(deadline).await.map_err(|failure| failure.message)?;
-            // Health means a page that computes, not a browser that tells its version.
-            if page.answers(deadline).await {
-                Ok((connection, Ready { context, page }))
-            } else {
-                Err(Failure::hung().message)
-            }
+            // Health means a page that shows and reads something, not a browser that tells its version.
+            page.rehearse(deadline).await.map_err(|failure| failure.message)?;
+            Ok((connection, Ready { context, page }))
         };
         let result = tokio::select! {
             biased;

@@ -4,7 +4,7 @@
 //! of [`tabs`]. [`state`] is what it knows (frames, document, dialog, requests), kept up to date by [`pump`] from raw events
 //! ([`wire`]). [`world`] calls our in-page scripts (`inject/`) in their isolated world. On top of these: [`navigation`],
 //! [`history`], [`snapshot`], [`input`], [`keyboard`], [`drag`], [`forms`], [`files`], [`settle`], [`evaluate`], [`media`],
-//! [`screenshot`], [`recovery`].
+//! [`screenshot`], [`recovery`], [`rehearsal`].
 
 mod state;
 mod wire;
@@ -31,6 +31,7 @@ mod keyboard;
 mod looks;
 mod navigation;
 mod recovery;
+mod rehearsal;
 mod screenshot;
 mod settle;
 mod snapshot;
