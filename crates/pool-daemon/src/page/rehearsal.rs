@@ -1,8 +1,8 @@
 //! Rehearsal: a blank page does, before anybody waits for it, what the first visit of every page needs.
 //!
-//! Chromium loads fonts, compiles our scripts, starts to paint and opens its cookie store when they are first used: more
-//! than half of the time from a fresh browser to its first snapshot. A small document is shown in the blank one and
-//! cleared away again; there is no navigation, so history, network and storage know nothing of it.
+//! Chromium loads fonts, compiles our scripts, starts to paint and opens its cookie store when they are first used: a good
+//! part of the time from a fresh browser to its first snapshot. A small document is shown in the blank one and cleared
+//! away again; there is no navigation, so history, network and storage know nothing of it.
 
 use browserfleet_cdp::browser_protocol::storage::GetCookiesParams;
 use serde_json::Value;
