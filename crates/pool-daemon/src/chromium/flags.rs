@@ -55,8 +55,8 @@ const DISABLED_FEATURES: &[&str] = &[
     // After an input event it holds back the page's timers until the next frame. We wait for those timers, not for a
     // frame nobody looks at: 12 ms of every click.
     "DeferRendererTasksAfterInput",
-    // Otherwise every navigation builds a new frame, a widget and a compositor, also within a site: a third of the
-    // processor time of a simple page. Processes are kept apart by site isolation, not by this.
+    // Otherwise every navigation builds a new frame, a widget and a compositor, also within a site. Sites are kept apart
+    // by site isolation, not by this.
     "RenderDocument",
 ];
 /// Two hidden pages in every window of full Chromium, 38 MiB each time.
