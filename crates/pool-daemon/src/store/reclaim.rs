@@ -51,8 +51,12 @@ impl Reclaimer {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
+                // Asked first, and without leases too: whoever is leased a browser from now on is in the store of this epoch.
+                let epoch = contact.note("sessions", self.sessions.epoch().await);
                 let Ok(listed) = self.handle.list().await else { return };
-                let _swept = contact.note("sessions", self.sweep(listed).await);
+                if let Some(epoch) = epoch {
+                    let _swept = contact.note("sessions", self.sweep(epoch, listed).await);
+                }
             }
         };
         tokio::select! {
@@ -61,13 +65,9 @@ impl Reclaimer {
         }
     }
 
-    async fn sweep(&mut self, listed: Vec<Listed>) -> Result<(), Error> {
+    async fn sweep(&mut self, epoch: String, listed: Vec<Listed>) -> Result<(), Error> {
         // Nobody has confirmed the others: they end by themselves, within seconds.
         let held: Vec<_> = listed.into_iter().filter(|listed| listed.bound).filter_map(with_key).collect();
-        if held.is_empty() {
-            return Ok(());
-        }
-        let epoch = self.sessions.epoch().await?;
         if self.epoch.as_ref().is_some_and(|known| *known != epoch) {
             tracing::warn!(leases = held.len(), "the store was emptied: sessions are written again");
             self.write_again(&held).await?;
