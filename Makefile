@@ -4,6 +4,7 @@
 #   make test    prove the checkout: unit, contract and end-to-end tests with real Chromium and real MCP clients
 #   make test-faults   the long ones: waves of sessions with random kills, for minutes
 #   make test-egress   no packet of a browser reaches a forbidden place: in a network namespace it makes itself
+#   make test-fleet    what takes a fleet its time to show: lapsing sessions, rolling restarts under load
 #   make lint    format, lints, licences, file sizes, names in docs: what a reviewer should not have to say
 #   make build   the three programs, in target/release
 #   make bench   ours against raw CDP and Playwright MCP, in one run   (ARGS="--quick --only click" for less)
@@ -17,7 +18,7 @@ CARGO := cargo
 STRICT ?= -Dwarnings
 PYTHON := .venv/bin/python
 
-.PHONY: help run test test-faults test-egress lint build bench clean test-rust test-python setup-browser setup-redis setup-rust setup-python
+.PHONY: help run test test-faults test-egress test-fleet lint build bench clean test-rust test-python setup-browser setup-redis setup-rust setup-python
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -53,6 +54,12 @@ test-faults: setup-browser setup-redis setup-rust
 test-egress: setup-browser setup-rust
 	@echo "== every way a page has to reach a forbidden place, and every packet counted"
 	$(CARGO) test --release --locked --workspace --all-features --test egress_vectors -- --ignored --nocapture
+
+test-fleet: setup-browser setup-redis setup-rust setup-python
+	@echo "== building (the first time takes a few minutes)"
+	$(CARGO) build --release --locked --workspace --all-features
+	@echo "== a fleet of real programs, for minutes"
+	$(PYTHON) -m pytest tests/python -q -m fleet -s
 
 test-python: setup-redis setup-python
 	@echo "== end-to-end tests: Python MCP clients over HTTP and stdio"

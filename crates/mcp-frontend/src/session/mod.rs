@@ -9,6 +9,8 @@ pub mod memory;
 
 pub mod redis;
 
+mod emptied;
+
 #[cfg(any(test, feature = "test-util"))]
 pub mod suite;
 

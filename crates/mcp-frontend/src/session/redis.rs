@@ -1,12 +1,15 @@
 //! Sessions in Redis, for front ends that share them. What is done there, and how, is `common::redis::sessions`.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use browserfleet_common::{
     ids::{Principal, random_hex},
     redis::{Redis, Sessions, sessions::NewSession as Written},
 };
+use tokio::time::Instant;
 
-use super::{Counts, Created, Key, LeaseState, Limits, NewSession, Record, Scope, Store, Swapped};
+use super::{Counts, Created, Key, LeaseState, Limits, NewSession, Record, Scope, Store, Swapped, emptied::Epochs};
 use crate::Unavailable;
 
 /// Most sessions in a list.
@@ -17,11 +20,12 @@ const WHAT: &str = "the session store";
 #[derive(Clone, Debug)]
 pub struct RedisStore {
     sessions: Sessions,
+    epochs: Arc<Epochs>,
 }
 
 impl RedisStore {
     pub fn new(redis: Redis) -> Self {
-        Self { sessions: Sessions::new(redis) }
+        Self { sessions: Sessions::new(redis), epochs: Arc::default() }
     }
 
     async fn list_of(&self, scope: Scope<'_>) -> Result<Vec<Record>, browserfleet_common::redis::Error> {
@@ -30,6 +34,12 @@ impl RedisStore {
             Scope::All => None,
         };
         self.sessions.list(of, LISTED_MAX).await
+    }
+
+    /// Whether a session that is missing may only have been lost, and come back.
+    async fn was_emptied(&self) -> Result<bool, Unavailable> {
+        let epoch = self.sessions.epoch().await.map_err(Unavailable::redis(WHAT))?;
+        Ok(self.epochs.note(epoch, Instant::now()))
     }
 }
 
@@ -52,7 +62,12 @@ impl Store for RedisStore {
     }
 
     async fn touch(&self, key: &Key) -> Result<Option<Record>, Unavailable> {
-        self.sessions.touch(key).await.map_err(Unavailable::redis(WHAT))
+        let record = self.sessions.touch(key).await.map_err(Unavailable::redis(WHAT))?;
+        if record.is_none() && self.was_emptied().await? {
+            let cause = "it was emptied: the sessions whose browsers live are being written again";
+            return Err(Unavailable { what: WHAT, cause: Some(cause.into()) });
+        }
+        Ok(record)
     }
 
     async fn swap_lease(
@@ -82,8 +97,9 @@ impl Store for RedisStore {
         Ok(Counts { of_principal, total })
     }
 
-    /// Redis removes what has expired by itself; the daemons notice.
+    /// Redis removes what has expired by itself; the daemons notice. Here it is noticed when all is gone.
     async fn sweep(&self) -> Result<Vec<Record>, Unavailable> {
+        self.was_emptied().await?;
         Ok(Vec::new())
     }
 }
@@ -196,6 +212,22 @@ mod tests {
         assert_eq!(store.counts(&key.principal).await.unwrap(), Counts { of_principal: 0, total: 0 });
         assert!(store.list(Scope::All).await.unwrap().is_empty());
         assert!(matches!(store.create(new(&key), MANY).await, Ok(Created::Fresh(_))));
+    }
+
+    #[tokio::test]
+    async fn what_an_emptied_redis_has_lost_is_not_called_unknown() {
+        let server = Server::start().await;
+        let store = RedisStore::new(server.client());
+        let key = Key { principal: Principal::named("me"), name: SessionName::parse("mine").unwrap() };
+        assert!(store.sweep().await.unwrap().is_empty());
+        assert_eq!(store.touch(&key).await.unwrap(), None);
+        store.create(new(&key), MANY).await.unwrap();
+        server.client().query::<()>(&redis::cmd("FLUSHALL")).await.unwrap();
+        let lost = store.touch(&key).await.unwrap_err();
+        assert!(lost.cause.unwrap().to_string().contains("emptied"));
+        // Somebody has written it again.
+        store.create(new(&key), MANY).await.unwrap();
+        assert!(store.touch(&key).await.unwrap().is_some());
     }
 
     #[tokio::test]

@@ -37,6 +37,8 @@ pub(super) struct Reclaimer {
     handle: Handle,
     /// By lease.
     seen: HashMap<String, Sighting>,
+    /// Whether there has ever been one.
+    shared: bool,
 }
 
 /// A lease, how long nobody has used it, and what its session is called in the store.
@@ -48,7 +50,7 @@ struct Held {
 
 impl Reclaimer {
     pub(super) fn new(sessions: Sessions, address: String, handle: Handle) -> Self {
-        Self { sessions, address, handle, seen: HashMap::new() }
+        Self { sessions, address, handle, seen: HashMap::new(), shared: false }
     }
 
     /// Sweeps until `stop`, or until the pool has ended.
@@ -84,9 +86,13 @@ impl Reclaimer {
     async fn conclude(&mut self, held: &Held, sight: &Sight, now: Instant) -> Result<(), Error> {
         let Held { leased, unused, .. } = held;
         let (lease_id, seen) = (&leased.lease_id, self.seen.get(&leased.lease_id).copied());
-        let known = Known { lease_id, birth: &leased.key.birth, unused: *unused, ttl: leased.ttl(), seen };
+        let known =
+            Known { lease_id, birth: &leased.key.birth, unused: *unused, ttl: leased.ttl(), seen, shared: self.shared };
         match judge(known, sight, now) {
-            Verdict::Lives(sighting) => drop(self.seen.insert(lease_id.clone(), sighting)),
+            Verdict::Lives(sighting) => {
+                self.shared = true;
+                self.seen.insert(lease_id.clone(), sighting);
+            }
             Verdict::Stays => {}
             Verdict::Lost => self.write_again(held).await?,
             Verdict::Over(reason) => {

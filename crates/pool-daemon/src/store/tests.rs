@@ -226,6 +226,17 @@ async fn an_emptied_store_gets_the_sessions_back_whose_browsers_live() {
     scene.end().await;
 }
 
+#[tokio::test]
+async fn a_session_that_no_sweep_has_seen_comes_back_as_well() {
+    let scene = Scene::new(1).await;
+    // A sweep has seen the store, without any lease to look for.
+    sleep(SECOND + SECOND / 10).await;
+    let leased = scene.session("s", 3600 * SECOND).await;
+    scene.server.empty().await;
+    written_again(&scene, &leased).await;
+    scene.end().await;
+}
+
 /// The daemon's entry, once it is as expected.
 async fn entry(directory: &Directory, expected: impl Fn(&[Entry]) -> bool) -> Vec<Entry> {
     timeout(LIMIT, async {

@@ -25,6 +25,8 @@ pub(super) struct Known<'a> {
     /// How long it may be unused, as far as its daemon was told.
     pub(super) ttl: Duration,
     pub(super) seen: Option<Sighting>,
+    /// Whether the store has ever been seen to have a session of ours: front ends may use another one.
+    pub(super) shared: bool,
 }
 
 /// What becomes of a lease.
@@ -59,7 +61,8 @@ pub(super) fn judge(lease: Known<'_>, sight: &Sight, now: Instant) -> Verdict {
         Sight::Missing { .. } => match lease.seen {
             Some(Sighting { at, rest: Some(rest) }) if at + rest <= now => Verdict::Over(IDLE),
             Some(_) => Verdict::Lost,
-            // It may never have been there: our front ends may have another store.
+            // It was bound, so it was there, if our front ends use this store.
+            None if lease.shared => Verdict::Lost,
             None => over_when(lease.unused >= lease.ttl, IDLE),
         },
     }
@@ -90,7 +93,7 @@ mod tests {
     fn judged(sight: &Sight, unused: Duration, seen: Option<Duration>) -> Verdict {
         let now = Instant::now() + TTL;
         let seen = seen.map(|ago| Sighting { at: now.checked_sub(ago).unwrap(), rest: Some(60 * SECOND) });
-        judge(Known { lease_id: "l", birth: "b", unused, ttl: TTL, seen }, sight, now)
+        judge(Known { lease_id: "l", birth: "b", unused, ttl: TTL, seen, shared: seen.is_some() }, sight, now)
     }
 
     #[test]
@@ -115,12 +118,14 @@ mod tests {
             assert_eq!(judged(&missing(ended), SECOND, Some(SECOND)), Verdict::Lost);
         }
         let forever = Sighting { at: Instant::now(), rest: None };
-        let known = Known { lease_id: "l", birth: "b", unused: TTL, ttl: TTL, seen: Some(forever) };
-        assert_eq!(judge(known, &missing(None), Instant::now() + 100 * TTL), Verdict::Lost);
+        let known = Known { lease_id: "l", birth: "b", unused: TTL, ttl: TTL, seen: Some(forever), shared: true };
+        for known in [known, Known { seen: None, ..known }] {
+            assert_eq!(judge(known, &missing(None), Instant::now() + 100 * TTL), Verdict::Lost);
+        }
     }
 
     #[test]
-    fn a_session_that_was_never_seen_ends_by_the_leases_own_clock() {
+    fn a_session_of_another_store_ends_by_the_leases_own_clock() {
         assert_eq!(judged(&missing(None), TTL.saturating_sub(SECOND), None), Verdict::Stays);
         assert_eq!(judged(&missing(None), TTL, None), Verdict::Over(IDLE));
     }
