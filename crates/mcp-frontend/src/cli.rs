@@ -36,7 +36,7 @@ struct Args {
     /// Address to serve MCP on [default: 127.0.0.1:8931]
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
-    /// A pool daemon; may be given several times [default: those in the store, or http://127.0.0.1:50051]
+    /// A pool daemon; may be given several times [default: those in the store, or `http://127.0.0.1:50051`]
     #[arg(long, value_name = "URL")]
     pool: Vec<String>,
     /// Settings as TOML

@@ -206,8 +206,12 @@ impl Fleet {
             self.note(index, Event::Reported(Report { idle, room, queued, closed }));
         }
         let (left, forgotten) = self.known().members.listed(&listed, Instant::now());
-        left.into_iter().for_each(|index| self.note(index, Event::Silent));
-        forgotten.into_iter().for_each(|index| self.known().placement.remove(index));
+        for index in left {
+            self.note(index, Event::Silent);
+        }
+        for index in forgotten {
+            self.known().placement.remove(index);
+        }
     }
 
     fn identified(&self, index: Index, identity: Identity) {

@@ -120,8 +120,7 @@ impl World {
         let Behind { tasks, daemons, pools, redis } = behind;
         let mut shutdown = Vec::new();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let mut config = Config::default();
-        config.store = redis.as_ref().map(Server::settings);
+        let mut config = Config { store: redis.as_ref().map(Server::settings), ..Config::default() };
         change(&mut config);
         let (mut addresses, mut served, mut kept) = (Vec::new(), Vec::new(), Vec::<Stores>::new());
         for _ in 0..count {

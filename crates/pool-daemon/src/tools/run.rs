@@ -60,7 +60,9 @@ async fn with_place(reply: Reply, leased: &Leased) -> Reply {
         return reply;
     }
     let reply = if shows_page && tabs.len() == 1 { reply } else { with_tabs(reply, workspace).await };
-    tabs.iter().for_each(|tab| tab.page.header_told());
+    for tab in &tabs {
+        tab.page.header_told();
+    }
     if reply.shows_page() && workspace.page().asks_for_files() { reply.file_chooser() } else { reply }
 }
 
