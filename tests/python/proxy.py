@@ -32,6 +32,8 @@ class Proxy:
         self.upstreams = list(upstreams)
         #: How many answers came from each.
         self.served: Counter[str] = Counter()
+        #: Requests that broke off after they had been sent: which front end, and how.
+        self.broken: list[str] = []
         self._turns = itertools.count()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         plain = {"interface": "asgi3", "lifespan": "off", "proxy_headers": False, "server_header": False}
@@ -81,7 +83,8 @@ class Proxy:
                 answer = await client.send(request, stream=True)
             except (httpx2.ConnectError, httpx2.ConnectTimeout):
                 continue
-            except httpx2.TransportError:
+            except httpx2.TransportError as error:
+                self.broken.append(f"{scope['method']} to {upstream}: {error!r}")
                 return None
             self.served[upstream] += 1
             return await stack.enter_async_context(_closing(answer))
