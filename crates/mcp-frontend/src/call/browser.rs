@@ -235,13 +235,17 @@ fn broken() -> Failure {
 async fn while_alive<T>(core: &Arc<Core>, key: &Key, idle_ttl: Duration, work: impl Future<Output = T>) -> T {
     let period = (idle_ttl / 3).max(Duration::from_millis(1));
     let mut ticks = interval_at(Instant::now() + period, period);
-    let mut work = std::pin::pin!(work);
-    loop {
-        tokio::select! {
-            biased;
-            done = &mut work => return done,
-            _ = ticks.tick() => touch(core, key).await,
+    // Beside the work: a store that is slow does not hold it up.
+    let keeping = async {
+        loop {
+            ticks.tick().await;
+            touch(core, key).await;
         }
+    };
+    tokio::select! {
+        biased;
+        done = work => done,
+        never = keeping => never,
     }
 }
 

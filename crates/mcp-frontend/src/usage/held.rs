@@ -15,7 +15,10 @@ use browserfleet_common::{
     lifecycle::{Shutdown, Tasks},
 };
 use futures_util::{StreamExt as _, stream};
-use tokio::time::interval;
+use tokio::{
+    task::JoinHandle,
+    time::{interval, timeout},
+};
 use uuid::Uuid;
 
 use super::{Kind, Place, Store};
@@ -25,6 +28,8 @@ use crate::{Unavailable, session::Scope};
 pub(super) const LAPSE: Duration = Duration::from_secs(15);
 /// How often a front end says which places it holds.
 const KEEP: Duration = Duration::from_secs(1);
+/// How long an answer waits for the store to hear that a place is free.
+const SOON: Duration = Duration::from_millis(250);
 /// Places that are told of at a time.
 const AT_ONCE: usize = 64;
 
@@ -173,28 +178,29 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Gives it back: whoever asks for a place from now on finds it free.
+    /// Gives it back: whoever asks for a place from now on finds it free. No answer waits long for a store that is slow:
+    /// that is told in the background.
     pub(crate) async fn give_back(self) {
-        if let Some(entry) = self.remove()
-            && entry.store != Told::Not
-        {
-            self.usage.tell_back(self.kind, &entry.place.principal, self.id).await;
+        if let Some(telling) = self.leave() {
+            let _told_later = timeout(SOON, telling).await;
         }
     }
 
-    fn remove(&self) -> Option<Entry> {
-        self.usage.entries().remove(&(self.kind, self.id))
+    /// Holds it no more; answers who tells the store, if that has heard of it.
+    fn leave(&self) -> Option<JoinHandle<Option<()>>> {
+        let Entry { place, store } = self.usage.entries().remove(&(self.kind, self.id))?;
+        if store == Told::Not {
+            return None;
+        }
+        let (usage, kind) = (self.usage.clone(), self.kind);
+        let telling = async move { usage.tell_back(kind, &place.principal, place.id).await };
+        Some(self.usage.tasks.spawn("give back", telling))
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let Some(Entry { place, store }) = self.remove() else { return };
-        if store == Told::Not {
-            return;
-        }
-        let (usage, kind) = (self.usage.clone(), self.kind);
-        self.usage.tasks.spawn("give back", async move { usage.tell_back(kind, &place.principal, place.id).await });
+        let _in_the_background = self.leave();
     }
 }
 

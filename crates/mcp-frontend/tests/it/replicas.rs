@@ -105,7 +105,7 @@ async fn a_session_lapses_for_every_front_end() {
 }
 
 #[tokio::test]
-async fn an_emptied_redis_costs_a_handshake_and_nothing_more() {
+async fn an_emptied_redis_costs_a_handshake_and_a_moment() {
     let world = World::replicas(2).await;
     let client = world.legacy().await;
     client.call("browser_navigate", json!({ "url": "x" })).await;
@@ -115,7 +115,14 @@ async fn an_emptied_redis_costs_a_handshake_and_nothing_more() {
         assert_eq!(client.post(&crate::world::call(1, "browser_snapshot", json!({}))).await.status, 404);
     }
     let again = world.legacy().await;
-    assert_eq!(again.call("browser_navigate", json!({ "url": "x" })).await["isError"], false);
+    // For some seconds nobody knows which sessions come back, and callers are told to.
+    let started = Instant::now();
+    let mut result = again.call("browser_navigate", json!({ "url": "x" })).await;
+    while failure(&result) == "store_unavailable" && started.elapsed() < LIMIT {
+        sleep(Duration::from_millis(200)).await;
+        result = again.call("browser_navigate", json!({ "url": "x" })).await;
+    }
+    assert_eq!(failure(&result), "");
 }
 
 #[tokio::test]
