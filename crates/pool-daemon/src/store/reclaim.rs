@@ -37,8 +37,10 @@ pub(super) struct Reclaimer {
     handle: Handle,
     /// By lease.
     seen: HashMap<String, Sighting>,
-    /// Whether there has ever been one.
+    /// Whether there has ever been one, or the store was emptied before we could see it.
     shared: bool,
+    /// Of the store, when it was last looked at.
+    epoch: Option<String>,
 }
 
 /// A lease, how long nobody has used it, and what its session is called in the store.
@@ -50,7 +52,7 @@ struct Held {
 
 impl Reclaimer {
     pub(super) fn new(sessions: Sessions, address: String, handle: Handle) -> Self {
-        Self { sessions, address, handle, seen: HashMap::new(), shared: false }
+        Self { sessions, address, handle, seen: HashMap::new(), shared: false, epoch: None }
     }
 
     /// Sweeps until `stop`, or until the pool has ended.
@@ -60,8 +62,14 @@ impl Reclaimer {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
+                // Asked first, and without leases too: whoever is leased a browser from now on is in the store of this epoch.
+                let epoch = contact.note("sessions", self.sessions.epoch().await);
                 let Ok(listed) = self.handle.list().await else { return };
-                let _swept = contact.note("sessions", self.sweep(listed).await);
+                if let Some(epoch) = epoch {
+                    self.shared |= self.epoch.as_ref().is_some_and(|known| *known != epoch);
+                    self.epoch = Some(epoch);
+                    let _swept = contact.note("sessions", self.sweep(listed).await);
+                }
             }
         };
         tokio::select! {
