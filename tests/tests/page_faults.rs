@@ -361,8 +361,9 @@ async fn awkward_documents_are_worked_in() -> Outcome {
     assert!(message(&hidden).contains("visible"), "{hidden:?}");
 
     lease.ok("browser_navigate", json!({ "url": pages.at("/reloading") })).await?;
-    let click = lease.call("browser_click", json!({ "target": "button" })).await?;
-    assert_eq!(click.outcome(), "ok", "{click:?}");
+    // On a busy machine a document may not live long enough to be clicked in, several times in a row.
+    let click = async || Ok(lease.call("browser_click", json!({ "target": "button" })).await?);
+    until(click, |click| click.outcome() == "ok").await?;
     let restless = lease.ok("browser_navigate", json!({ "url": pages.at("/restless") })).await?;
     assert!(restless.text.contains("Restless") && restless.text.contains("inside"), "{}", restless.text);
 
