@@ -32,8 +32,8 @@ class Redis:
         return subprocess.run(asked, check=True, capture_output=True, text=True, timeout=BOUND).stdout.splitlines()
 
     def keys(self) -> set[str]:
-        """The names of all keys."""
-        return {key for key in self.ask("KEYS", "*") if key}
+        """The names of all keys, without those that remember for a minute that a session was ended."""
+        return {key for key in self.ask("KEYS", "*") if key and not key.endswith(":ended")}
 
     def freeze(self) -> None:
         """It answers nothing any more, and its connections stay."""
