@@ -234,7 +234,9 @@ impl Sessions {
             let Ok([Some(birth), Some(held), Some(state)]) = <[Option<String>; 3]>::try_from(fields) else {
                 return Ok(Sight::Missing { ended });
             };
-            let lost = parsed::<LeaseState>(&state)?.lost.filter(|loss| loss.reason.is_uncertain());
+            // One of another version of us is no reason to see none of the others.
+            let lost = parsed::<LeaseState>(&state).ok().and_then(|state| state.lost);
+            let lost = lost.filter(|loss| loss.reason.is_uncertain());
             Ok(Sight::Lives(Held {
                 birth,
                 lease_id: Some(held).filter(|id| !id.is_empty()),

@@ -145,6 +145,10 @@ async fn a_daemon_sees_what_has_ended_and_what_is_in_doubt() {
     let record = Keys::new("bf").record(&Keys::member(&key("a").principal, &key("a").name));
     server.client().query::<()>(cmd("PERSIST").arg(record)).await.unwrap();
     assert_eq!(held(&sessions, "a").await.rest, None);
+    create(&sessions, &key("b"), "birth", &lease("held")).await;
+    let record = Keys::new("bf").record(&Keys::member(&key("b").principal, &key("b").name));
+    server.client().query::<()>(cmd("HSET").arg(record).arg("lease").arg("of another version")).await.unwrap();
+    assert_eq!(held(&sessions, "b").await.lease_id.as_deref(), Some("held"), "it is seen all the same");
     sessions.end(&key("a"), Some("another")).await.unwrap();
     held(&sessions, "a").await;
     sessions.end(&key("a"), Some("birth")).await.unwrap();

@@ -85,10 +85,13 @@ impl Reclaimer {
         let keys: Vec<_> = held.iter().map(|held| held.key.clone()).collect();
         let asked = Instant::now();
         let sights = self.sessions.look(&keys).await?;
+        let mut result = Ok(());
         for (held, sight) in held.iter().zip(&sights) {
-            self.conclude(held, sight, asked).await?;
+            // One that cannot be written again keeps no other from its verdict.
+            let concluded = self.conclude(held, sight, asked).await;
+            result = result.and(concluded);
         }
-        Ok(())
+        result
     }
 
     async fn conclude(&mut self, held: &Held, sight: &Sight, now: Instant) -> Result<(), Error> {
