@@ -91,9 +91,14 @@ impl fmt::Debug for SessionName {
 
 /// 128 random bits from the operating system, as 32 hexadecimal digits.
 pub fn random_hex() -> String {
-    let mut bytes = [0_u8; 16];
+    hex(&random_bytes::<16>())
+}
+
+/// Random bytes from the operating system.
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0_u8; N];
     getrandom::fill(&mut bytes).expect("the operating system always has randomness after boot");
-    hex(&bytes)
+    bytes
 }
 
 /// The first 48 bits of a SHA-256 digest: enough to correlate log lines, useless as a credential.

@@ -1,8 +1,9 @@
 //! What front end and pool daemon both use; nothing that only one of them needs.
 //!
 //! In suggested reading order: the words ([`ids`], [`error_code`]), the wire ([`pb`]), who may say what on it ([`service`],
-//! [`secret_file`]), then what a program is made of ([`config`], [`telemetry`], [`metrics`], [`lifecycle`], [`clock`],
-//! [`size`]), what is kept of a session ([`session`], [`egress`]), and where ([`redis`]).
+//! [`secret_file`], [`keyring`]), then what a program is made of ([`config`], [`telemetry`], [`metrics`], [`lifecycle`], [`clock`],
+//! [`size`]), what is kept of a session ([`session`], [`egress`],
+//! [`checkpoint`]), and where ([`redis`], [`unavailable`]).
 
 pub mod ids;
 
@@ -13,6 +14,8 @@ pub mod pb;
 pub mod service;
 
 pub mod secret_file;
+
+pub mod keyring;
 
 pub mod config;
 
@@ -30,4 +33,8 @@ pub mod egress;
 
 pub mod session;
 
+pub mod checkpoint;
+
 pub mod redis;
+
+pub mod unavailable;

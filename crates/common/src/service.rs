@@ -5,15 +5,14 @@
 
 use std::{fmt, path::Path, time::Duration};
 
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::{
-    ids::{digest, random_hex},
-    secret_file::{self, BadSecretFile},
+    ids::digest,
+    keyring::{Keyring, Unusable, lines},
+    secret_file::BadSecretFile,
 };
 
 /// The gRPC metadata a claim travels in.
@@ -21,14 +20,10 @@ pub const CLAIM_HEADER: &str = "browserfleet-claim";
 /// Clocks of two machines may differ by so much.
 pub const SKEW: Duration = Duration::from_secs(30);
 
-/// Least bytes of a secret: 32 hexadecimal digits are 128 bits.
-const SECRET_MIN: usize = 32;
-/// Most secrets in a file: the one that is used, and the one before it while they are exchanged.
-const SECRETS_MAX: usize = 2;
 /// Longest claim that is looked at, in bytes.
 const CLAIM_MAX: usize = 2048;
-/// The form of a claim: `v1.<key>.<claim>.<mac>`.
-const FORM: &str = "v1";
+/// What the secret's key is for.
+const PURPOSE: &str = "claim";
 
 /// What a claim is good for. One for another RPC is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,38 +74,20 @@ impl Claim {
 /// Why a claim is not believed. For the log: whoever sent it learns only that it is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadClaim {
-    #[error("malformed")]
-    Malformed,
-    #[error("signed with a secret that is not ours")]
-    UnknownSecret,
-    #[error("not what was signed")]
-    Forged,
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
     #[error("expired, or the clocks of the two machines differ by more than 30 s")]
     Expired,
 }
 
 /// The secret that front ends and daemons share, and the one before it while they are exchanged.
-#[derive(Clone)]
-pub struct ServiceSecret(Vec<Key>);
-
-#[derive(Clone)]
-struct Key {
-    /// Says which secret signed: a digest of it.
-    id: String,
-    secret: String,
-}
-
-/// Whoever has it may speak for everybody.
-impl fmt::Debug for ServiceSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|key| format_args!("#{}", key.id).to_string())).finish()
-    }
-}
+#[derive(Clone, Debug)]
+pub struct ServiceSecret(Keyring);
 
 impl ServiceSecret {
     /// A new one, for the parts of one process.
     pub fn generate() -> Self {
-        Self(vec![Key::new(&(random_hex() + &random_hex()))])
+        Self(Keyring::generate())
     }
 
     /// Reads a file of one or two lines, a secret each: the first signs, both are believed.
@@ -118,16 +95,12 @@ impl ServiceSecret {
     /// # Errors
     /// When the file cannot be used, or a secret in it is too short.
     pub fn read(path: &Path) -> Result<Self, BadSecretFile> {
-        Ok(Self(lines(path)?.iter().map(|line| Key::new(line)).collect()))
+        Keyring::read(path).map(Self)
     }
 
     /// Signs a claim: the value of [`CLAIM_HEADER`].
     pub fn sign(&self, claim: &Claim) -> String {
-        let key = self.0.first().expect("there is always one");
-        let body = BASE64.encode(serde_json::to_vec(claim).expect("texts and numbers are JSON"));
-        let signed = format!("{FORM}.{}.{body}", key.id);
-        let mac = BASE64.encode(key.mac(&signed).finalize().into_bytes());
-        format!("{signed}.{mac}")
+        self.0.sign(PURPOSE, &serde_json::to_vec(claim).expect("texts and numbers are JSON"))
     }
 
     /// The claim that was signed, if it was signed with this secret and holds at `now` (wall time).
@@ -136,31 +109,11 @@ impl ServiceSecret {
     /// When it is not believed.
     pub fn verify(&self, text: &str, now: Duration) -> Result<Claim, BadClaim> {
         if text.len() > CLAIM_MAX {
-            return Err(BadClaim::Malformed);
+            return Err(Unusable::Malformed.into());
         }
-        let (signed, mac) = text.rsplit_once('.').ok_or(BadClaim::Malformed)?;
-        let mut parts = signed.split('.');
-        let (Some(FORM), Some(id), Some(body), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-            return Err(BadClaim::Malformed);
-        };
-        let key = self.0.iter().find(|key| key.id == id).ok_or(BadClaim::UnknownSecret)?;
-        let mac = BASE64.decode(mac).map_err(|_malformed| BadClaim::Malformed)?;
-        // Takes the same time wherever they differ.
-        key.mac(signed).verify_slice(&mac).map_err(|_different| BadClaim::Forged)?;
-        let body = BASE64.decode(body).map_err(|_malformed| BadClaim::Malformed)?;
-        let claim: Claim = serde_json::from_slice(&body).map_err(|_malformed| BadClaim::Malformed)?;
+        let claim: Claim =
+            serde_json::from_slice(&self.0.verify(PURPOSE, text)?).map_err(|_malformed| Unusable::Malformed)?;
         if now >= Duration::from_millis(claim.expires_ms) { Err(BadClaim::Expired) } else { Ok(claim) }
-    }
-}
-
-impl Key {
-    fn new(secret: &str) -> Self {
-        Self { id: digest(secret), secret: secret.to_owned() }
-    }
-
-    fn mac(&self, signed: &str) -> Hmac<Sha256> {
-        let mac = Hmac::<Sha256>::new_from_slice(self.secret.as_bytes()).expect("keys of every length are taken");
-        mac.chain_update(signed.as_bytes())
     }
 }
 
@@ -189,21 +142,6 @@ impl OperatorToken {
         let asked: [u8; 32] = Sha256::digest(text.as_bytes()).into();
         self.0.iter().fold(subtle::Choice::from(0), |found, token| found | token.ct_eq(&asked)).into()
     }
-}
-
-/// The secrets of a file, one a line.
-fn lines(path: &Path) -> Result<Vec<String>, BadSecretFile> {
-    let (text, _) = secret_file::read(path)?;
-    let lines: Vec<String> = text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
-    if lines.is_empty() || lines.len() > SECRETS_MAX {
-        let why = format!("{} secrets; one a line, at most {SECRETS_MAX} (the new one, then the old)", lines.len());
-        return Err(BadSecretFile::new(path, why));
-    }
-    if lines.iter().any(|line| line.len() < SECRET_MIN) {
-        let why = format!("a secret with less than {SECRET_MIN} characters; make one: openssl rand -hex 32");
-        return Err(BadSecretFile::new(path, why));
-    }
-    Ok(lines)
 }
 
 #[cfg(test)]
@@ -236,52 +174,12 @@ mod tests {
     }
 
     #[test]
-    fn no_byte_of_it_may_differ() {
-        let secret = ServiceSecret::generate();
-        let text = secret.sign(&claim());
-        for at in 0..text.len() {
-            let mut changed = text.clone().into_bytes();
-            changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
-            let changed = String::from_utf8(changed).unwrap();
-            assert!(secret.verify(&changed, NOW).is_err(), "byte {at} of {text}");
-        }
-        for end in 0..text.len() {
-            assert!(secret.verify(&text[..end], NOW).is_err(), "{end} bytes of {text}");
-        }
-        assert_eq!(secret.verify(&format!("{text}.x"), NOW), Err(BadClaim::Malformed));
-        assert_eq!(secret.verify(&"x".repeat(CLAIM_MAX + 1), NOW), Err(BadClaim::Malformed));
-    }
-
-    #[test]
-    fn another_secret_is_not_believed_under_the_name_of_ours() {
+    fn what_was_not_signed_for_us_is_not_believed() {
         let (ours, theirs) = (ServiceSecret::generate(), ServiceSecret::generate());
-        assert_eq!(ours.verify(&theirs.sign(&claim()), NOW), Err(BadClaim::UnknownSecret));
-        let mut forger = theirs;
-        forger.0[0].id.clone_from(&ours.0[0].id);
-        assert_eq!(ours.verify(&forger.sign(&claim()), NOW), Err(BadClaim::Forged));
-    }
-
-    #[test]
-    fn secrets_are_exchanged_one_program_at_a_time() {
-        let (new, old) = ("n".repeat(32), "o".repeat(32));
-        let before = ServiceSecret::read(file(&format!("{old}\n")).path()).unwrap();
-        let between = ServiceSecret::read(file(&format!("{new}\n{old}\n")).path()).unwrap();
-        let after = ServiceSecret::read(file(&new).path()).unwrap();
-        assert_eq!(between.verify(&before.sign(&claim()), NOW), Ok(claim()));
-        assert_eq!(after.verify(&between.sign(&claim()), NOW), Ok(claim()));
-        assert_eq!(after.verify(&before.sign(&claim()), NOW), Err(BadClaim::UnknownSecret));
-    }
-
-    #[test]
-    fn weak_secrets_are_refused_and_none_is_shown() {
-        let canary = "c".repeat(40);
-        for text in ["", "\n \n", "short", &format!("{canary}\nshort"), &format!("{canary}\n").repeat(3)] {
-            let told = ServiceSecret::read(file(text).path()).unwrap_err().to_string();
-            assert!(!told.contains(&canary) && told.contains("secret"), "{told}");
-            assert!(OperatorToken::read(file(text).path()).is_err());
-        }
-        let secret = ServiceSecret::read(file(&canary).path()).unwrap();
-        assert!(!format!("{secret:?}").contains(&canary));
+        assert_eq!(ours.verify(&theirs.sign(&claim()), NOW), Err(Unusable::UnknownSecret.into()));
+        assert_eq!(ours.verify(&ours.0.sign("another purpose", b"{}"), NOW), Err(Unusable::Forged.into()));
+        assert_eq!(ours.verify(&ours.0.sign(PURPOSE, b"no claim"), NOW), Err(Unusable::Malformed.into()));
+        assert_eq!(ours.verify(&"x".repeat(CLAIM_MAX + 1), NOW), Err(Unusable::Malformed.into()));
     }
 
     #[test]

@@ -2,27 +2,11 @@
 
 use std::{error::Error, fmt, time::Duration};
 
-use browserfleet_common::{error_code::ErrorCode, pb::ToolFailure, redis};
+use browserfleet_common::{error_code::ErrorCode, pb::ToolFailure, unavailable::Unavailable};
 use tonic::{Code, Status};
 
 /// Most characters of a failure's text.
 const TEXT_MAX: usize = 1000;
-
-/// A store or the bus cannot answer. The cause is for the log only.
-#[derive(Debug, thiserror::Error)]
-#[error("{what} cannot be reached")]
-pub struct Unavailable {
-    pub what: &'static str,
-    #[source]
-    pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
-}
-
-impl Unavailable {
-    /// What Redis could not tell, or would not.
-    pub(crate) fn redis(what: &'static str) -> impl Fn(redis::Error) -> Self {
-        move |error| Self { what, cause: Some(Box::new(error)) }
-    }
-}
 
 /// A failed call, for the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -44,7 +44,7 @@ pub mod testing;
 
 pub use self::core::{Fault, Host};
 pub use app::App;
+pub use browserfleet_common::unavailable::Unavailable;
 pub use config::Config;
-pub use failure::Unavailable;
 pub use fleet::{Pools, Wire};
 pub use stores::Stores;
