@@ -5,7 +5,7 @@ use browserfleet_common::{
     egress::Egress,
     ids::{Principal, SessionName, random_hex},
     redis::{Redis, Sessions, Settings, sessions::NewSession},
-    session::{Client, Created, Key, LeaseRef, LeaseState},
+    session::{Client, Created, Key, LeaseRef, LeaseState, Limits},
 };
 use tokio::{
     process::Command,
@@ -103,8 +103,7 @@ async fn fill(sessions: &Sessions) -> anyhow::Result<Vec<Key>> {
             idle_ttl: Duration::from_mins(10),
             max_lifetime: Duration::from_hours(8),
             lease: &lease,
-            per_principal: SESSIONS,
-            total: SESSIONS,
+            limits: Limits { per_principal: SESSIONS, total: SESSIONS },
         };
         ensure!(matches!(sessions.create(new).await?, Created::Fresh(_)), "a new session");
         keys.push(key);

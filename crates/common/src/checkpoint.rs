@@ -7,32 +7,12 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 
-use crate::{
-    keyring::{Keyring, Unusable},
-    session::Key,
-    unavailable::Unavailable,
-};
+use crate::{keyring::Unusable, secrets::Secrets, session::Owner, unavailable::Unavailable};
 
 /// Most bytes of a checkpoint before it is compressed.
 pub const BYTES_MAX: usize = 8 << 20;
 /// What the key is for.
 const PURPOSE: &str = "checkpoint";
-
-/// Whose a checkpoint is. A session created again under the same name is another owner.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Owner {
-    pub key: Key,
-    pub birth: String,
-}
-
-impl Owner {
-    /// What it is sealed for: lengths first, so that no two owners read alike.
-    fn bytes(&self) -> Vec<u8> {
-        let Self { key: Key { principal, name }, birth } = self;
-        let parts = [principal.as_str(), name.as_str(), birth.as_str()];
-        parts.iter().flat_map(|part| [&part.len().to_be_bytes()[..], part.as_bytes()].concat()).collect()
-    }
-}
 
 /// Keeps checkpoints, which it cannot read.
 #[async_trait]
@@ -49,25 +29,24 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// When the store cannot answer.
     async fn load_checkpoint(&self, of: &Owner) -> Result<Option<Vec<u8>>, Unavailable>;
+
+    /// Removes it: the session's owner has closed what it would bring back.
+    ///
+    /// # Errors
+    /// When the store cannot answer; it may or may not be gone. Asking again is safe.
+    async fn drop_checkpoint(&self, of: &Owner) -> Result<(), Unavailable>;
 }
 
 /// Checkpoints in clear, for a daemon. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
     store: Arc<dyn Store>,
-    keys: Keys,
-}
-
-/// Where the secret is from that checkpoints are encrypted with.
-#[derive(Clone, Debug)]
-pub enum Keys {
-    /// A file, or this process.
-    Known(Keyring),
+    secrets: Secrets,
 }
 
 impl Checkpoints {
-    pub fn new(store: Arc<dyn Store>, keys: Keys) -> Self {
-        Self { store, keys }
+    pub fn new(store: Arc<dyn Store>, secrets: Secrets) -> Self {
+        Self { store, secrets }
     }
 
     /// Keeps a checkpoint of at most [`BYTES_MAX`], as [`Store::save_checkpoint`] does.
@@ -75,7 +54,7 @@ impl Checkpoints {
     /// # Errors
     /// When the store cannot answer; it may or may not be kept. Asking again is safe.
     pub async fn save(&self, of: &Owner, lease_id: &str, plain: &[u8]) -> Result<bool, Unavailable> {
-        let Keys::Known(keyring) = &self.keys;
+        let keyring = self.secrets.keyring().await?;
         self.store.save_checkpoint(of, lease_id, keyring.seal(PURPOSE, &of.bytes(), plain)).await
     }
 
@@ -84,9 +63,8 @@ impl Checkpoints {
     /// # Errors
     /// When the store cannot answer.
     pub async fn load(&self, of: &Owner) -> Result<Option<Vec<u8>>, Unavailable> {
-        let Keys::Known(keyring) = &self.keys;
         let Some(sealed) = self.store.load_checkpoint(of).await? else { return Ok(None) };
-        let opened = keyring.open(PURPOSE, &of.bytes(), &sealed, BYTES_MAX);
+        let opened = self.secrets.keyring().await?.open(PURPOSE, &of.bytes(), &sealed, BYTES_MAX);
         let unreadable = |error: &Unusable| tracing::warn!(%error, "a checkpoint cannot be read");
         Ok(opened.inspect_err(unreadable).ok())
     }

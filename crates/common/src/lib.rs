@@ -1,9 +1,9 @@
 //! What front end and pool daemon both use; nothing that only one of them needs.
 //!
 //! In suggested reading order: the words ([`ids`], [`error_code`]), the wire ([`pb`]), who may say what on it ([`service`],
-//! [`secret_file`], [`keyring`]), then what a program is made of ([`config`], [`telemetry`], [`metrics`], [`lifecycle`], [`clock`],
+//! [`secret_file`], [`keyring`], [`secrets`]), then what a program is made of ([`config`], [`telemetry`], [`metrics`], [`lifecycle`], [`clock`],
 //! [`size`]), what is kept of a session ([`session`], [`egress`],
-//! [`checkpoint`]), and where ([`redis`], [`unavailable`]).
+//! [`artifact`], [`checkpoint`]), and where ([`redis`], [`unavailable`]).
 
 pub mod ids;
 
@@ -16,6 +16,8 @@ pub mod service;
 pub mod secret_file;
 
 pub mod keyring;
+
+pub mod secrets;
 
 pub mod config;
 
@@ -32,6 +34,8 @@ pub mod size;
 pub mod egress;
 
 pub mod session;
+
+pub mod artifact;
 
 pub mod checkpoint;
 

@@ -15,6 +15,23 @@ pub struct Key {
     pub name: SessionName,
 }
 
+/// A session, and no other one that is created under its name: whose something is that is kept beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    pub key: Key,
+    /// As [`Record::birth`].
+    pub birth: String,
+}
+
+impl Owner {
+    /// What is sealed for it: lengths first, so that no two owners read alike.
+    pub fn bytes(&self) -> Vec<u8> {
+        let Self { key: Key { principal, name }, birth } = self;
+        let parts = [principal.as_str(), name.as_str(), birth.as_str()];
+        parts.iter().flat_map(|part| [&part.len().to_be_bytes()[..], part.as_bytes()].concat()).collect()
+    }
+}
+
 /// A session, as every front end sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -37,11 +54,18 @@ pub struct Record {
     #[serde(default)]
     pub egress: Egress,
     pub lease: LeaseState,
+    /// Whether there is a checkpoint: another browser can show what this one did.
+    #[serde(default)]
+    pub restorable: bool,
 }
 
 impl Record {
     pub fn key(&self) -> Key {
         Key { principal: self.principal.clone(), name: self.name.clone() }
+    }
+
+    pub fn owner(&self) -> Owner {
+        Owner { key: self.key(), birth: self.birth.clone() }
     }
 }
 
@@ -141,6 +165,14 @@ impl LossReason {
     pub fn is_uncertain(self) -> bool {
         matches!(self, Self::Unreachable)
     }
+}
+
+/// How many sessions there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub per_principal: usize,
+    /// Of all principals together.
+    pub total: usize,
 }
 
 /// What became of a creation.

@@ -56,6 +56,8 @@ pub struct Session {
     pub connection_ttl: Duration,
     /// Legacy MCP connections remembered at a time.
     pub max_connections: usize,
+    /// Bytes kept of a session as artifacts: cut replies, pictures, files. Beyond, the oldest go.
+    pub artifact_bytes: usize,
 }
 
 /// `[call]`: how long a tool call may take.
@@ -65,6 +67,10 @@ pub struct Call {
     pub timeout: Duration,
     /// In the queue for a browser.
     pub queue_wait: Duration,
+    /// Most bytes of a reply's texts; for the rest of it there is a cursor.
+    pub reply_bytes: usize,
+    /// Larger pictures are not in the reply: they are resources.
+    pub inline_bytes: usize,
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -94,8 +100,9 @@ impl Default for Config {
                 max_total: 1000,
                 connection_ttl: 24 * HOUR,
                 max_connections: 10_000,
+                artifact_bytes: 16 << 20,
             },
-            call: Call { timeout: 2 * MINUTE, queue_wait: 30 * SECOND },
+            call: Call { timeout: 2 * MINUTE, queue_wait: 30 * SECOND, reply_bytes: 40_000, inline_bytes: 1 << 20 },
             store: None,
             auth: None,
         }
@@ -173,6 +180,7 @@ impl Session {
             max_total: reader.count("session.max_total", default.max_total, 1..=1_000_000),
             connection_ttl: reader.duration("session.connection_ttl", default.connection_ttl, HOUR..=30 * 24 * HOUR),
             max_connections: reader.count("session.max_connections", default.max_connections, 1..=1_000_000),
+            artifact_bytes: reader.count("session.artifact_bytes", default.artifact_bytes, 1 << 20..=1 << 30),
         }
     }
 }
@@ -183,6 +191,8 @@ impl Call {
         Self {
             timeout: reader.duration("call.timeout", default.timeout, SECOND..=10 * MINUTE),
             queue_wait: reader.duration("call.queue_wait", default.queue_wait, Duration::ZERO..=10 * MINUTE),
+            reply_bytes: reader.count("call.reply_bytes", default.reply_bytes, 8192..=1 << 20),
+            inline_bytes: reader.count("call.inline_bytes", default.inline_bytes, 0..=16 << 20),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use browserfleet_common::{
+    checkpoint,
     clock::Clock,
     lifecycle::{Shutdown, Tasks},
     redis::Redis,
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Config, Stores, Unavailable,
     access::Access,
+    artifacts::Artifacts,
     bus::{self, Bus},
     caller::Caller,
     connection,
@@ -63,6 +65,9 @@ pub(crate) struct Core {
     pub(crate) sessions: Arc<dyn session::Store>,
     pub(crate) connections: Arc<dyn connection::Store>,
     pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) artifacts: Artifacts,
+    /// What sessions can be restored from; daemons write it.
+    pub(crate) checkpoints: Arc<dyn checkpoint::Store>,
     volatile: bool,
     /// Where the stores are, if not in this process.
     redis: Option<Redis>,
@@ -85,12 +90,14 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(config: Config, pools: Pools, stores: Stores, host: Host) -> Self {
-        let Stores { sessions, connections, bus, usage, volatile, redis } = stores;
+        let Stores { sessions, artifacts, checkpoints, secrets, connections, bus, usage, volatile, redis } = stores;
         let Host { tasks, shutdown, clock } = host;
         Self {
             sessions,
             connections,
             bus,
+            artifacts: Artifacts::new(artifacts, secrets, config.session.artifact_bytes),
+            checkpoints,
             volatile,
             redis,
             fleet: Arc::new(Fleet::new(pools, Arc::clone(&clock))),

@@ -25,6 +25,8 @@ pub mod keys;
 
 mod access;
 
+mod artifacts;
+
 pub mod usage;
 
 mod call;

@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 
-use browserfleet_common::{clock::Clock, redis::Redis};
+use browserfleet_common::{
+    artifact, checkpoint,
+    clock::Clock,
+    keyring::Keyring,
+    redis::{Redis, Sessions},
+    secrets::Secrets,
+};
 
 use crate::{
     Config, Host,
@@ -14,6 +20,12 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Stores {
     pub sessions: Arc<dyn session::Store>,
+    /// Beside the sessions.
+    pub artifacts: Arc<dyn artifact::Store>,
+    /// Beside the sessions.
+    pub checkpoints: Arc<dyn checkpoint::Store>,
+    /// What seals both, and signs cursors.
+    pub secrets: Secrets,
     pub connections: Arc<dyn connection::Store>,
     pub bus: Arc<dyn Bus>,
     pub usage: Arc<dyn usage::Store>,
@@ -36,8 +48,12 @@ impl Stores {
     pub fn memory(config: &Config, clock: &Arc<dyn Clock>) -> Self {
         let settings = &config.session;
         let (ttl, max) = (settings.connection_ttl, settings.max_connections);
+        let sessions = Arc::new(session::MemoryStore::new(Arc::clone(clock)));
         Self {
-            sessions: Arc::new(session::MemoryStore::new(Arc::clone(clock))),
+            artifacts: sessions.clone(),
+            checkpoints: sessions.clone(),
+            sessions,
+            secrets: Secrets::Known(Keyring::generate()),
             connections: Arc::new(connection::MemoryStore::new(Arc::clone(clock), ttl, max)),
             bus: Arc::new(MemoryBus::new()),
             usage: Arc::new(usage::MemoryStore::default()),
@@ -50,8 +66,12 @@ impl Stores {
     pub fn redis(config: &Config, redis: Redis, host: &Host) -> Self {
         let settings = &config.session;
         let (ttl, max) = (settings.connection_ttl, settings.max_connections);
+        let beside = Arc::new(Sessions::new(redis.clone()));
         Self {
             sessions: Arc::new(session::RedisStore::new(redis.clone())),
+            artifacts: beside.clone(),
+            checkpoints: beside,
+            secrets: Secrets::of(&redis),
             connections: Arc::new(connection::RedisStore::new(redis.clone(), ttl, max)),
             bus: Arc::new(RedisBus::start(redis.clone(), &host.tasks, host.shutdown.hard().clone())),
             usage: Arc::new(usage::RedisStore::new(redis.clone())),

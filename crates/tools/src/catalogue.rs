@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 use crate::{
     Arguments, Check, Click, Close, ConsoleClear, ConsoleMessages, Drag, Drop, EmulateMedia, Evaluate, FileUpload,
     FillForm, Find, Group, HandleDialog, Hover, KeyDown, KeyUp, Navigate, NavigateBack, NavigateForward, NetworkClear,
-    NetworkRequest, NetworkRequests, Open, PressKey, Reload, Resize, Scope, SelectOption, SessionClose, SessionList,
-    SessionStats, Snapshot, Tabs, TakeScreenshot, Type, Uncheck, WaitFor, schema,
+    NetworkRequest, NetworkRequests, Open, PressKey, ReadCursor, Reload, Resize, Scope, SelectOption, SessionClose,
+    SessionList, SessionStats, Snapshot, Tabs, TakeScreenshot, Type, Uncheck, WaitFor, schema,
 };
 
 /// One entry of the catalogue.
@@ -196,6 +196,13 @@ pub const CATALOGUE: &[Tool] = &[
         Group::Core,
         Effect::Acts,
         SessionUse::Needs,
+    ),
+    front_end::<ReadCursor>(
+        "Read on",
+        "Read on where a reply was cut: give the cursor that it shows.",
+        Group::Core,
+        Effect::Reads,
+        SessionUse::None,
     ),
     front_end::<SessionList>(
         "List sessions",

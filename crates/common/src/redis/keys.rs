@@ -4,9 +4,12 @@
 //! |---|---|---|---|
 //! | `bf:{<principal>:<name>}:rec` | a session ([`super::Sessions`]) | front ends; a daemon that re-publishes | with the session |
 //! | `bf:{<principal>:<name>}:ended` | the birth of the last session of this name that was ended | front ends | a minute |
+//! | `…:kept` | its artifacts, sealed ([`super::kept`]) | front ends | with the session, or until it lapses |
+//! | `…:check` | its checkpoint, sealed, and what it takes to bring the session back | daemons | until the session's longest lifetime is over |
 //! | `bf:{<principal>}:sessions` | which sessions a principal has (an [`super::Index`]) | as above | with the last of them |
 //! | `bf:sessions` | which sessions there are | as above | with the last of them |
 //! | `bf:{<principal>}:calls`, `…:queue` | places a principal has taken, with `…:what` what for; `…:rate` its pace | front ends | seconds |
+//! | `bf:key` | the secret that seals and signs where no file has one | whoever comes first | for ever |
 //! | `bf:epoch` | drawn when this Redis was first used | whoever comes first | for ever |
 //! | `bf:conn:{<principal>:<id>}:rec`, `…:used` | a legacy connection, the sessions its calls named | front ends | sliding |
 //! | `bf:conns` | which connections there are | front ends | with the last of them |
@@ -54,6 +57,16 @@ impl Keys {
         format!("{}:{{{member}}}:ended", self.prefix)
     }
 
+    /// The artifacts of a session.
+    pub fn kept(&self, member: &str) -> String {
+        format!("{}:{{{member}}}:kept", self.prefix)
+    }
+
+    /// The checkpoint of a session.
+    pub fn checkpoint(&self, member: &str) -> String {
+        format!("{}:{{{member}}}:check", self.prefix)
+    }
+
     pub fn sessions_of(&self, principal: &Principal) -> String {
         self.of_principal(&Self::principal(principal), "sessions")
     }
@@ -65,6 +78,10 @@ impl Keys {
 
     pub fn sessions(&self) -> String {
         format!("{}:sessions", self.prefix)
+    }
+
+    pub fn secret(&self) -> String {
+        format!("{}:key", self.prefix)
     }
 
     pub fn epoch(&self) -> String {
@@ -112,7 +129,9 @@ mod tests {
         assert_eq!(tag(&keys.connection(&connection)), Some(connection.clone()));
         assert_eq!(tag(&keys.connection(&connection)), tag(&keys.connection_used(&connection)));
         let session = Keys::member(&me, &SessionName::parse("s").unwrap());
-        assert_eq!(tag(&keys.ended(&session)), tag(&keys.record(&session)));
+        for beside in [keys.ended(&session), keys.kept(&session), keys.checkpoint(&session)] {
+            assert_eq!(tag(&beside), tag(&keys.record(&session)));
+        }
         assert_eq!(tag(&keys.record(&session)), Some(session));
     }
 

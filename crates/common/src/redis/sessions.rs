@@ -24,15 +24,16 @@ use super::{
 use crate::{
     egress::Egress,
     ids::{Principal, SessionName, random_hex},
-    session::{Client, Created, Full, Key, LeaseState, Record, Swapped},
+    session::{Client, Created, Full, Key, LeaseState, Limits, Record, Swapped},
 };
 
 static CREATE: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/create.lua")));
 static TOUCH: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/touch.lua")));
 static SWAP: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/swap.lua")));
 static END: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/end.lua")));
+static REVIVE: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/revive.lua")));
 
-/// The fields that make a record, in the order in which the scripts answer them.
+/// The fields that make a record, in the order in which the scripts answer them; some add whether there is a checkpoint.
 const FIELDS: [&str; 7] = ["birth", "doc", "made", "used", "idle", "hard", "lease"];
 /// How long it is remembered that a session was ended: daemons look every second, if Redis answers.
 pub const REMEMBERED: Duration = Duration::from_mins(1);
@@ -42,8 +43,8 @@ const HOLD: Duration = Duration::from_secs(10);
 /// The sessions of all front ends. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Sessions {
-    redis: Redis,
-    keys: Keys,
+    pub(super) redis: Redis,
+    pub(super) keys: Keys,
 }
 
 /// A session to write.
@@ -59,10 +60,7 @@ pub struct NewSession<'a> {
     pub max_lifetime: Duration,
     /// What it holds already: nothing, unless it is written again after Redis has lost it.
     pub lease: &'a LeaseState,
-    /// Most sessions of its principal.
-    pub per_principal: usize,
-    /// Most sessions of all principals together.
-    pub total: usize,
+    pub limits: Limits,
 }
 
 /// What a daemon sees of a session.
@@ -100,28 +98,45 @@ impl Sessions {
     /// When Redis cannot answer; the session may or may not be there. Asking again with the same birth is safe.
     pub async fn create(&self, new: NewSession<'_>) -> Result<Created, Error> {
         let member = member(new.key);
-        let (of_principal, all) = (self.of_principal(&new.key.principal), self.all());
-        let place = of_principal.reserve(&member, new.per_principal, HOLD, new.max_lifetime).await?;
-        if place == Place::Full {
-            return self.existing_or(new.key, Full::Principal).await;
-        }
-        if all.reserve(&member, new.total, HOLD, new.max_lifetime).await? == Place::Full {
-            if let Place::Added(score) = place {
-                of_principal.remove(&member, &score).await?;
-            }
-            return self.existing_or(new.key, Full::Total).await;
+        if let Some(full) = self.reserve(&member, &new.key.principal, new.limits, new.max_lifetime).await? {
+            return Ok(self.read(&member).await?.map_or(Created::Full(full), Created::Existing));
         }
         let (fresh, expires, record) = self.write(&member, &new).await?;
         // Also one that was there: its place must not be kept for longer than it lives.
-        if let Err(error) = tokio::try_join!(of_principal.enter(&member, expires), all.enter(&member, expires)) {
-            // It is there, and counts again when it is next looked for.
-            tracing::warn!(%error, "a session is not counted for a while");
-        }
+        self.enter(&member, &new.key.principal, expires).await;
         Ok(if fresh { Created::Fresh(record) } else { Created::Existing(record) })
     }
 
-    async fn existing_or(&self, key: &Key, full: Full) -> Result<Created, Error> {
-        Ok(self.read(&member(key)).await?.map_or(Created::Full(full), Created::Existing))
+    /// Takes the places of a session that is about to be written, or answers which limit keeps it out. The indexes live on for
+    /// at least `keep`.
+    async fn reserve(
+        &self,
+        member: &str,
+        principal: &Principal,
+        limits: Limits,
+        keep: Duration,
+    ) -> Result<Option<Full>, Error> {
+        let (of_principal, all) = (self.of_principal(principal), self.all());
+        let place = of_principal.reserve(member, limits.per_principal, HOLD, keep).await?;
+        if place == Place::Full {
+            return Ok(Some(Full::Principal));
+        }
+        if all.reserve(member, limits.total, HOLD, keep).await? == Place::Full {
+            if let Place::Added(score) = place {
+                of_principal.remove(member, &score).await?;
+            }
+            return Ok(Some(Full::Total));
+        }
+        Ok(None)
+    }
+
+    /// Settles the places of a session that is there.
+    async fn enter(&self, member: &str, principal: &Principal, expires: u64) {
+        let (of_principal, all) = (self.of_principal(principal), self.all());
+        if let Err(error) = tokio::try_join!(of_principal.enter(member, expires), all.enter(member, expires)) {
+            // It is there, and counts again when it is next looked for.
+            tracing::warn!(%error, "a session is not counted for a while");
+        }
     }
 
     async fn write(&self, member: &str, new: &NewSession<'_>) -> Result<(bool, u64, Record), Error> {
@@ -135,6 +150,7 @@ impl Sessions {
             egress: Cow::Borrowed(egress),
         };
         let mut script = CREATE.key(self.keys.record(member));
+        script.key(self.keys.kept(member)).key(self.keys.checkpoint(member));
         script.arg(new.birth).arg(json(&doc)).arg(millis(new.idle_ttl)).arg(millis(new.max_lifetime));
         let held = new.lease.lease.as_ref().map_or("", |lease| &lease.lease_id);
         script.arg(held).arg(json(new.lease));
@@ -148,7 +164,31 @@ impl Sessions {
     /// # Errors
     /// When Redis cannot answer. Asking again is safe.
     pub async fn touch(&self, key: &Key) -> Result<Option<Record>, Error> {
-        record(self.redis.script(&TOUCH.key(self.keys.record(&member(key)))).await?)
+        let member = member(key);
+        let mut script = TOUCH.key(self.keys.record(&member));
+        script.key(self.keys.kept(&member)).key(self.keys.checkpoint(&member));
+        record(self.redis.script(&script).await?)
+    }
+
+    /// Brings back a session that has lapsed and left a checkpoint: as it was, but without a browser. Nothing if there is
+    /// none. The limits are those of a creation; no session lives longer than `max_lifetime`.
+    ///
+    /// # Errors
+    /// When Redis cannot answer; the session may or may not be there. Asking again is safe.
+    pub async fn revive(&self, key: &Key, limits: Limits, max_lifetime: Duration) -> Result<Option<Created>, Error> {
+        let member = member(key);
+        let checkpoint = self.keys.checkpoint(&member);
+        if !self.redis.query::<bool>(cmd("EXISTS").arg(&checkpoint)).await? {
+            return Ok(None);
+        }
+        if let Some(full) = self.reserve(&member, &key.principal, limits, max_lifetime).await? {
+            return Ok(Some(Created::Full(full)));
+        }
+        let mut script = REVIVE.key(self.keys.record(&member));
+        script.key(checkpoint).arg(json(&LeaseState::default()));
+        let Some((expires, fields)): Option<(u64, Value)> = self.redis.script(&script).await? else { return Ok(None) };
+        self.enter(&member, &key.principal, expires).await;
+        Ok(record(fields)?.map(Created::Existing))
     }
 
     /// Replaces the lease state of the session born as `birth` if it holds the lease `expected` (`None`: none): binds,
@@ -185,7 +225,8 @@ impl Sessions {
         // Read before: one created again under this name has later scores, and stays.
         let (one, other) = tokio::try_join!(of_principal.score(&member), all.score(&member))?;
         let mut script = END.key(self.keys.record(&member));
-        script.key(self.keys.ended(&member)).arg(birth.unwrap_or_default()).arg(millis(REMEMBERED));
+        script.key(self.keys.ended(&member)).key(self.keys.kept(&member)).key(self.keys.checkpoint(&member));
+        script.arg(birth.unwrap_or_default()).arg(millis(REMEMBERED)).arg(json(&LeaseState::default()));
         let Some(ended) = record(self.redis.script(&script).await?)? else {
             return Ok(None);
         };
@@ -274,7 +315,7 @@ impl Sessions {
     }
 }
 
-fn member(key: &Key) -> String {
+pub(super) fn member(key: &Key) -> String {
     Keys::member(&key.principal, &key.name)
 }
 
@@ -290,14 +331,16 @@ struct Doc<'a> {
     egress: Cow<'a, Egress>,
 }
 
-/// Reads [`FIELDS`]; a session that is not there has none of them.
+/// Reads [`FIELDS`] and whether there is a checkpoint; a session that is not there has none of them.
 fn record(answer: Value) -> Result<Option<Record>, Error> {
     let strange = |_| Error::Strange("a session");
     if answer == Value::Nil {
         return Ok(None);
     }
     let fields = Vec::<Option<String>>::from_redis_value(answer).map_err(strange)?;
-    let Some(fields) = fields.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
+    let Some(mut fields) = fields.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
+    let restorable = fields.get(FIELDS.len()).is_some_and(|there| there == "1");
+    fields.truncate(FIELDS.len());
     let [birth, doc, made, used, idle, _hard, lease] =
         <[String; 7]>::try_from(fields).map_err(|_| Error::Strange("a session"))?;
     let Doc { principal, name, connection, client, egress } = parsed(&doc)?;
@@ -313,6 +356,7 @@ fn record(answer: Value) -> Result<Option<Record>, Error> {
         client: client.into_owned(),
         egress: egress.into_owned(),
         lease: parsed(&lease)?,
+        restorable,
     }))
 }
 

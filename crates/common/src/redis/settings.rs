@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo};
 use url::Url;
 
-use crate::config::Reader;
+use crate::{config::Reader, keyring::Keyring};
 
 /// What URLs may look like, for people.
 const SCHEMES: &str = "redis://[[user]:password@]host[:port][/database], \
@@ -29,6 +29,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// For a command: waiting for a connection and repeating it over a new one included.
     pub command_timeout: Duration,
+    /// Seals and signs what is kept of sessions. None: a secret in Redis does.
+    pub keyring: Option<Keyring>,
 }
 
 impl Settings {
@@ -39,6 +41,7 @@ impl Settings {
             prefix: "bf".to_owned(),
             connect_timeout: Duration::from_secs(1),
             command_timeout: Duration::from_secs(2),
+            keyring: None,
         }
     }
 
@@ -66,9 +69,17 @@ impl Settings {
         if url.is_empty() {
             return None;
         }
+        let keyring = match reader.path("store.secret_file").map(|path| Keyring::read(&path)) {
+            Some(Err(bad)) => {
+                reader.problem(format!("store.secret_file = {bad}"));
+                None
+            }
+            Some(Ok(keyring)) => Some(keyring),
+            None => None,
+        };
         let refuse = |bad: BadAddress| reader.problem(format!("store.url: {bad}"));
         let address = url.parse().map_err(refuse).ok()?;
-        Some(Self { address, ..settings })
+        Some(Self { address, keyring, ..settings })
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     egress::Egress,
     ids::{Principal, SessionName},
-    session::{Client, Created, Full, Key, LeaseRef, LeaseState, Loss, LossReason, Swapped},
+    session::{Client, Created, Full, Key, LeaseRef, LeaseState, Limits, Loss, LossReason, Swapped},
 };
 
 const IDLE: Duration = Duration::from_millis(500);
@@ -36,8 +36,7 @@ async fn create(sessions: &Sessions, key: &Key, birth: &str, lease: &LeaseState)
         idle_ttl: IDLE,
         max_lifetime: IDLE * 10,
         lease,
-        per_principal: 3,
-        total: 4,
+        limits: Limits { per_principal: 3, total: 4 },
     };
     sessions.create(new).await.unwrap()
 }

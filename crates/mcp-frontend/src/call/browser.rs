@@ -10,7 +10,7 @@ use tokio::time::{Instant, interval_at};
 use super::{
     Call,
     collect::{Ran, collect},
-    lease,
+    keeping, lease, paging,
     progress::Progress,
     reply::Reply,
     resolve::{self, Opened},
@@ -33,6 +33,7 @@ pub(super) async fn run(core: &Arc<Core>, mut call: Call) -> Result<Reply, Failu
     let egress = resolve::egress(call.tool, &mut call.arguments)?;
     let Opened { record, minted } = resolve::open(core, &call.caller, choice, call.tool.session, egress).await?;
     let orphan = minted.then(|| Orphan::new(core, &record));
+    let name = keeping::name(&call.arguments);
     let mut run = Run::new(core, &call, record);
     let result = run.with_retries().await;
     let mut reply = match result {
@@ -41,6 +42,8 @@ pub(super) async fn run(core: &Arc<Core>, mut call: Call) -> Result<Reply, Failu
         Err(failure) if minted && run.record.lease.lease.is_none() => return Err(failure),
         Err(failure) => failure.into(),
     };
+    keeping::keep(core, &run.record, &mut reply, name.as_deref()).await?;
+    paging::fit(core, &run.record, &mut reply).await?;
     reply.session = Some(run.record.name.digest());
     run.tell(&mut reply, minted || call.tool.name == browserfleet_tools::Open::TOOL);
     if let Some(orphan) = orphan {
@@ -76,9 +79,10 @@ impl<'a> Run<'a> {
         Self { core, tool, progress, access, request, deadline: *deadline, record, replaced: None }
     }
 
-    /// Tools that open pages go on with a new browser; others would show an empty page as if nothing had happened.
+    /// Tools that open pages go on with a new browser, as does every tool where there is a checkpoint; others would show an
+    /// empty page as if nothing had happened.
     fn goes_on(&self) -> bool {
-        self.tool.session == SessionUse::Creates
+        self.tool.session == SessionUse::Creates || self.record.restorable
     }
 
     async fn with_retries(&mut self) -> Result<Reply, Failure> {
@@ -196,10 +200,9 @@ impl<'a> Run<'a> {
     fn tell(&self, reply: &mut Reply, handle: bool) {
         let mut lines = Vec::new();
         if let Some(loss) = &self.replaced {
-            lines.push(format!(
-                "- The previous browser was lost with its pages, cookies and storage ({}); this is a new one",
-                loss.why()
-            ));
+            // Of what is restored the daemon tells.
+            let with = if self.record.restorable { "" } else { " with its pages, cookies and storage" };
+            lines.push(format!("- The previous browser was lost{with} ({}); this is a new one", loss.why()));
         }
         if handle {
             lines.push(format!("- session_id: {}", self.record.name.as_str()));

@@ -3,10 +3,10 @@
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use browserfleet_common::{error_code::ErrorCode, ids::SessionName};
-use browserfleet_tools::{Arguments, Close, SessionClose, SessionList, SessionStats, parse};
+use browserfleet_tools::{Arguments, Close, ReadCursor, SessionClose, SessionList, SessionStats, parse};
 use serde_json::{Map, Value, json};
 
-use super::{Call, reply::Reply, resolve};
+use super::{Call, paging, reply::Reply, resolve};
 use crate::{
     caller::Caller,
     core::Core,
@@ -27,6 +27,10 @@ pub(super) async fn run(core: &Arc<Core>, mut call: Call) -> Result<Reply, Failu
         SessionStats::TOOL => {
             check::<SessionStats>(std::mem::take(&mut call.arguments))?;
             stats(core, &call.caller).await
+        }
+        ReadCursor::TOOL => {
+            let arguments = check::<ReadCursor>(std::mem::take(&mut call.arguments))?;
+            paging::read(core, &call, arguments).await
         }
         name => Err(Failure::new(ErrorCode::Unsupported, format!("This front end cannot run {name} yet."))),
     }
@@ -58,7 +62,8 @@ async fn free(core: &Arc<Core>, record: &Record) -> Result<(), Failure> {
     let expected = held.map(|lease| lease.lease_id.as_str());
     // Anything but success means that another call has changed the session meanwhile: its word stands.
     let _swapped = core.sessions.swap_lease(&record.key(), &record.birth, expected, LeaseState::default()).await?;
-    Ok(())
+    // Nor is it brought back. Its daemon writes no more: the session does not hold its lease.
+    Ok(core.checkpoints.drop_checkpoint(&record.owner()).await?)
 }
 
 /// `session_close`: everything goes.

@@ -2,7 +2,8 @@
 //!
 //! [`reply`] is what comes out, [`browser`] runs tools in a browser ([`resolve`] says whose, [`lease`] gets one, [`collect`] reads the
 //! answer),
-//! [`front_end`] has the tools that need none.
+//! [`front_end`] has the tools that need none. What is too large for a reply is behind a cursor ([`paging`]), or
+//! a resource, as is what the caller gave a name ([`keeping`]).
 
 pub(crate) mod reply;
 
@@ -17,6 +18,10 @@ mod collect;
 mod front_end;
 
 pub(crate) mod progress;
+
+mod keeping;
+
+mod paging;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 

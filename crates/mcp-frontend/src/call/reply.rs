@@ -1,9 +1,10 @@
 //! What a call answers, before it is rendered.
 
+use browserfleet_common::artifact::Artifact;
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::failure::Failure;
+use crate::{artifacts::uri, failure::Failure, session::Record};
 
 /// The answer of a call: what succeeded, and why the rest did not.
 #[derive(Debug, Default)]
@@ -12,6 +13,8 @@ pub(crate) struct Reply {
     pub(crate) failure: Option<Failure>,
     pub(crate) texts: Vec<Text>,
     pub(crate) images: Vec<Image>,
+    /// Artifacts, for clients that read resources.
+    pub(crate) links: Vec<Link>,
     pub(crate) structured: Option<Value>,
     /// Digest of the session, for the log.
     pub(crate) session: Option<String>,
@@ -22,6 +25,19 @@ pub(crate) struct Reply {
 pub(crate) struct Text {
     pub(crate) title: String,
     pub(crate) body: String,
+}
+
+/// Where an artifact can be read.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) uri: String,
+    pub(crate) artifact: Artifact,
+}
+
+impl Link {
+    pub(crate) fn to(record: &Record, artifact: &Artifact) -> Self {
+        Self { uri: uri(&record.name, &artifact.id), artifact: artifact.clone() }
+    }
 }
 
 /// A picture.

@@ -130,8 +130,18 @@ pub(super) async fn find(core: &Arc<Core>, caller: &Caller, choice: Choice) -> R
         ));
     };
     let named_handle = name.is_handle() && caller.connection.as_ref().is_none_or(|own| own.default_session != name);
-    let record = core.sessions.touch(&Key { principal: caller.principal.clone(), name }).await?;
+    let record = look_up(core, caller, &Key { principal: caller.principal.clone(), name }).await?;
     if record.is_none() && named_handle { Err(Failure::no_such_session()) } else { Ok(record) }
+}
+
+/// A session that lives, or lapsed and left a checkpoint: then it lives again.
+async fn look_up(core: &Arc<Core>, caller: &Caller, key: &Key) -> Result<Option<Record>, Failure> {
+    if let Some(record) = core.sessions.touch(key).await? {
+        return Ok(Some(record));
+    }
+    let limits = limits(core, caller);
+    let revived = core.sessions.revive(key, limits, core.config.session.max_lifetime).await?;
+    revived.map(|revived| admitted(revived, limits)).transpose()
 }
 
 async fn open_named(
@@ -143,7 +153,7 @@ async fn open_named(
     egress: Option<Egress>,
 ) -> Result<Record, Failure> {
     let key = Key { principal: caller.principal.clone(), name };
-    if let Some(record) = core.sessions.touch(&key).await? {
+    if let Some(record) = look_up(core, caller, &key).await? {
         return unchanged(record, egress.as_ref());
     }
     // A connection may say its own default session's handle before, or after, the session exists.
@@ -184,9 +194,19 @@ async fn create(
         idle_ttl: settings.idle_ttl,
         max_lifetime: settings.max_lifetime,
     };
+    let limits = limits(core, caller);
+    admitted(core.sessions.create(new, limits).await?, limits)
+}
+
+/// How many sessions a caller may have.
+fn limits(core: &Core, caller: &Caller) -> Limits {
+    let settings = &core.config.session;
     let per_principal = caller.access.limits.sessions.unwrap_or(settings.per_principal);
-    let limits = Limits { per_principal, total: settings.max_total };
-    match core.sessions.create(new, limits).await? {
+    Limits { per_principal, total: settings.max_total }
+}
+
+fn admitted(created: Created, limits: Limits) -> Result<Record, Failure> {
+    match created {
         Created::Fresh(record) | Created::Existing(record) => Ok(record),
         Created::Full(Full::Principal) => Err(Failure::new(
             ErrorCode::QuotaExceeded,

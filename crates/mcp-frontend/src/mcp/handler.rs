@@ -10,18 +10,18 @@ use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
         CacheScope, CallToolRequestParams, CallToolResponse, CompleteRequestMethod, CompleteRequestParams,
-        CompleteResult, Implementation, ListPromptsRequestMethod, ListPromptsResult,
-        ListResourceTemplatesRequestMethod, ListResourceTemplatesResult, ListResourcesRequestMethod,
-        ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion, ServerCapabilities,
-        ServerConfig, Tool, ToolAnnotations,
+        CompleteResult, Implementation, ListPromptsRequestMethod, ListPromptsResult, ListResourceTemplatesResult,
+        ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams,
+        ReadResourceResponse, ReadResourceResult, ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
     },
     service::RequestContext,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::render::render;
+use super::{render::render, resources};
 use crate::{
+    Unavailable,
     call::{self, Call, progress::Progress},
     caller::Caller,
     connection,
@@ -87,9 +87,26 @@ impl Handler {
     }
 }
 
+fn is_modern(context: &RequestContext<RoleServer>) -> bool {
+    context.protocol_version().is_some_and(|version| !version.has_initialize())
+}
+
+/// Our lists have one page, so no cursor is one of ours.
+fn one_page(request: Option<&PaginatedRequestParams>) -> Result<(), ErrorData> {
+    if request.is_some_and(|request| request.cursor.is_some()) {
+        return Err(ErrorData::invalid_params("unknown cursor: the list has one page", None));
+    }
+    Ok(())
+}
+
+fn store_unavailable(error: &Unavailable) -> ErrorData {
+    tracing::warn!(%error, "resources cannot be looked up");
+    ErrorData::internal_error("resources cannot be looked up right now: try again in a moment", None)
+}
+
 impl ServerHandler for Handler {
     fn get_info(&self) -> ServerConfig {
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+        ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_resources().build())
             .with_server_info(Implementation::new("browserfleet", env!("CARGO_PKG_VERSION")))
             .with_instructions(INSTRUCTIONS)
     }
@@ -103,15 +120,15 @@ impl ServerHandler for Handler {
         request: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        // There is one page, so no cursor is one of ours.
-        if request.is_some_and(|request| request.cursor.is_some()) {
-            return Err(ErrorData::invalid_params("unknown cursor: the list has one page", None));
-        }
+        one_page(request.as_ref())?;
         let access = self.caller(&context).await?.access;
         let tools = CATALOGUE.iter().zip(TOOLS.iter()).filter(|(tool, _)| access.allows(tool));
         let list = ListToolsResult::with_all_items(tools.map(|(_, shown)| shown.clone()).collect());
-        let modern = context.protocol_version().is_some_and(|version| !version.has_initialize());
-        Ok(if modern { list.with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Private) } else { list })
+        Ok(if is_modern(&context) {
+            list.with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Private)
+        } else {
+            list
+        })
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
@@ -138,6 +155,53 @@ impl ServerHandler for Handler {
         Ok(render(call::run(&self.core, call, context.ct.clone()).await).into())
     }
 
+    async fn list_resources(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        one_page(request.as_ref())?;
+        let caller = self.caller(&context).await?;
+        let all = resources::list(&self.core, &caller).await.map_err(|error| store_unavailable(&error))?;
+        let list = ListResourcesResult::with_all_items(all);
+        // Every call may add one.
+        Ok(if is_modern(&context) { list.with_ttl_ms(0).with_cache_scope(CacheScope::Private) } else { list })
+    }
+
+    async fn list_resource_templates(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        one_page(request.as_ref())?;
+        let list = ListResourceTemplatesResult::with_all_items(Vec::new());
+        Ok(if is_modern(&context) { list.with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Public) } else { list })
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let caller = self.caller(&context).await?;
+        let read =
+            resources::read(&self.core, &caller, &request.uri).await.map_err(|error| store_unavailable(&error))?;
+        let modern = is_modern(&context);
+        let Some(contents) = read else {
+            let text =
+                "This resource is unknown or has expired: it is kept as long as its session, and the latest only.";
+            return Err(if modern {
+                ErrorData::invalid_params(text, None)
+            } else {
+                ErrorData::resource_not_found(text, None)
+            });
+        };
+        let result = ReadResourceResult::new(vec![contents]);
+        // It never changes, but it goes.
+        let result = if modern { result.with_ttl_ms(0).with_cache_scope(CacheScope::Private) } else { result };
+        Ok(result.into())
+    }
+
     // rmcp answers these with empty lists; we do not declare them, so they are unknown methods.
 
     async fn complete(
@@ -154,22 +218,6 @@ impl ServerHandler for Handler {
         _context: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
         Err(ErrorData::method_not_found::<ListPromptsRequestMethod>())
-    }
-
-    async fn list_resources(
-        &self,
-        _request: Option<PaginatedRequestParams>,
-        _context: RequestContext<RoleServer>,
-    ) -> Result<ListResourcesResult, ErrorData> {
-        Err(ErrorData::method_not_found::<ListResourcesRequestMethod>())
-    }
-
-    async fn list_resource_templates(
-        &self,
-        _request: Option<PaginatedRequestParams>,
-        _context: RequestContext<RoleServer>,
-    ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        Err(ErrorData::method_not_found::<ListResourceTemplatesRequestMethod>())
     }
 
     async fn on_initialized(&self, _context: rmcp::service::NotificationContext<RoleServer>) {}

@@ -6,7 +6,11 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rmcp::model::{CallToolResult, ContentBlock};
 use serde_json::{Value, json};
 
-use crate::{call::reply::Reply, failure::Failure};
+use super::resources::described;
+use crate::{
+    call::reply::{Link, Reply},
+    failure::Failure,
+};
 
 /// Renders a reply: all texts in one block, each under its heading, then the pictures. A failure comes first and makes
 /// the result an error; what succeeded before it is still there.
@@ -26,6 +30,8 @@ pub(super) fn render(mut reply: Reply) -> CallToolResult {
     content.extend(
         reply.images.iter().map(|image| ContentBlock::image(BASE64_STANDARD.encode(&image.data), &image.mime_type)),
     );
+    content
+        .extend(reply.links.iter().map(|Link { uri, artifact }| ContentBlock::resource_link(described(uri, artifact))));
     let mut result = if failure.is_some() { CallToolResult::error(content) } else { CallToolResult::success(content) };
     result.structured_content = reply.structured;
     result

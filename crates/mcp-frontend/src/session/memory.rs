@@ -1,19 +1,22 @@
 //! Sessions in this process: for one process, and for tests.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use browserfleet_common::{
+    artifact::{self, Artifact, COUNT_MAX},
+    checkpoint,
     clock::Clock,
     ids::{Principal, random_hex},
 };
 use tokio::time::Instant;
 
-use super::{Counts, Created, Full, Key, LeaseState, Limits, NewSession, Record, Scope, Store, Swapped};
+use super::{Counts, Created, Full, Key, LeaseState, Limits, NewSession, Owner, Record, Scope, Store, Swapped};
 use crate::Unavailable;
 
 /// Sessions in a map. They end with the process.
@@ -28,11 +31,32 @@ struct Kept {
     /// Idle time from the last call, at most `hard_end`.
     expires: Instant,
     hard_end: Instant,
+    /// The oldest first, each sealed. Nobody's once the session has lapsed.
+    artifacts: VecDeque<(Artifact, Vec<u8>)>,
+    checkpoint: Option<Vec<u8>>,
+    /// It has lapsed, and what it was has been answered.
+    swept: bool,
 }
 
 impl Kept {
     fn lives(&self, now: Instant) -> bool {
         now < self.expires
+    }
+
+    /// Whether it has lapsed and can be brought back.
+    fn is_parked(&self, now: Instant) -> bool {
+        !self.lives(now) && now < self.hard_end && self.checkpoint.is_some()
+    }
+
+    fn prolong(&mut self, now: Instant, wall: Duration) -> Record {
+        self.expires = self.hard_end.min(now + self.record.idle_ttl);
+        self.record.last_used = wall;
+        self.record.restorable = self.checkpoint.is_some();
+        self.record.clone()
+    }
+
+    fn bytes(&self) -> usize {
+        self.artifacts.iter().map(|(_, sealed)| sealed.len()).sum()
     }
 }
 
@@ -60,8 +84,24 @@ impl MemoryStore {
             client: new.client,
             egress: new.egress,
             lease: LeaseState::default(),
+            restorable: false,
         };
-        Kept { record, expires: hard_end.min(now + new.idle_ttl), hard_end }
+        Kept {
+            record,
+            expires: hard_end.min(now + new.idle_ttl),
+            hard_end,
+            artifacts: VecDeque::new(),
+            checkpoint: None,
+            swept: false,
+        }
+    }
+
+    /// Looks at what is kept of a session, if it lives.
+    fn with<T>(&self, of: &Owner, look: impl FnOnce(&mut Kept) -> T) -> Option<T> {
+        let now = Instant::now();
+        let mut sessions = self.sessions();
+        let kept = sessions.get_mut(&of.key).filter(|kept| kept.lives(now) && kept.record.birth == of.birth);
+        kept.map(look)
     }
 }
 
@@ -79,23 +119,30 @@ fn counts(sessions: &HashMap<Key, Kept>, principal: &Principal, now: Instant) ->
     }
 }
 
+/// The limit that keeps one more session out.
+fn full(sessions: &HashMap<Key, Kept>, principal: &Principal, limits: Limits, now: Instant) -> Option<Full> {
+    let counts = counts(sessions, principal, now);
+    if counts.of_principal >= limits.per_principal {
+        Some(Full::Principal)
+    } else {
+        (counts.total >= limits.total).then_some(Full::Total)
+    }
+}
+
 #[async_trait]
 impl Store for MemoryStore {
     async fn create(&self, new: NewSession, limits: Limits) -> Result<Created, Unavailable> {
         let now = Instant::now();
         let mut sessions = self.sessions();
-        let counts = counts(&sessions, &new.key.principal, now);
+        let full = full(&sessions, &new.key.principal, limits, now);
         let slot = match sessions.entry(new.key.clone()) {
             Entry::Occupied(kept) if kept.get().lives(now) => {
                 return Ok(Created::Existing(kept.get().record.clone()));
             }
             slot => slot,
         };
-        if counts.of_principal >= limits.per_principal {
-            return Ok(Created::Full(Full::Principal));
-        }
-        if counts.total >= limits.total {
-            return Ok(Created::Full(Full::Total));
+        if let Some(full) = full {
+            return Ok(Created::Full(full));
         }
         let kept = self.keep(new, now);
         let record = kept.record.clone();
@@ -107,9 +154,25 @@ impl Store for MemoryStore {
         let now = Instant::now();
         let mut sessions = self.sessions();
         let Some(kept) = sessions.get_mut(key).filter(|kept| kept.lives(now)) else { return Ok(None) };
-        kept.expires = kept.hard_end.min(now + kept.record.idle_ttl);
-        kept.record.last_used = self.clock.now();
-        Ok(Some(kept.record.clone()))
+        Ok(Some(kept.prolong(now, self.clock.now())))
+    }
+
+    async fn revive(&self, key: &Key, limits: Limits, _max_lifetime: Duration) -> Result<Option<Created>, Unavailable> {
+        let now = Instant::now();
+        let mut sessions = self.sessions();
+        let full = full(&sessions, &key.principal, limits, now);
+        let Some(kept) = sessions.get_mut(key) else { return Ok(None) };
+        if kept.is_parked(now) {
+            if let Some(full) = full {
+                return Ok(Some(Created::Full(full)));
+            }
+            kept.record.lease = LeaseState::default();
+            kept.artifacts.clear();
+            kept.swept = false;
+        } else if !kept.lives(now) {
+            return Ok(None);
+        }
+        Ok(Some(Created::Existing(kept.prolong(now, self.clock.now()))))
     }
 
     async fn swap_lease(
@@ -134,9 +197,9 @@ impl Store for MemoryStore {
     async fn end(&self, key: &Key, birth: Option<&str>) -> Result<Option<Record>, Unavailable> {
         let now = Instant::now();
         let mut sessions = self.sessions();
-        let matches = sessions
-            .get(key)
-            .is_some_and(|kept| kept.lives(now) && birth.is_none_or(|birth| kept.record.birth == birth));
+        let matches = sessions.get(key).is_some_and(|kept| {
+            (kept.lives(now) || kept.is_parked(now)) && birth.is_none_or(|birth| kept.record.birth == birth)
+        });
         Ok(if matches { sessions.remove(key).map(|kept| kept.record) } else { None })
     }
 
@@ -160,22 +223,84 @@ impl Store for MemoryStore {
 
     async fn sweep(&self) -> Result<Vec<Record>, Unavailable> {
         let now = Instant::now();
-        let mut sessions = self.sessions();
-        Ok(sessions.extract_if(|_, kept| !kept.lives(now)).map(|(_, kept)| kept.record).collect())
+        let mut lapsed = Vec::new();
+        self.sessions().retain(|_, kept| {
+            if !kept.lives(now) && !std::mem::replace(&mut kept.swept, true) {
+                kept.artifacts.clear();
+                lapsed.push(kept.record.clone());
+            }
+            kept.lives(now) || kept.is_parked(now)
+        });
+        Ok(lapsed)
+    }
+}
+
+#[async_trait]
+impl artifact::Store for MemoryStore {
+    async fn keep_artifact(
+        &self,
+        of: &Owner,
+        artifact: &Artifact,
+        sealed: Vec<u8>,
+        room: usize,
+    ) -> Result<bool, Unavailable> {
+        let kept = self.with(of, |kept| {
+            if kept.artifacts.iter().all(|(known, _)| known.id != artifact.id) {
+                kept.artifacts.push_back((artifact.clone(), sealed));
+            }
+            while kept.artifacts.len() > COUNT_MAX || (kept.bytes() > room && kept.artifacts.len() > 1) {
+                kept.artifacts.pop_front();
+            }
+        });
+        Ok(kept.is_some())
+    }
+
+    async fn artifact(&self, of: &Owner, id: &str) -> Result<Option<(Artifact, Vec<u8>)>, Unavailable> {
+        Ok(self.with(of, |kept| kept.artifacts.iter().find(|(artifact, _)| artifact.id == id).cloned()).flatten())
+    }
+
+    async fn artifacts(&self, of: &Owner) -> Result<Vec<Artifact>, Unavailable> {
+        let all = self.with(of, |kept| kept.artifacts.iter().map(|(artifact, _)| artifact.clone()).collect());
+        Ok(all.unwrap_or_default())
+    }
+}
+
+#[async_trait]
+impl checkpoint::Store for MemoryStore {
+    async fn save_checkpoint(&self, of: &Owner, lease_id: &str, sealed: Vec<u8>) -> Result<bool, Unavailable> {
+        let saved = self.with(of, |kept| {
+            let held = kept.record.lease.lease.as_ref().is_some_and(|lease| lease.lease_id == lease_id);
+            if held {
+                kept.checkpoint = Some(sealed);
+            }
+            held
+        });
+        Ok(saved.unwrap_or(false))
+    }
+
+    async fn load_checkpoint(&self, of: &Owner) -> Result<Option<Vec<u8>>, Unavailable> {
+        Ok(self.with(of, |kept| kept.checkpoint.clone()).flatten())
+    }
+
+    async fn drop_checkpoint(&self, of: &Owner) -> Result<(), Unavailable> {
+        self.with(of, |kept| kept.checkpoint = None);
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use browserfleet_common::clock::ManualClock;
 
     use super::*;
-    use crate::session::suite;
+    use crate::session::suite::{self, Place};
 
     #[tokio::test(start_paused = true)]
     async fn keeps_the_contract() {
-        suite::run(|| Arc::new(MemoryStore::new(Arc::new(ManualClock::default()))), Duration::from_millis(600)).await;
+        let place = || {
+            let store = Arc::new(MemoryStore::new(Arc::new(ManualClock::default())));
+            Place { sessions: store.clone(), artifacts: store.clone(), checkpoints: store }
+        };
+        suite::run(place, Duration::from_millis(600)).await;
     }
 }

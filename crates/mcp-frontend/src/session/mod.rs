@@ -14,9 +14,12 @@ mod emptied;
 #[cfg(any(test, feature = "test-util"))]
 pub mod suite;
 
+#[cfg(any(test, feature = "test-util"))]
+mod kept_suite;
+
 pub use browserfleet_common::session::{
-    Client, Created, Full, Key, LeaseRef, LeaseState, Loss, LossReason, Record, Swapped,
+    Client, Created, Full, Key, LeaseRef, LeaseState, Limits, Loss, LossReason, Owner, Record, Swapped,
 };
 pub use memory::MemoryStore;
 pub use redis::RedisStore;
-pub use store::{Counts, Limits, NewSession, Scope, Store};
+pub use store::{Counts, NewSession, Scope, Store};

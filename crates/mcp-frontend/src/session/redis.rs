@@ -1,6 +1,6 @@
 //! Sessions in Redis, for front ends that share them. What is done there, and how, is `common::redis::sessions`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use browserfleet_common::{
@@ -55,8 +55,7 @@ impl Store for RedisStore {
             idle_ttl: new.idle_ttl,
             max_lifetime: new.max_lifetime,
             lease: &LeaseState::default(),
-            per_principal: limits.per_principal,
-            total: limits.total,
+            limits,
         };
         self.sessions.create(written).await.map_err(Unavailable::redis(WHAT))
     }
@@ -68,6 +67,10 @@ impl Store for RedisStore {
             return Err(Unavailable { what: WHAT, cause: Some(cause.into()) });
         }
         Ok(record)
+    }
+
+    async fn revive(&self, key: &Key, limits: Limits, max_lifetime: Duration) -> Result<Option<Created>, Unavailable> {
+        self.sessions.revive(key, limits, max_lifetime).await.map_err(Unavailable::redis(WHAT))
     }
 
     async fn swap_lease(
@@ -122,7 +125,10 @@ mod tests {
     use futures_util::future::join_all;
 
     use super::*;
-    use crate::session::{Client, LeaseRef, suite};
+    use crate::session::{
+        Client, LeaseRef,
+        suite::{self, Place},
+    };
 
     fn new(key: &Key) -> NewSession {
         NewSession {
@@ -149,12 +155,13 @@ mod tests {
 
     async fn keeps_the_contract_on(server: &Server) {
         let stores = AtomicUsize::new(0);
-        let store = || {
+        let place = || {
             let prefix = format!("part-{}", stores.fetch_add(1, Ordering::Relaxed));
             let redis = Redis::new(Settings { prefix, ..server.settings() });
-            Arc::new(RedisStore::new(redis)) as Arc<dyn Store>
+            let beside = Arc::new(Sessions::new(redis.clone()));
+            Place { sessions: Arc::new(RedisStore::new(redis)), artifacts: beside.clone(), checkpoints: beside }
         };
-        suite::run(store, Duration::from_millis(1500)).await;
+        suite::run(place, Duration::from_millis(1500)).await;
     }
 
     #[tokio::test]

@@ -5,12 +5,14 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 use browserfleet_common::{egress::Egress, ids::Principal};
 
-use super::{Client, Created, Key, LeaseState, Record, Swapped};
+use super::{Client, Created, Key, LeaseState, Limits, Record, Swapped};
 use crate::Unavailable;
 
-/// Keeps sessions, for all front ends.
+/// Keeps sessions, for all front ends; what is beside them is kept by `common::artifact` and `common::checkpoint`'s stores, in the
+/// same place.
 ///
-/// A session whose time to live has passed is as absent as one that never was, whether or not it has been removed.
+/// A session whose time to live has passed is as absent as one that never was, whether or not it has been removed; so is
+/// everything kept for it, but for its checkpoint, which brings it back until its longest lifetime is over.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Creates a session unless one of this name lives, and answers the one that lives then. Of any number of callers
@@ -26,6 +28,13 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// When the store cannot answer; the session may or may not have been prolonged.
     async fn touch(&self, key: &Key) -> Result<Option<Record>, Unavailable>;
 
+    /// Brings back a session that has lapsed and left a checkpoint: what it was, but without a browser. Nothing if there is
+    /// none. The limits are those of a creation; no session lives longer than `max_lifetime`.
+    ///
+    /// # Errors
+    /// When the store cannot answer; the session may or may not be there. Asking again is safe.
+    async fn revive(&self, key: &Key, limits: Limits, max_lifetime: Duration) -> Result<Option<Created>, Unavailable>;
+
     /// Replaces the lease state of the session born as `birth`, if it holds the lease `expected` (`None`: no lease) at
     /// that moment. Does not prolong the session.
     ///
@@ -39,7 +48,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
         next: LeaseState,
     ) -> Result<Swapped, Unavailable>;
 
-    /// Removes a session (only the one born as `birth`, if given) and everything kept for it, and answers what it was.
+    /// Removes a session (only the one born as `birth`, if given) and everything kept for it, and answers what it was; also
+    /// one that has lapsed and left a checkpoint.
     /// Of any number of callers at the same time exactly one gets it.
     ///
     /// # Errors
@@ -76,13 +86,6 @@ pub struct NewSession {
     pub idle_ttl: Duration,
     /// The session ends after this, used or not.
     pub max_lifetime: Duration,
-}
-
-/// How many sessions there may be.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    pub per_principal: usize,
-    pub total: usize,
 }
 
 /// Which sessions to list.

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use browserfleet_common::{
+    artifact, checkpoint,
     egress::Egress,
     ids::{Principal, SessionName},
     lifecycle::Tasks,
@@ -12,19 +13,28 @@ use tokio::time::sleep;
 
 use super::{
     Client, Counts, Created, Full, Key, LeaseRef, LeaseState, Limits, Loss, LossReason, NewSession, Record, Scope,
-    Store, Swapped,
+    Store, Swapped, kept_suite,
 };
 
 /// The idle time of sessions that must not expire during a part.
-const LONG: Duration = Duration::from_mins(1);
-const MANY: Limits = Limits { per_principal: 1000, total: 10_000 };
+pub(super) const LONG: Duration = Duration::from_mins(1);
+pub(super) const MANY: Limits = Limits { per_principal: 1000, total: 10_000 };
 
-/// Runs everything, each part on a store of its own: empty, or holding only what other principals left. Sessions that have to
+/// A place that keeps sessions and what is beside them.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub sessions: Arc<dyn Store>,
+    pub artifacts: Arc<dyn artifact::Store>,
+    pub checkpoints: Arc<dyn checkpoint::Store>,
+}
+
+/// Runs everything, each part in a place of its own: empty, or holding only what other principals left. Sessions that have to
 /// expire do so after `idle`.
 ///
 /// # Panics
-/// When the store breaks its contract.
-pub async fn run(store: impl Fn() -> Arc<dyn Store>, idle: Duration) {
+/// When the place breaks its contract.
+pub async fn run(place: impl Fn() -> Place, idle: Duration) {
+    let store = || place().sessions;
     creates_once(store()).await;
     limits_hold_for_creation_only(store()).await;
     expires_when_idle(store(), idle).await;
@@ -34,17 +44,18 @@ pub async fn run(store: impl Fn() -> Arc<dyn Store>, idle: Duration) {
     end_removes_once_and_for_all(store()).await;
     nobody_sees_what_is_not_his(store()).await;
     mass_deletion_leaves_nothing(store()).await;
+    kept_suite::run(place, idle).await;
 }
 
-fn somebody() -> Principal {
+pub(super) fn somebody() -> Principal {
     Principal::named(SessionName::mint().as_str())
 }
 
-fn key(principal: &Principal, name: &str) -> Key {
+pub(super) fn key(principal: &Principal, name: &str) -> Key {
     Key { principal: principal.clone(), name: SessionName::parse(name).expect("a valid name") }
 }
 
-fn new(key: &Key) -> NewSession {
+pub(super) fn new(key: &Key) -> NewSession {
     NewSession {
         key: key.clone(),
         connection: Some("connection".to_owned()),
@@ -55,24 +66,24 @@ fn new(key: &Key) -> NewSession {
     }
 }
 
-fn lease(id: &str) -> LeaseState {
+pub(super) fn lease(id: &str) -> LeaseState {
     let (lease_id, token, daemon) = (id.to_owned(), format!("token of {id}"), "somewhere".to_owned());
     LeaseState::held(LeaseRef { lease_id, token, daemon })
 }
 
-async fn fresh(store: &dyn Store, key: &Key) -> Record {
+pub(super) async fn fresh(store: &dyn Store, key: &Key) -> Record {
     match store.create(new(key), MANY).await {
         Ok(Created::Fresh(record)) => record,
         other => panic!("expected a fresh session, got {other:?}"),
     }
 }
 
-async fn touched(store: &dyn Store, key: &Key) -> Option<Record> {
+pub(super) async fn touched(store: &dyn Store, key: &Key) -> Option<Record> {
     store.touch(key).await.expect("the store answers")
 }
 
 /// Runs `count` tasks at once and collects what they answer.
-async fn race<T, F>(count: usize, task: impl Fn(usize) -> F) -> Vec<T>
+pub(super) async fn race<T, F>(count: usize, task: impl Fn(usize) -> F) -> Vec<T>
 where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,

@@ -196,7 +196,7 @@ async fn unknown_and_undeclared_methods() {
     let legacy = world.legacy().await;
     let removed = world.client().modern("initialize", json!({})).await;
     assert_eq!((removed.status.as_u16(), removed.code()), (404, -32601), "{removed:?}");
-    let methods = ["prompts/list", "resources/list", "resources/templates/list", "logging/setLevel", "no/such"];
+    let methods = ["prompts/list", "prompts/get", "completion/complete", "logging/setLevel", "no/such"];
     for method in methods {
         let params = if method == "logging/setLevel" { json!({ "level": "info" }) } else { json!({}) };
         let reply = legacy.post(&request(1, method, params.clone())).await;

@@ -18,6 +18,8 @@ mod streams;
 
 mod sessions;
 
+mod artifacts;
+
 mod keys;
 
 mod ownership;

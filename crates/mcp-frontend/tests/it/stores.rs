@@ -55,6 +55,10 @@ impl Store for Meddling {
         self.up()?.touch(key).await
     }
 
+    async fn revive(&self, key: &Key, limits: Limits, longest: Duration) -> Result<Option<Created>, Unavailable> {
+        self.up()?.revive(key, limits, longest).await
+    }
+
     async fn swap_lease(
         &self,
         key: &Key,

@@ -282,8 +282,8 @@ async fn a_dropped_process_is_killed_and_cleaned_up() {
 async fn a_caller_that_goes_away_leaves_no_browser() {
     let scene = Scene::new("sleep 30");
     let mut launch = Box::pin(scene.spawner.launch(0, Some(NOWHERE.to_owned())));
-    // Polled once: the request is in the queue.
-    assert!(futures_util::poll!(&mut launch).is_pending());
+    // Polled once: the request is in the queue, on a busy machine even answered.
+    let _asked = futures_util::poll!(&mut launch);
     drop(launch);
     // The thread takes requests in order: after this launch the dropped one has been dealt with.
     let child = scene.launch().await;

@@ -12,7 +12,7 @@ use browserfleet_common::{
         Error, Sessions,
         sessions::{NewSession, Sight},
     },
-    session::{self, Client, LeaseRef, LeaseState},
+    session::{self, Client, LeaseRef, LeaseState, Limits},
 };
 use tokio::time::{Duration, Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -130,8 +130,7 @@ impl Reclaimer {
             idle_ttl: leased.ttl(),
             max_lifetime: self.handle.limits().max_lifetime,
             lease: &LeaseState::held(lease),
-            per_principal: NO_LIMIT,
-            total: NO_LIMIT,
+            limits: Limits { per_principal: NO_LIMIT, total: NO_LIMIT },
         };
         // One that a front end has created again meanwhile stays; the next sweep sees that.
         self.sessions.create(new).await.map(drop)

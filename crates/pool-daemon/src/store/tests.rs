@@ -12,7 +12,7 @@ use browserfleet_common::{
         sessions::{NewSession, Sight},
         testing::Server,
     },
-    session::{self, Client, Created, LeaseRef, LeaseState},
+    session::{self, Client, Created, LeaseRef, LeaseState, Limits},
 };
 use futures_util::future::join_all;
 use tokio::{
@@ -107,8 +107,7 @@ fn new<'a>(key: &'a session::Key, birth: &'a str, idle_ttl: Duration) -> NewSess
         idle_ttl,
         max_lifetime: 3600 * SECOND,
         lease,
-        per_principal: 100,
-        total: 100,
+        limits: Limits { per_principal: 100, total: 100 },
     }
 }
 

@@ -74,7 +74,7 @@ pub struct Evaluate {
     pub target: Option<String>,
     /// `() => { /* code */ }`, or `(element) => { /* code */ }` with a target; an expression works too
     pub function: String,
-    /// Accepted for compatibility; the result is always in the reply
+    /// A name under which the result is kept, too, as a resource
     #[serde(default)]
     pub filename: Option<String>,
 }

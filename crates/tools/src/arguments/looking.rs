@@ -9,7 +9,7 @@ pub struct Snapshot {
     /// Only this element and what is in it: a ref from a snapshot, or a selector
     #[serde(default)]
     pub target: Option<String>,
-    /// Accepted for compatibility; the snapshot is always in the reply, no file is written on the server
+    /// A name under which the result is kept, too, as a resource
     #[serde(default)]
     pub filename: Option<String>,
     /// How many levels of the tree to show
@@ -33,7 +33,7 @@ pub struct TakeScreenshot {
     /// Image format; by default from the extension of filename, else png
     #[serde(default)]
     pub r#type: Option<ImageType>,
-    /// A name for the picture; it is in the reply, no file is written on the server
+    /// A name under which the picture is kept, too, as a resource
     #[serde(default)]
     pub filename: Option<String>,
     /// The whole scrollable page instead of the viewport; not together with target
@@ -72,7 +72,7 @@ pub struct Find {
     /// A regular expression as in JavaScript; with slashes it may have flags: /error/i
     #[serde(default)]
     pub regex: Option<String>,
-    /// Accepted for compatibility; what is found is always in the reply
+    /// A name under which the result is kept, too, as a resource
     #[serde(default)]
     pub filename: Option<String>,
 }
@@ -86,7 +86,7 @@ pub struct ConsoleMessages {
     /// Those of earlier pages too, not only since the last navigation
     #[serde(default)]
     pub all: Option<bool>,
-    /// Accepted for compatibility; the messages are always in the reply
+    /// A name under which the result is kept, too, as a resource
     #[serde(default)]
     pub filename: Option<String>,
 }
@@ -115,7 +115,7 @@ pub struct NetworkRequests {
     /// Only URLs this regular expression matches, such as /api/.*user
     #[serde(default)]
     pub filter: Option<String>,
-    /// Accepted for compatibility; the list is always in the reply
+    /// A name under which the result is kept, too, as a resource
     #[serde(default)]
     pub filename: Option<String>,
 }
@@ -129,7 +129,7 @@ pub struct NetworkRequest {
     /// Only this part; without it everything but the bodies
     #[serde(default)]
     pub part: Option<RequestPart>,
-    /// Accepted for compatibility; the result is always in the reply
+    /// A name under which the result is kept, too, as a resource
     #[serde(default)]
     pub filename: Option<String>,
 }

@@ -86,6 +86,7 @@ arguments! {
     "browser_fill_form" => FillForm,
     "browser_file_upload" => FileUpload,
     "browser_drop" => Drop,
+    "browser_read_cursor" => ReadCursor,
     "session_list" => SessionList,
     "session_stats" => SessionStats,
     "session_close" => SessionClose,

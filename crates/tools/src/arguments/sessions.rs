@@ -14,3 +14,14 @@ pub struct SessionStats {}
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SessionClose {}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReadCursor {
+    /// The cursor of the reply that was cut
+    pub cursor: String,
+    /// Most bytes to show
+    #[serde(default)]
+    #[schemars(range(min = 1024, max = 1_048_576))]
+    pub max_bytes: Option<u32>,
+}

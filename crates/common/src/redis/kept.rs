@@ -1,0 +1,91 @@
+//! What is kept beside a session in Redis: its artifacts, and the checkpoint its daemon writes.
+//!
+//! Artifacts are one hash: `order` (their ids and sizes, oldest first), `bytes` (of all), `d:<id>` what one is, as JSON,
+//! `b:<id>` itself. A checkpoint is a hash with `sealed`, and the fields of its session that bring it back when it has lapsed.
+
+use std::sync::LazyLock;
+
+use async_trait::async_trait;
+use redis::{Script, cmd};
+
+use super::{Error, LoadedScript, Sessions, sessions::member};
+use crate::{
+    artifact::{self, Artifact, COUNT_MAX},
+    checkpoint,
+    session::Owner,
+    unavailable::Unavailable,
+};
+
+static KEEP: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/keep.lua")));
+static KEPT: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/kept.lua")));
+static ARTIFACT: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/artifact.lua")));
+static SAVE: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/save.lua")));
+
+const ARTIFACTS: &str = "the store of artifacts";
+const CHECKPOINTS: &str = "the store of checkpoints";
+
+/// What an artifact is, as it was written.
+fn described(text: &str) -> Result<Artifact, Unavailable> {
+    let strange = |_malformed| Unavailable::redis(ARTIFACTS)(Error::Strange("an artifact"));
+    serde_json::from_str(text).map_err(strange)
+}
+
+#[async_trait]
+impl artifact::Store for Sessions {
+    async fn keep_artifact(
+        &self,
+        of: &Owner,
+        artifact: &Artifact,
+        sealed: Vec<u8>,
+        room: usize,
+    ) -> Result<bool, Unavailable> {
+        let member = member(&of.key);
+        let mut script = KEEP.key(self.keys.record(&member));
+        let description = serde_json::to_string(artifact).expect("texts and numbers are JSON");
+        script.key(self.keys.kept(&member)).arg(&of.birth).arg(&artifact.id).arg(description);
+        script.arg(sealed).arg(room).arg(COUNT_MAX);
+        self.redis.script(&script).await.map_err(Unavailable::redis(ARTIFACTS))
+    }
+
+    async fn artifact(&self, of: &Owner, id: &str) -> Result<Option<(Artifact, Vec<u8>)>, Unavailable> {
+        let member = member(&of.key);
+        let mut script = ARTIFACT.key(self.keys.record(&member));
+        script.key(self.keys.kept(&member)).arg(&of.birth).arg(id);
+        let found: (Option<String>, Option<Vec<u8>>) =
+            self.redis.script(&script).await.map_err(Unavailable::redis(ARTIFACTS))?;
+        let (Some(description), Some(sealed)) = found else { return Ok(None) };
+        Ok(Some((described(&description)?, sealed)))
+    }
+
+    async fn artifacts(&self, of: &Owner) -> Result<Vec<Artifact>, Unavailable> {
+        let member = member(&of.key);
+        let mut script = KEPT.key(self.keys.record(&member));
+        script.key(self.keys.kept(&member)).arg(&of.birth);
+        let all: Vec<String> = self.redis.script(&script).await.map_err(Unavailable::redis(ARTIFACTS))?;
+        all.iter().map(|description| described(description)).collect()
+    }
+}
+
+#[async_trait]
+impl checkpoint::Store for Sessions {
+    async fn save_checkpoint(&self, of: &Owner, lease_id: &str, sealed: Vec<u8>) -> Result<bool, Unavailable> {
+        let member = member(&of.key);
+        let mut script = SAVE.key(self.keys.record(&member));
+        script.key(self.keys.checkpoint(&member)).arg(&of.birth).arg(lease_id).arg(sealed);
+        self.redis.script(&script).await.map_err(Unavailable::redis(CHECKPOINTS))
+    }
+
+    async fn load_checkpoint(&self, of: &Owner) -> Result<Option<Vec<u8>>, Unavailable> {
+        let mut read = cmd("HMGET");
+        read.arg(self.keys.checkpoint(&member(&of.key))).arg("birth").arg("sealed");
+        let found: (Option<String>, Option<Vec<u8>>) =
+            self.redis.query(&read).await.map_err(Unavailable::redis(CHECKPOINTS))?;
+        let (birth, sealed) = found;
+        Ok(sealed.filter(|_| birth.as_ref() == Some(&of.birth)))
+    }
+
+    async fn drop_checkpoint(&self, of: &Owner) -> Result<(), Unavailable> {
+        let checkpoint = self.keys.checkpoint(&member(&of.key));
+        self.redis.query(cmd("DEL").arg(checkpoint)).await.map_err(Unavailable::redis(CHECKPOINTS))
+    }
+}
