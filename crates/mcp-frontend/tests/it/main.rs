@@ -20,6 +20,8 @@ mod sessions;
 
 mod artifacts;
 
+mod restoring;
+
 mod keys;
 
 mod ownership;
