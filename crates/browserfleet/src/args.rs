@@ -65,6 +65,9 @@ pub(crate) struct Door {
     /// Redis, so that clients stay known when this program starts again [default: it keeps everything itself]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
+    /// Where sessions are kept, so that they go on when this program starts again [default: they end with it]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
     /// Serve on other addresses than loopback without keys: everybody who reaches them drives your browsers
     #[arg(long)]
     insecure: bool,
@@ -114,6 +117,7 @@ impl Run {
             ("http.listen", door.listen.as_ref().map(|value| value as _)),
             ("auth.keys_file", door.keys.as_ref().map(|value| value as _)),
             ("store.url", door.store.as_ref().map(|value| value as _)),
+            ("store.state_dir", door.state_dir.as_ref().map(|value| value as _)),
             ("unsafe.insecure", door.insecure.then_some(&true as _)),
             ("pool.max_browsers", common.max_browsers.as_ref().map(|value| value as _)),
             ("browser.chromium", common.chromium.as_ref().map(|value| value as _)),

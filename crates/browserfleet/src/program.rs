@@ -9,7 +9,7 @@ use browserfleet_common::{
     lifecycle::{Shutdown, Tasks},
     service::ServiceSecret,
 };
-use browserfleet_mcp_frontend::{App as Frontend, Pools};
+use browserfleet_mcp_frontend::{App as Frontend, Host, Pools, Stores};
 use browserfleet_pool_daemon::{
     app::{App as Daemon, End},
     chromium,
@@ -57,11 +57,12 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
         }
         Transport::Stdio => None,
     };
+    let host = Host { tasks: tasks.clone(), shutdown: shutdown.clone(), clock: Arc::new(SystemClock) };
+    let stores = Stores::of(&settings.frontend, &host).context("opening store.state_dir")?;
     let daemon = Arc::new(Daemon::build(settings.daemon, &tasks, &shutdown)?);
 
-    let clock = Arc::new(SystemClock);
     let pools = Pools::inside(daemon.services()).trusting(secret);
-    let frontend = Frontend::build(settings.frontend, pools, tasks.clone(), shutdown.clone(), clock);
+    let frontend = Frontend::build_with(settings.frontend, pools, stores, host);
     let served = match listener {
         Some(listener) => {
             let address = listener.local_addr()?;

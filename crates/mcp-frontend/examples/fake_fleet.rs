@@ -10,7 +10,7 @@ use browserfleet_common::{
     lifecycle::{Shutdown, Tasks},
 };
 use browserfleet_mcp_frontend::{
-    App, Config, Pools,
+    App, Config, Host, Pools,
     testing::{Event, FakeDaemon},
 };
 use tokio::net::TcpListener;
@@ -31,13 +31,8 @@ async fn main() -> anyhow::Result<()> {
         events.extend([Event::text("Result", &format!("{} {arguments}", call.tool)), Event::end()]);
         events
     });
-    let app = App::build(
-        Config::default(),
-        Pools::inside(daemon.channel()),
-        tasks.clone(),
-        shutdown.clone(),
-        Arc::new(SystemClock),
-    );
+    let host = Host { tasks: tasks.clone(), shutdown: shutdown.clone(), clock: Arc::new(SystemClock) };
+    let app = App::build(Config::default(), Pools::inside(daemon.channel()), host)?;
     if place == "stdio" {
         app.serve_stdio().await?;
     } else {

@@ -2,11 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use browserfleet_common::{
-    clock::Clock,
-    lifecycle::{Shutdown, Tasks},
-    redis::Directory,
-};
+use browserfleet_common::redis::Directory;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -18,6 +14,7 @@ use crate::{
     fleet::{Pools, Wire},
     http::{router::router, server},
     mcp,
+    sqlite::BadStateDir,
 };
 
 /// A front end. Cheap to clone: all clones are the same one.
@@ -29,14 +26,16 @@ pub struct App {
 impl App {
     /// A front end that keeps everything where its settings say, and finds daemons there too if it is told of none. Neither
     /// that nor the daemons need be reachable yet.
-    pub fn build(config: Config, pools: Pools, tasks: Tasks, shutdown: Shutdown, clock: Arc<dyn Clock>) -> Self {
-        let host = Host { tasks, shutdown, clock };
-        let stores = Stores::of(&config, &host);
+    ///
+    /// # Errors
+    /// When its directory cannot be used.
+    pub fn build(config: Config, pools: Pools, host: Host) -> Result<Self, BadStateDir> {
+        let stores = Stores::of(&config, &host)?;
         let pools = match &stores.redis {
             Some(redis) if pools.is_empty() => pools.found_in(Directory::new(redis.clone()), Wire::default()),
             _ => pools,
         };
-        Self::build_with(config, pools, stores, host)
+        Ok(Self::build_with(config, pools, stores, host))
     }
 
     /// A front end with given stores.

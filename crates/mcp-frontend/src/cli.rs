@@ -22,7 +22,7 @@ use browserfleet_common::{
 use clap::Parser;
 use tonic::transport::Endpoint;
 
-use crate::{App, Config, Pools, Wire, http::server::bind};
+use crate::{App, Config, Host, Pools, Wire, http::server::bind};
 
 /// How long tasks may take to end once everything is served.
 const LAST_TASKS: Duration = Duration::from_secs(5);
@@ -185,8 +185,9 @@ async fn serve(settings: Settings, stdio: bool) -> anyhow::Result<()> {
     shutdown.on_signals(&tasks).context("installing signal handlers")?;
     let pools = settings.pools.into_iter().fold(Pools::default(), |pools, pool| pools.at(pool, Wire::default()));
     let pools = pools.trusting(settings.secret);
-    let (listen, clock) = (settings.frontend.http.listen, Arc::new(SystemClock));
-    let app = App::build(settings.frontend, pools, tasks.clone(), shutdown.clone(), clock);
+    let listen = settings.frontend.http.listen;
+    let host = Host { tasks: tasks.clone(), shutdown: shutdown.clone(), clock: Arc::new(SystemClock) };
+    let app = App::build(settings.frontend, pools, host).context("opening store.state_dir")?;
     let served: io::Result<()> = if stdio {
         app.serve_stdio().await
     } else {

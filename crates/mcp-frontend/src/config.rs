@@ -1,6 +1,10 @@
 //! The settings of a front end: one table, with defaults and allowed ranges.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use browserfleet_common::{config::Reader, redis, secret_file::BadSecretFile};
 
@@ -14,6 +18,8 @@ pub struct Config {
     pub call: Call,
     /// `[store]`: what front ends share. None: this one keeps everything itself.
     pub store: Option<redis::Settings>,
+    /// Where this one keeps sessions and connections, to find them again when it starts anew.
+    pub state_dir: Option<PathBuf>,
     /// `[auth]`: who gets in. None: everybody is the same principal, who may do everything.
     pub auth: Option<Keyring>,
 }
@@ -104,6 +110,7 @@ impl Default for Config {
             },
             call: Call { timeout: 2 * MINUTE, queue_wait: 30 * SECOND, reply_bytes: 40_000, inline_bytes: 1 << 20 },
             store: None,
+            state_dir: None,
             auth: None,
         }
     }
@@ -121,8 +128,12 @@ impl Config {
             session: Session::read(reader),
             call: Call::read(reader),
             store: redis::Settings::read(reader),
+            state_dir: reader.path("store.state_dir"),
             auth: keys_file.and_then(|path| read_keys(reader, &path)),
         };
+        if config.store.is_some() && config.state_dir.is_some() {
+            reader.problem("store.url and store.state_dir: sessions are kept in one of them; give either");
+        }
         if config.session.idle_ttl > config.session.max_lifetime {
             reader.problem("session.idle_ttl is longer than session.max_lifetime");
         }

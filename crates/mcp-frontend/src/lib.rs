@@ -39,6 +39,8 @@ pub mod session;
 
 pub mod connection;
 
+pub mod sqlite;
+
 pub mod bus;
 
 #[cfg(any(test, feature = "test-util"))]

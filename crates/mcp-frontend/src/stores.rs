@@ -1,6 +1,7 @@
-//! Where things are kept that another front end must find: in this process, or in Redis.
+//! Where things are kept that another front end must find, or this program when it starts again: in this process, in a
+//! directory, or in Redis.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use browserfleet_common::{
     artifact, checkpoint,
@@ -13,7 +14,9 @@ use browserfleet_common::{
 use crate::{
     Config, Host,
     bus::{Bus, MemoryBus, RedisBus},
-    connection, session, usage,
+    connection, session,
+    sqlite::{self, BadStateDir, Database},
+    usage,
 };
 
 /// The places where front ends keep what another one must find.
@@ -37,11 +40,32 @@ pub struct Stores {
 
 impl Stores {
     /// Where the settings say.
-    pub fn of(config: &Config, host: &Host) -> Self {
-        match &config.store {
-            Some(settings) => Self::redis(config, Redis::new(settings.clone()), host),
-            None => Self::memory(config, &host.clock),
+    ///
+    /// # Errors
+    /// When that is a directory that cannot be used.
+    pub fn of(config: &Config, host: &Host) -> Result<Self, BadStateDir> {
+        match (&config.store, &config.state_dir) {
+            (Some(settings), _) => Ok(Self::redis(config, Redis::new(settings.clone()), host)),
+            (None, Some(directory)) => Self::directory(config, directory, &host.clock),
+            (None, None) => Ok(Self::memory(config, &host.clock)),
         }
+    }
+
+    /// Sessions and connections in a directory of this machine, for one program at a time; the rest ends with it.
+    fn directory(config: &Config, directory: &Path, clock: &Arc<dyn Clock>) -> Result<Self, BadStateDir> {
+        let (database, keyring) = Database::open(directory)?;
+        let settings = &config.session;
+        let (ttl, max) = (settings.connection_ttl, settings.max_connections);
+        let sessions = Arc::new(sqlite::Sessions::new(database.clone(), Arc::clone(clock)));
+        Ok(Self {
+            artifacts: sessions.clone(),
+            checkpoints: sessions.clone(),
+            sessions,
+            connections: Arc::new(sqlite::Connections::new(database, Arc::clone(clock), ttl, max)),
+            secrets: Secrets::Known(keyring),
+            volatile: false,
+            ..Self::memory(config, clock)
+        })
     }
 
     /// Everything in this process.

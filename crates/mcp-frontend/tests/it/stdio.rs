@@ -7,7 +7,7 @@ use browserfleet_common::{
     lifecycle::{Shutdown, Tasks},
 };
 use browserfleet_mcp_frontend::{
-    App, Config, Pools,
+    App, Config, Host, Pools,
     testing::{Event, FakeDaemon},
 };
 use serde_json::{Value, json};
@@ -33,13 +33,8 @@ impl Pipe {
     fn start() -> Self {
         let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
         let daemon = FakeDaemon::new(&tasks);
-        let app = App::build(
-            Config::default(),
-            Pools::inside(daemon.channel()),
-            tasks.clone(),
-            shutdown.clone(),
-            Arc::new(SystemClock),
-        );
+        let host = Host { tasks: tasks.clone(), shutdown: shutdown.clone(), clock: Arc::new(SystemClock) };
+        let app = App::build(Config::default(), Pools::inside(daemon.channel()), host).unwrap();
         let (ours, theirs) = duplex(1 << 16);
         let (read, write) = split(theirs);
         let served = tasks.spawn("stdio", async move { app.serve_stdio_on(read, write).await.unwrap() });

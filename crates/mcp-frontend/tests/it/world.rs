@@ -132,7 +132,7 @@ impl World {
                 shutdown: shutdown[shutdown.len() - 1].clone(),
                 clock: Arc::clone(&clock),
             };
-            let mut stores = Stores::of(&config, &host);
+            let mut stores = Stores::of(&config, &host).unwrap();
             keep(&mut stores);
             kept.push(stores.clone());
             let (config, pools) = (config.clone(), pools.clone());
