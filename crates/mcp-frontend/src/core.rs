@@ -21,6 +21,7 @@ use crate::{
     access::Access,
     bus::{self, Bus},
     caller::Caller,
+    changes::Changes,
     connection,
     failure::Failure,
     fleet::{Fleet, Pools},
@@ -63,6 +64,8 @@ pub(crate) struct Core {
     pub(crate) sessions: Arc<dyn session::Store>,
     pub(crate) connections: Arc<dyn connection::Store>,
     pub(crate) bus: Arc<dyn Bus>,
+    /// Tells clients of a principal that something has changed: `changes.raise(principal, Change::Resources)`.
+    pub(crate) changes: Changes,
     volatile: bool,
     /// Where the stores are, if not in this process.
     redis: Option<Redis>,
@@ -87,17 +90,20 @@ impl Core {
     pub(crate) fn new(config: Config, pools: Pools, stores: Stores, host: Host) -> Self {
         let Stores { sessions, connections, bus, usage, volatile, redis } = stores;
         let Host { tasks, shutdown, clock } = host;
+        let streams = CancellationToken::new();
+        let changes = Changes::new(Arc::clone(&bus), config.auth.clone(), Arc::clone(&clock), streams.clone());
         Self {
             sessions,
             connections,
             bus,
+            changes,
             volatile,
             redis,
             fleet: Arc::new(Fleet::new(pools, Arc::clone(&clock))),
             running: Running::new(),
             usage: Usage::new(usage, tasks.clone()),
             places: Arc::new(Semaphore::new(config.http.max_connections)),
-            streams: CancellationToken::new(),
+            streams,
             hard: shutdown.hard().child_token(),
             tasks,
             shutdown,
@@ -240,14 +246,6 @@ impl Core {
             }
             // A bus that does not work now may do so in a moment.
             sleep(SWEEP).await;
-        }
-    }
-
-    /// Whether what a request was let in with is still good: for what goes on for long.
-    pub(crate) fn is_good(&self, access: &Access) -> bool {
-        match (&self.config.auth, access.key()) {
-            (Some(keys), Some(id)) => keys.is_good(id, self.clock.now()),
-            (keys, _) => keys.is_none(),
         }
     }
 

@@ -39,6 +39,8 @@ pub mod connection;
 
 pub mod bus;
 
+pub mod changes;
+
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
 
