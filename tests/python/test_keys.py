@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import anyio
 import httpx2
 import pytest
-from mcp import MCPError
+from mcp import Client, MCPError
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._httpx_utils import create_mcp_http_client
+from mcp.shared.subscriptions import ToolsListChanged
 
 from clients import HTTP, Connector
 from pages import Pages
 from programs import Place, Program, binary, free_address, serve
-from waiting import until
+from waiting import BOUND, until
 
 ALL = "browser:read,browser:act,browser:evaluate,browser:files"
 
@@ -37,6 +45,14 @@ class Keys:
         assert made.returncode == 0, made
         [key] = made.stdout.splitlines()
         return key
+
+
+    def restrict(self, name: str, groups: list[str]) -> None:
+        """Leaves a key these groups of tools, as an operator would by hand."""
+        kept = json.loads(self.file.read_text())
+        [key] = [key for key in kept["keys"] if key["name"] == name]
+        key["groups"] = groups
+        self.file.write_text(json.dumps(kept))
 
 
 @pytest.fixture
@@ -112,6 +128,34 @@ async def test_a_scope_limits_what_is_shown_and_done(kind: str, guarded: Program
         refused = await agent.call("browser_evaluate", function="() => 1")
         assert refused.code == "forbidden" and "browser:evaluate" in refused.text
         agent.session = None  # The group that ends sessions is not the key's either.
+
+
+async def test_clients_that_listen_hear_that_their_key_allows_other_tools(guarded: Program, keys: Keys) -> None:
+    """Those of the modern era where they subscribed, the others on the stream they open by themselves."""
+    key = keys.create("narrowed", ALL)
+    until_known(guarded, key)
+    heard: list[str] = []
+
+    async def hear(message: Any) -> None:
+        heard.append(message.method)
+
+    async with create_mcp_http_client({"Authorization": f"Bearer {key}"}) as http:
+        modern = Client(streamable_http_client(guarded.mcp, http_client=http))
+        legacy = Client(streamable_http_client(guarded.mcp, http_client=http), mode="legacy", message_handler=hear)
+        async with modern, legacy, modern.listen(tools_list_changed=True) as changes:
+            before = {tool.name for tool in (await modern.list_tools()).tools}
+            keys.restrict("narrowed", ["core"])
+            with anyio.fail_after(BOUND):
+                assert await anext(aiter(changes)) == ToolsListChanged()
+            after = {tool.name for tool in (await modern.list_tools()).tools}
+            assert after < before and "session_list" in before - after
+            # The client does not say when it has opened its stream: what changed before is not told again.
+            groups = itertools.cycle([["core", "session"], ["core"]])
+            until_told = time.monotonic() + BOUND
+            while "notifications/tools/list_changed" not in heard:
+                assert time.monotonic() < until_told, heard
+                keys.restrict("narrowed", next(groups))
+                await anyio.sleep(1)
 
 
 @pytest.mark.parametrize("kind", [*HTTP, "fastmcp"])

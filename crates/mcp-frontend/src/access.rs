@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use browserfleet_common::{error_code::ErrorCode, ids::Principal};
-use browserfleet_tools::{Group, Scope, Tool};
+use browserfleet_tools::{CATALOGUE, Group, Scope, Tool};
 
 use crate::{
     failure::Failure,
@@ -61,6 +61,11 @@ impl Access {
     /// Whether it may use a tool.
     pub(crate) fn allows(&self, tool: &Tool) -> bool {
         self.missing(tool).is_none()
+    }
+
+    /// Whether it shows the tools that another one shows.
+    pub(crate) fn allows_the_same_tools_as(&self, other: &Self) -> bool {
+        CATALOGUE.iter().all(|tool| self.allows(tool) == other.allows(tool))
     }
 
     /// Refuses a tool it may not use. The text says what would be needed, and nothing of what there is.

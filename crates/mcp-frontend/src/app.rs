@@ -3,6 +3,7 @@
 use std::{io, sync::Arc};
 
 use browserfleet_common::redis::Directory;
+use rmcp::ServerHandler;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -10,10 +11,11 @@ use tokio::{
 
 use crate::{
     Config, Stores,
+    changes::Changes,
     core::{Core, Fault, Host},
     fleet::{Pools, Wire},
     http::{router::router, server},
-    mcp,
+    mcp::{self, handler::Handler},
     sqlite::BadStateDir,
 };
 
@@ -56,11 +58,28 @@ impl App {
     /// # Errors
     /// When the listener is not usable.
     pub async fn serve_http(&self, listener: TcpListener) -> io::Result<()> {
+        self.serve_http_with(listener, Handler::new(Arc::clone(&self.core))).await
+    }
+
+    /// Serves HTTP as [`Self::serve_http`] does, with another one who answers MCP: so the protocol layer is tested with what
+    /// MCP has and the product does not offer.
+    ///
+    /// # Errors
+    /// When the listener is not usable.
+    pub async fn serve_http_with<H>(&self, listener: TcpListener, handler: H) -> io::Result<()>
+    where
+        H: ServerHandler + Clone,
+    {
         tracing::info!(address = %listener.local_addr()?, "serving MCP at /mcp");
         self.core.start();
-        server::serve(&self.core, listener, router(&self.core)).await;
+        server::serve(&self.core, listener, router(&self.core, handler)).await;
         self.core.end_volatile_sessions().await;
         Ok(())
+    }
+
+    /// Tells clients that lists have changed.
+    pub fn changes(&self) -> Changes {
+        self.core.changes.clone()
     }
 
     /// Serves one client over standard input and output, until its input ends or the program is told to stop.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use browserfleet_common::ids::Principal;
 use http::{Extensions, HeaderMap, header::USER_AGENT, request::Parts};
+use rmcp::{RoleServer, service::RequestContext};
 
 use crate::{access::Access, connection, session::Client};
 
@@ -32,6 +33,13 @@ impl Caller {
             headers.get(SESSION_HEADER).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let client = Client { user_agent: user_agent(headers), ..Client::default() };
         Self { principal: access.principal.clone(), access, connection: None, session_header, client }
+    }
+
+    /// The caller of a request over HTTP, for who answers it: the legacy layer says it itself, the modern service hands on the
+    /// HTTP request.
+    pub(crate) fn over_http(context: &RequestContext<RoleServer>) -> Option<&Self> {
+        let modern = || context.extensions.get::<Parts>()?.extensions.get();
+        context.extensions.get().or_else(modern)
     }
 
     /// The same caller, over a connection.

@@ -23,6 +23,7 @@ use crate::{
     artifacts::Artifacts,
     bus::{self, Bus},
     caller::Caller,
+    changes::Changes,
     connection,
     failure::Failure,
     fleet::{Fleet, Pools},
@@ -68,6 +69,8 @@ pub(crate) struct Core {
     pub(crate) artifacts: Artifacts,
     /// What sessions can be restored from; daemons write it.
     pub(crate) checkpoints: Arc<dyn checkpoint::Store>,
+    /// Tells clients of a principal that something has changed: `changes.raise(principal, Change::Resources)`.
+    pub(crate) changes: Changes,
     volatile: bool,
     /// Where the stores are, if not in this process.
     redis: Option<Redis>,
@@ -92,19 +95,22 @@ impl Core {
     pub(crate) fn new(config: Config, pools: Pools, stores: Stores, host: Host) -> Self {
         let Stores { sessions, artifacts, checkpoints, secrets, connections, bus, usage, volatile, redis } = stores;
         let Host { tasks, shutdown, clock } = host;
+        let streams = CancellationToken::new();
+        let changes = Changes::new(Arc::clone(&bus), config.auth.clone(), Arc::clone(&clock), streams.clone());
         Self {
             sessions,
             connections,
             bus,
             artifacts: Artifacts::new(artifacts, secrets, config.session.artifact_bytes),
             checkpoints,
+            changes,
             volatile,
             redis,
             fleet: Arc::new(Fleet::new(pools, Arc::clone(&clock))),
             running: Running::new(),
             usage: Usage::new(usage, tasks.clone()),
             places: Arc::new(Semaphore::new(config.http.max_connections)),
-            streams: CancellationToken::new(),
+            streams,
             hard: shutdown.hard().child_token(),
             tasks,
             shutdown,
@@ -247,14 +253,6 @@ impl Core {
             }
             // A bus that does not work now may do so in a moment.
             sleep(SWEEP).await;
-        }
-    }
-
-    /// Whether what a request was let in with is still good: for what goes on for long.
-    pub(crate) fn is_good(&self, access: &Access) -> bool {
-        match (&self.config.auth, access.key()) {
-            (Some(keys), Some(id)) => keys.is_good(id, self.clock.now()),
-            (keys, _) => keys.is_none(),
         }
     }
 

@@ -43,6 +43,8 @@ pub mod sqlite;
 
 pub mod bus;
 
+pub mod changes;
+
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
 

@@ -1,5 +1,5 @@
-//! Messages between front ends, about one MCP connection of the legacy era: a request runs on one front end, what
-//! concerns it may arrive at another.
+//! Messages between front ends, most of them about one MCP connection of the legacy era: a request runs on one front end,
+//! what concerns it may arrive at another.
 
 pub mod memory;
 
@@ -18,7 +18,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 pub use self::{memory::MemoryBus, redis::RedisBus};
-use crate::{Unavailable, connection::Key};
+use crate::{Unavailable, changes::Change, connection::Key};
 
 /// Carries messages to whoever listens for a connection. The contract is checked by `bus::suite`.
 ///
@@ -56,11 +56,18 @@ pub enum Message {
     Closed,
     /// Somebody who may do so wants a call stopped, wherever it runs.
     Stop { call: Uuid },
+    /// A list of the principal has changed.
+    Changed { change: Change },
 }
 
 /// The channel of what concerns every front end and no connection. No principal has an empty name.
 pub(crate) fn everybody() -> Key {
     Key { principal: Principal::named(""), id: "front-ends".to_owned() }
+}
+
+/// The channel of what concerns all clients of a principal. No connection has such an id.
+pub(crate) fn all_of(principal: &Principal) -> Key {
+    Key { principal: principal.clone(), id: "all".to_owned() }
 }
 
 /// Receives the messages of one connection until it is dropped.

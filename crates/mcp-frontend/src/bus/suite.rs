@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Duration};
 use browserfleet_common::ids::{Principal, random_hex};
 use serde_json::json;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::{Bus, Listener, Message};
-use crate::connection::Key;
+use crate::{changes::Change, connection::Key};
 
 /// How long a message may take, or is waited for in vain.
 const SOON: Duration = Duration::from_millis(500);
@@ -91,6 +92,9 @@ async fn every_message_survives(bus: &dyn Bus) {
         Message::Response { response: json!({ "id": "x", "result": { "text": "é\n" } }) },
         Message::Notify { notification: json!({ "method": "notifications/message" }) },
         Message::StreamTaken { number: u64::MAX },
+        Message::Stop { call: Uuid::new_v4() },
+        Message::Changed { change: Change::Tools },
+        Message::Changed { change: Change::Resources },
         Message::Closed,
     ];
     for message in &messages {

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     access::Access,
+    changes::Change,
     core::Core,
     failure::{DaemonError, Failure},
     session::{Key, LeaseRef, Loss, LossReason, Record},
@@ -44,6 +45,9 @@ pub(super) async fn run(core: &Arc<Core>, mut call: Call) -> Result<Reply, Failu
     };
     keeping::keep(core, &run.record, &mut reply, name.as_deref()).await?;
     paging::fit(core, &run.record, &mut reply).await?;
+    if !reply.links.is_empty() {
+        core.changes.raise(&run.record.principal, Change::Resources).await;
+    }
     reply.session = Some(run.record.name.digest());
     run.tell(&mut reply, minted || call.tool.name == browserfleet_tools::Open::TOOL);
     if let Some(orphan) = orphan {

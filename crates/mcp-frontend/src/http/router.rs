@@ -7,6 +7,7 @@ use axum::{
     middleware::from_fn_with_state,
     routing::{any, delete, get},
 };
+use rmcp::ServerHandler;
 
 use super::{
     auth, calls,
@@ -18,8 +19,8 @@ use crate::{
     mcp::endpoint::{self, Endpoint},
 };
 
-/// All routes, behind the guard and then behind the question who asks.
-pub(crate) fn router(core: &Arc<Core>) -> Router {
+/// All routes, behind the guard and then behind the question who asks. `handler` is who answers MCP.
+pub(crate) fn router<H: ServerHandler + Clone>(core: &Arc<Core>, handler: H) -> Router {
     let guard = Arc::new(Guard::new(&core.config.http));
     let operators = Router::new()
         .route("/health", get(health::health))
@@ -29,8 +30,8 @@ pub(crate) fn router(core: &Arc<Core>) -> Router {
         .route("/calls/{id}", delete(calls::stop))
         .with_state(Arc::clone(core));
     Router::new()
-        .route("/mcp", any(endpoint::serve))
-        .with_state(Endpoint::new(core))
+        .route("/mcp", any(endpoint::serve::<H>))
+        .with_state(Endpoint::new(core, handler))
         .merge(operators)
         .layer(from_fn_with_state(Arc::clone(core), auth::check))
         // The last layer is the first that a request meets.

@@ -10,6 +10,7 @@ use std::{
 
 use browserfleet_common::{metrics::metrics, secret_file::BadSecretFile};
 use subtle::ConstantTimeEq as _;
+use tokio::sync::watch;
 
 use super::{
     file::{self, Stamp},
@@ -29,6 +30,8 @@ struct Inner {
     path: PathBuf,
     /// A plain lock: it is held for one look-up, or for one assignment.
     loaded: RwLock<Loaded>,
+    /// Told whenever the file has been read again.
+    read: watch::Sender<()>,
 }
 
 struct Loaded {
@@ -51,7 +54,7 @@ impl Keyring {
     pub fn open(path: &Path) -> Result<Self, BadSecretFile> {
         let (records, stamp) = file::read(path)?;
         let loaded = RwLock::new(Loaded { keys: known(records), stamp: Some(stamp) });
-        Ok(Self(Arc::new(Inner { path: path.to_owned(), loaded })))
+        Ok(Self(Arc::new(Inner { path: path.to_owned(), loaded, read: watch::Sender::new(()) })))
     }
 
     /// What the holder of a key may do at `now` (wall time). `None` whether the key is unknown, has been revoked or has
@@ -63,9 +66,14 @@ impl Keyring {
         known.filter(|known| same && known.record.is_good(now)).map(|known| Arc::clone(&known.access))
     }
 
-    /// Whether a key of this id is still good at `now` (wall time): for what goes on after its request was let in.
-    pub(crate) fn is_good(&self, id: &str, now: Duration) -> bool {
-        self.find(id).is_some_and(|known| known.record.is_good(now))
+    /// What a key of this id allows at `now` (wall time), if it is still good: for what goes on after its request was let in.
+    pub(crate) fn access(&self, id: &str, now: Duration) -> Option<Arc<Access>> {
+        self.find(id).filter(|known| known.record.is_good(now)).map(|known| Arc::clone(&known.access))
+    }
+
+    /// Says when the file has been read again.
+    pub(crate) fn read_again(&self) -> watch::Receiver<()> {
+        self.0.read.subscribe()
     }
 
     /// Reads the file again if it has changed. One that cannot be used changes nothing: the keys stay as they were.
@@ -79,6 +87,7 @@ impl Keyring {
         match read {
             Ok((records, stamp)) => {
                 *loaded = Loaded { keys: known(records), stamp: Some(stamp) };
+                self.0.read.send_replace(());
                 tracing::info!(keys = loaded.keys.len(), "the API keys have been read again");
                 metrics().key_files.add("ok");
             }

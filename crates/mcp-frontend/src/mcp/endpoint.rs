@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use axum::{body::Body, extract::State, response::Response};
+use bytes::Bytes;
 use http::{
     HeaderMap, Method, Request, StatusCode,
     header::{ACCEPT, CONTENT_TYPE},
+    request::Parts,
 };
+use rmcp::ServerHandler;
 
 use super::{
     answer,
@@ -16,25 +19,33 @@ use super::{
     strict,
 };
 use crate::{
+    caller::access,
+    changes::Watching,
     core::Core,
     http::body::{self, BodyError},
 };
 
-/// What the endpoint needs.
+/// What the endpoint needs: among other things who answers what has been taken apart, a clone of it for each request. In the
+/// product that is [`super::handler::Handler`].
 #[derive(Clone)]
-pub(crate) struct Endpoint {
+pub(crate) struct Endpoint<H> {
     core: Arc<Core>,
-    modern: Arc<Modern>,
+    handler: H,
+    modern: Arc<Modern<H>>,
 }
 
-impl Endpoint {
-    pub(crate) fn new(core: &Arc<Core>) -> Self {
-        Self { core: Arc::clone(core), modern: Arc::new(Modern::new(core)) }
+impl<H: ServerHandler + Clone> Endpoint<H> {
+    pub(crate) fn new(core: &Arc<Core>, handler: H) -> Self {
+        let modern = Arc::new(Modern::new(&core.config.http, handler.clone()));
+        Self { core: Arc::clone(core), handler, modern }
     }
 }
 
 /// Answers every method of `/mcp`.
-pub(crate) async fn serve(State(endpoint): State<Endpoint>, request: Request<Body>) -> Response {
+pub(crate) async fn serve<H: ServerHandler + Clone>(
+    State(endpoint): State<Endpoint<H>>,
+    request: Request<Body>,
+) -> Response {
     let method = request.method().clone();
     if method == Method::POST {
         return post(&endpoint, request).await;
@@ -56,7 +67,7 @@ pub(crate) async fn serve(State(endpoint): State<Endpoint>, request: Request<Bod
     }
 }
 
-async fn post(endpoint: &Endpoint, request: Request<Body>) -> Response {
+async fn post<H: ServerHandler + Clone>(endpoint: &Endpoint<H>, request: Request<Body>) -> Response {
     let headers = request.headers();
     if !(accepts(headers, "application/json") && accepts(headers, "text/event-stream")) {
         let why = "Accept must allow both application/json and text/event-stream";
@@ -86,9 +97,24 @@ async fn post(endpoint: &Endpoint, request: Request<Body>) -> Response {
         Era::Modern if kind == Message::Response => {
             answer::refused(StatusCode::BAD_REQUEST, "Invalid Request: nobody asked for a response")
         }
-        Era::Modern => endpoint.modern.serve(parts, body).await,
-        Era::Legacy => legacy::post(&endpoint.core, &parts, kind, message).await,
+        Era::Modern => modern(endpoint, parts, &kind, body).await,
+        Era::Legacy => legacy::post(&endpoint.core, endpoint.handler.clone(), &parts, kind, message).await,
     }
+}
+
+async fn modern<H: ServerHandler + Clone>(
+    endpoint: &Endpoint<H>,
+    mut parts: Parts,
+    kind: &Message,
+    body: Bytes,
+) -> Response {
+    if matches!(kind, Message::Request { method, .. } if method == "subscriptions/listen") {
+        match endpoint.core.changes.watch(access(&parts.extensions)).await {
+            Ok(watch) => drop(parts.extensions.insert(Watching::new(watch))),
+            Err(error) => return answer::unavailable(&error),
+        }
+    }
+    endpoint.modern.serve(parts, body).await
 }
 
 fn not_read(error: &BodyError) -> Response {

@@ -6,32 +6,32 @@ use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{HeaderValue, Request, header::ACCEPT, request::Parts};
 use http_body_util::Full;
-use rmcp::transport::{
-    StreamableHttpServerConfig, StreamableHttpService, streamable_http_server::session::never::NeverSessionManager,
+use rmcp::{
+    ServerHandler,
+    transport::{
+        StreamableHttpServerConfig, StreamableHttpService, streamable_http_server::session::never::NeverSessionManager,
+    },
 };
 
-use super::handler::Handler;
-use crate::{caller::Caller, core::Core};
+use crate::{caller::Caller, config::Http};
 
 /// rmcp's service in its stateless mode, with JSON answers and without an event store: with one, a client that goes away
 /// would not cancel its request.
-pub(super) struct Modern(StreamableHttpService<Handler, NeverSessionManager>);
+pub(super) struct Modern<H>(StreamableHttpService<H, NeverSessionManager>);
 
-impl Modern {
-    pub(super) fn new(core: &Arc<Core>) -> Self {
+impl<H: ServerHandler + Clone> Modern<H> {
+    pub(super) fn new(settings: &Http, handler: H) -> Self {
         let config = StreamableHttpServerConfig::default()
             .with_legacy_session_mode(false)
             .with_json_response(true)
-            .with_sse_keep_alive(Some(core.config.http.keep_alive))
-            .with_max_request_body_bytes(core.config.http.max_body)
+            .with_sse_keep_alive(Some(settings.keep_alive))
+            .with_max_request_body_bytes(settings.max_body)
             // No cancellation token: a call ends by itself and has to be answered, which rmcp would cut off. The end of
             // the connection ends the rest.
             // Checked for every path before routing.
             .disable_allowed_hosts()
             .disable_allowed_origins();
-        let core = Arc::clone(core);
-        let handler = move || Ok(Handler::new(Arc::clone(&core)));
-        Self(StreamableHttpService::new(handler, Arc::default(), config))
+        Self(StreamableHttpService::new(move || Ok(handler.clone()), Arc::default(), config))
     }
 
     pub(super) async fn serve(&self, mut parts: Parts, body: Bytes) -> Response {

@@ -55,6 +55,7 @@ where
         },
         () = core.shutdown.soft().cancelled() => return Ok(()),
     };
+    let client = service.peer().clone();
     let mut served = std::pin::pin!(service.waiting());
     tokio::select! {
         ended = &mut served => drop(ended.map_err(io::Error::other)?),
@@ -69,6 +70,7 @@ where
             core.hard.cancel();
             drop(served.await.map_err(io::Error::other)?);
         }
+        () = core.changes.tell(&client) => {}
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ const ALL: &[&str] = &["browser:read", "browser:act", "browser:evaluate", "brows
 /// A front end that asks for keys.
 pub(crate) struct Keyed {
     pub(crate) world: World,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     _directory: TempDir,
 }
 

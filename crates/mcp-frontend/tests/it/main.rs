@@ -16,6 +16,8 @@ mod cancelling;
 
 mod streams;
 
+mod changes;
+
 mod sessions;
 
 mod artifacts;

@@ -19,9 +19,7 @@ use crate::{
 
 /// The client at one front end only.
 fn at(client: &Client, address: SocketAddr) -> Client {
-    let mut client = client.again();
-    client.addresses = vec![address];
-    client
+    client.again().at(address)
 }
 
 fn sessions(result: &Value) -> Vec<String> {

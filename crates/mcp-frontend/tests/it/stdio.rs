@@ -4,10 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use browserfleet_common::{
     clock::SystemClock,
+    ids::Principal,
     lifecycle::{Shutdown, Tasks},
 };
 use browserfleet_mcp_frontend::{
     App, Config, Host, Pools,
+    changes::Change,
     testing::{Event, FakeDaemon},
 };
 use serde_json::{Value, json};
@@ -16,13 +18,14 @@ use tokio::{
         AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream, Lines, ReadHalf, WriteHalf, duplex, split,
     },
     task::JoinHandle,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::world::{LIMIT, call, initialize, modern_params, request, text, until};
 
 struct Pipe {
     daemon: FakeDaemon,
+    app: App,
     shutdown: Shutdown,
     lines: Lines<BufReader<ReadHalf<DuplexStream>>>,
     input: WriteHalf<DuplexStream>,
@@ -37,9 +40,10 @@ impl Pipe {
         let app = App::build(Config::default(), Pools::inside(daemon.channel()), host).unwrap();
         let (ours, theirs) = duplex(1 << 16);
         let (read, write) = split(theirs);
-        let served = tasks.spawn("stdio", async move { app.serve_stdio_on(read, write).await.unwrap() });
+        let serving = app.clone();
+        let served = tasks.spawn("stdio", async move { serving.serve_stdio_on(read, write).await.unwrap() });
         let (read, input) = split(ours);
-        Self { daemon, shutdown, lines: BufReader::new(read).lines(), input, served }
+        Self { daemon, app, shutdown, lines: BufReader::new(read).lines(), input, served }
     }
 
     async fn say(&mut self, message: &Value) {
@@ -62,6 +66,39 @@ impl Pipe {
         timeout(LIMIT, self.served).await.unwrap().unwrap();
         self.daemon
     }
+}
+
+#[tokio::test]
+async fn a_legacy_client_is_told_what_changes() {
+    let mut pipe = Pipe::start();
+    pipe.ask(&initialize("2025-11-25")).await;
+    pipe.say(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })).await;
+    pipe.ask(&request(1, "ping", json!({}))).await;
+    pipe.app.changes().raise(&Principal::anonymous(), Change::Tools).await;
+    assert_eq!(pipe.hear().await["method"], "notifications/tools/list_changed");
+    pipe.hang_up().await;
+}
+
+#[tokio::test]
+async fn a_modern_client_is_told_what_changes_if_it_asks_for_that() {
+    let mut pipe = Pipe::start();
+    pipe.ask(&request(1, "tools/list", modern_params(json!({})))).await;
+    pipe.app.changes().raise(&Principal::anonymous(), Change::Tools).await;
+    let wanted = modern_params(json!({ "notifications": { "toolsListChanged": true } }));
+    let first = pipe.ask(&request("s1", "subscriptions/listen", wanted)).await;
+    assert_eq!(first["method"], "notifications/subscriptions/acknowledged", "and nothing before: {first}");
+    let raised = async {
+        loop {
+            pipe.app.changes().raise(&Principal::anonymous(), Change::Tools).await;
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let heard = tokio::select! {
+        line = pipe.lines.next_line() => line.unwrap().unwrap(),
+        () = raised => unreachable!(),
+    };
+    assert!(heard.contains("notifications/tools/list_changed"), "{heard}");
+    pipe.hang_up().await;
 }
 
 #[tokio::test]

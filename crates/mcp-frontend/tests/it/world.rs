@@ -40,6 +40,7 @@ pub(crate) struct World {
     /// What several front ends share.
     pub(crate) redis: Option<Server>,
     pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) apps: Vec<App>,
     pub(crate) tasks: Tasks,
     /// One per front end.
     pub(crate) shutdown: Vec<Shutdown>,
@@ -122,7 +123,8 @@ impl World {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut config = Config { store: redis.as_ref().map(Server::settings), ..Config::default() };
         change(&mut config);
-        let (mut addresses, mut served, mut kept) = (Vec::new(), Vec::new(), Vec::<Stores>::new());
+        let (mut addresses, mut apps, mut served, mut kept) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::<Stores>::new());
         for _ in 0..count {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             addresses.push(listener.local_addr().unwrap());
@@ -140,10 +142,11 @@ impl World {
                 Some(fault) => App::with_fault(config, pools, stores, host, fault.clone()),
                 None => App::build_with(config, pools, stores, host),
             };
+            apps.push(app.clone());
             served.push(tasks.spawn("front end", async move { app.serve_http(listener).await.unwrap() }));
         }
         let stores = kept.swap_remove(0);
-        Self { daemon: daemons[0].clone(), daemons, stores, redis, addresses, tasks, shutdown, served }
+        Self { daemon: daemons[0].clone(), daemons, stores, redis, addresses, apps, tasks, shutdown, served }
     }
 
     /// A client that has not said anything.
@@ -208,6 +211,12 @@ impl Client {
         if !value.is_empty() {
             self.headers.push((name.to_owned(), value.to_owned()));
         }
+        self
+    }
+
+    /// The same client, at one front end only.
+    pub(crate) fn at(mut self, address: SocketAddr) -> Self {
+        self.addresses = vec![address];
         self
     }
 

@@ -16,13 +16,12 @@ use std::sync::Arc;
 use axum::response::{IntoResponse as _, Response};
 use browserfleet_common::ids::random_hex;
 use http::{HeaderName, HeaderValue, StatusCode, request::Parts};
-use rmcp::{ServerHandler as _, model::InitializeRequestParams};
+use rmcp::{ServerHandler, model::InitializeRequestParams};
 use serde_json::{Value, json};
 
 use super::{
     answer,
     envelope::{Message, is_known_version},
-    handler::Handler,
 };
 use crate::{
     Unavailable, bus,
@@ -40,12 +39,20 @@ const ID_MAX: usize = 64;
 const HANDSHAKE_MAX: usize = 8 << 10;
 
 /// Answers a message.
-pub(super) async fn post(core: &Arc<Core>, parts: &Parts, kind: Message, message: Value) -> Response {
+pub(super) async fn post<H: ServerHandler>(
+    core: &Arc<Core>,
+    handler: H,
+    parts: &Parts,
+    kind: Message,
+    message: Value,
+) -> Response {
     let result = match kind {
         // A stale id beside it means nothing: the client starts afresh.
-        Message::Request { id, method } if method == "initialize" => initialize(core, parts, &id, message).await,
+        Message::Request { id, method } if method == "initialize" => {
+            initialize(core, &handler, parts, &id, message).await
+        }
         kind => match connection(core, parts).await {
-            Ok(connection) => dispatch(core, parts, connection, kind, message).await,
+            Ok(connection) => dispatch(core, handler, parts, connection, kind, message).await,
             Err(refusal) => return refusal.answer(),
         },
     };
@@ -130,8 +137,9 @@ async fn connection(core: &Arc<Core>, parts: &Parts) -> Result<Arc<Record>, Refu
     record.map(Arc::new).ok_or(Refusal::Unknown)
 }
 
-async fn dispatch(
+async fn dispatch<H: ServerHandler>(
     core: &Arc<Core>,
+    handler: H,
     parts: &Parts,
     connection: Arc<Record>,
     kind: Message,
@@ -140,7 +148,7 @@ async fn dispatch(
     match kind {
         Message::Request { id, method } => {
             let caller = Caller::of(parts).over(connection);
-            return request::run(core, caller, id, &method, message).await;
+            return request::run(core, handler, caller, id, &method, message).await;
         }
         Message::Notification { method } if method == "notifications/cancelled" => {
             if let Some(request) = message["params"].get("requestId").cloned() {
@@ -153,7 +161,13 @@ async fn dispatch(
     Ok(StatusCode::ACCEPTED.into_response())
 }
 
-async fn initialize(core: &Arc<Core>, parts: &Parts, id: &Value, mut message: Value) -> Result<Response, Unavailable> {
+async fn initialize<H: ServerHandler>(
+    core: &Arc<Core>,
+    handler: &H,
+    parts: &Parts,
+    id: &Value,
+    mut message: Value,
+) -> Result<Response, Unavailable> {
     let params = message["params"].take();
     let size = params.to_string().len();
     let Ok(mut params) = serde_json::from_value::<InitializeRequestParams>(params) else {
@@ -162,7 +176,7 @@ async fn initialize(core: &Arc<Core>, parts: &Parts, id: &Value, mut message: Va
     if size > HANDSHAKE_MAX {
         return Ok(answer::error(StatusCode::BAD_REQUEST, id, -32602, "Invalid params: more than 8 KiB"));
     }
-    let result = match Handler::new(Arc::clone(core)).negotiate_initialize(&params) {
+    let result = match handler.negotiate_initialize(&params) {
         Ok(result) => result,
         Err(error) => return Ok(answer::error(StatusCode::OK, id, error.code.0, &error.message)),
     };

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
 use http::StatusCode;
 use rmcp::{
-    RoleServer,
+    RoleServer, ServerHandler,
     model::{ClientJsonRpcMessage, GetExtensions as _, InitializeRequestParams, ServerJsonRpcMessage},
     service::{RunningService, serve_directly_with_ct},
 };
@@ -21,15 +21,16 @@ use crate::{
     bus::{Listener, Message},
     caller::Caller,
     core::Core,
-    mcp::{answer, handler::Handler},
+    mcp::answer,
 };
 
 /// Messages waiting for a client that reads slowly, and for rmcp.
 const BACKLOG: usize = 16;
 
 /// Runs a request. A client that goes away does not cancel it: the era says so. The call's own deadline holds.
-pub(super) async fn run(
+pub(super) async fn run<H: ServerHandler>(
     core: &Arc<Core>,
+    handler: H,
     caller: Caller,
     id: Value,
     method: &str,
@@ -43,16 +44,21 @@ pub(super) async fn run(
         request.request.extensions_mut().insert(caller);
     }
     let peer: Option<InitializeRequestParams> = serde_json::from_value(connection.initialize.clone()).ok();
-    // Before the request starts, or a quick cancellation would be missed. Others end too soon to be cancelled.
-    let listener = if method == "tools/call" { Some(core.bus.listen(&connection.key).await?) } else { None };
+    // Before the request starts, or a quick cancellation would be missed.
+    let listener = if takes_part(method) { Some(core.bus.listen(&connection.key).await?) } else { None };
     let tag = Uuid::new_v4().simple().to_string();
     let (outbound, answers) = mpsc::channel(BACKLOG);
     let (later, inbound) = mpsc::channel(BACKLOG);
     let answered = CancellationToken::new();
     let transport = RequestTransport { first: Some(message), inbound, outbound, tag: tag.clone(), answered };
-    let service = serve_directly_with_ct(Handler::new(Arc::clone(core)), transport, peer, CancellationToken::new());
+    let service = serve_directly_with_ct(handler, transport, peer, CancellationToken::new());
     core.tasks.spawn("legacy request", attend(service, listener, Inbound { later: Some(later), id, tag }));
     Ok(reply(core, answers).await)
+}
+
+/// Whether a request may ask its client for something, or take long enough to be cancelled. All others end at once.
+fn takes_part(method: &str) -> bool {
+    matches!(method, "tools/call" | "prompts/get" | "resources/read")
 }
 
 /// The way into a running request.
@@ -64,7 +70,11 @@ struct Inbound {
 }
 
 /// Brings a request what concerns it, until it ends.
-async fn attend(service: RunningService<RoleServer, Handler>, mut listener: Option<Listener>, mut inbound: Inbound) {
+async fn attend<H: ServerHandler>(
+    service: RunningService<RoleServer, H>,
+    mut listener: Option<Listener>,
+    mut inbound: Inbound,
+) {
     let mut served = std::pin::pin!(service.waiting());
     loop {
         let message = tokio::select! {
@@ -81,7 +91,11 @@ async fn attend(service: RunningService<RoleServer, Handler>, mut listener: Opti
             Message::Cancel { request } if request == inbound.id => inbound.cancel().await,
             Message::Closed => inbound.cancel().await,
             Message::Response { response } => inbound.answer(response).await,
-            Message::Cancel { .. } | Message::Notify { .. } | Message::StreamTaken { .. } | Message::Stop { .. } => {}
+            Message::Cancel { .. }
+            | Message::Notify { .. }
+            | Message::StreamTaken { .. }
+            | Message::Stop { .. }
+            | Message::Changed { .. } => {}
         }
     }
 }
