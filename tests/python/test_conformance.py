@@ -5,8 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
+from mcp import Client
+from mcp.types import CreateMessageRequestParams, CreateMessageResult, ElicitRequestParams, ElicitResult, TextContent
 
 import conformance
 from programs import Place, Program, free_address
@@ -59,6 +62,27 @@ def test_the_released_suite_finds_nothing(fixtures: Proxy) -> None:
     found = conformance.released(fixtures.mcp)
     assert found.wrong() == {} and found.accepted, found.summary
     assert len(found.scenarios) == RELEASED
+    assert_served_by_both(fixtures)
+
+
+async def test_what_a_client_answers_reaches_who_asked(fixtures: Proxy) -> None:
+    """The suites are content when a client has been asked; here its answer comes back, by whichever front end it goes."""
+
+    async def say(_context: Any, request: CreateMessageRequestParams) -> CreateMessageResult:
+        said = TextContent(type="text", text=f"as to {request.messages[0].content.text}")
+        return CreateMessageResult(role="assistant", content=said, model="none")
+
+    async def fill_in(_context: Any, _request: ElicitRequestParams) -> ElicitResult:
+        return ElicitResult(action="accept", content={"username": "ada"})
+
+    async with Client(fixtures.mcp, mode="legacy", sampling_callback=say, elicitation_callback=fill_in) as client:
+        for turn in range(4):
+            answer = await client.call_tool("test_sampling", {"prompt": f"turn {turn}"})
+            assert [block.text for block in answer.content] == [f"LLM response: as to turn {turn}"]
+            answer = await client.call_tool("test_elicitation", {"message": "Who?"})
+            assert answer.content[0].text == 'Elicitation completed: action=accept, content={"username":"ada"}'
+            # One request more, so that call and answer change places.
+            await client.list_tools()
     assert_served_by_both(fixtures)
 
 

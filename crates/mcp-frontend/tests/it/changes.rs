@@ -1,15 +1,19 @@
 //! What has changed is told to whom it concerns, whichever front end it is raised on.
 
-use std::{fs, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use browserfleet_common::ids::Principal;
 use browserfleet_mcp_frontend::{
+    Unavailable,
+    bus::{Bus, Listener, Message},
     changes::Change,
+    connection::Key,
     keys::command::{Create, revoke, rotate},
 };
 use http::Method;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     keys::{Keyed, legacy},
@@ -40,8 +44,10 @@ async fn tools(client: &Client) -> (Open, Value) {
     subscription(client, json!({ "toolsListChanged": true })).await
 }
 
+/// What the next notification is about. Comments that keep a stream open are none, so they are no reason to wait on.
 async fn method(stream: &mut Open) -> Value {
-    stream.message().await.expect("a notification")["method"].clone()
+    let message = timeout(LIMIT, stream.message()).await.expect("a notification in time");
+    message.expect("a notification")["method"].clone()
 }
 
 #[tokio::test]
@@ -57,6 +63,30 @@ async fn a_change_reaches_clients_of_both_eras_whichever_front_end_raises_it() {
             assert_eq!(method(stream).await, "notifications/tools/list_changed");
         }
     }
+}
+
+/// A bus on which listening takes its time.
+#[derive(Debug)]
+struct Slow(Arc<dyn Bus>);
+
+#[async_trait]
+impl Bus for Slow {
+    async fn publish(&self, channel: &Key, message: Message) -> Result<(), Unavailable> {
+        self.0.publish(channel, message).await
+    }
+
+    async fn listen(&self, channel: &Key) -> Result<Listener, Unavailable> {
+        sleep(Duration::from_millis(200)).await;
+        self.0.listen(channel).await
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_missed_once_a_subscription_is_acknowledged() {
+    let world = World::keeping(|stores| stores.bus = Arc::new(Slow(Arc::clone(&stores.bus)))).await;
+    let (mut stream, _) = tools(&world.client()).await;
+    world.apps[0].changes().raise(&Principal::anonymous(), Change::Tools).await;
+    assert_eq!(method(&mut stream).await, "notifications/tools/list_changed");
 }
 
 #[tokio::test]
