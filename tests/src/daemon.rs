@@ -21,12 +21,12 @@ use browserfleet_pool_daemon::{
     chromium,
     config::Config,
     egress::Network,
+    grpc,
 };
 use futures_util::StreamExt as _;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     Status,
     transport::{Channel, Endpoint},
@@ -63,7 +63,7 @@ impl Daemon {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
         let channel = Endpoint::from_shared(format!("http://{}", listener.local_addr()?))?.connect_lazy();
-        let connections = TcpListenerStream::new(TcpListener::from_std(listener)?);
+        let connections = grpc::incoming(TcpListener::from_std(listener)?);
         let accepted = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&accepted);
         let connections = connections.inspect(move |_| {

@@ -20,11 +20,11 @@ use browserfleet_pool_daemon::{
     chromium,
     config::Config,
     egress::Network,
+    grpc,
     host::{checks, doctor},
 };
 use clap::Parser as _;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 
 /// Owns Chromium browsers and leases them over gRPC.
 #[derive(Debug, clap::Parser)]
@@ -138,7 +138,7 @@ async fn run(mut config: Config) -> anyhow::Result<End> {
     app.start_admin(admin);
     // gRPC goes on while leases drain: their front ends still have calls to make and leases to return.
     let ended = tokio_util::sync::CancellationToken::new();
-    let serving = app.serve(TcpListenerStream::new(listener), ended.clone().cancelled_owned());
+    let serving = app.serve(grpc::incoming(listener), ended.clone().cancelled_owned());
     let ending = async {
         shutdown.soft().cancelled().await;
         let end = app.end().await;
