@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use browserfleet_common::{
+    checkpoint::Checkpoints,
     config::{FRONT_END, Reader},
     lifecycle::{Shutdown, Tasks},
     pb::{
@@ -21,12 +22,12 @@ use browserfleet_pool_daemon::{
     chromium,
     config::Config,
     egress::Network,
+    grpc,
 };
 use futures_util::StreamExt as _;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     Status,
     transport::{Channel, Endpoint},
@@ -46,6 +47,11 @@ pub struct Daemon {
 impl Daemon {
     /// Starts a daemon that drains at once and is patient with pages; `adjust` may change more.
     pub fn start(adjust: impl FnOnce(&mut Config)) -> anyhow::Result<Self> {
+        Self::start_with(None, adjust)
+    }
+
+    /// As [`Self::start`], with sessions that outlive their browsers.
+    pub fn start_with(checkpoints: Option<Checkpoints>, adjust: impl FnOnce(&mut Config)) -> anyhow::Result<Self> {
         let state_dir = tempfile::tempdir()?;
         let mut reader = Reader::new(None, &[]);
         let mut config = Config::read(&mut reader, 0, Network::Local);
@@ -59,11 +65,11 @@ impl Daemon {
         std::fs::set_permissions(state_dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))?;
         chromium::become_subreaper()?;
         let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
-        let app = Arc::new(App::build(config, &tasks, &shutdown)?);
+        let app = Arc::new(App::build(config, checkpoints, &tasks, &shutdown)?);
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
         let channel = Endpoint::from_shared(format!("http://{}", listener.local_addr()?))?.connect_lazy();
-        let connections = TcpListenerStream::new(TcpListener::from_std(listener)?);
+        let connections = grpc::incoming(TcpListener::from_std(listener)?);
         let accepted = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&accepted);
         let connections = connections.inspect(move |_| {

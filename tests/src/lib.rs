@@ -4,9 +4,11 @@
 
 mod acting;
 pub mod browsers;
+pub mod checkpoints;
 pub mod daemon;
 pub mod hostile;
 mod isolation;
+mod keeping;
 pub mod packets;
 pub mod pages;
 pub mod places;

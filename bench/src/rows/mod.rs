@@ -1,5 +1,6 @@
 //! The rows, by family. Each starts what it needs, measures, and ends what it started.
 
+mod checkpoints;
 mod idle;
 mod latency;
 mod load;
@@ -30,7 +31,7 @@ impl Only {
 }
 
 /// Every id of a row.
-pub(crate) const IDS: &[&[&str]] = &[latency::IDS, start::IDS, load::IDS, idle::IDS, store::IDS];
+pub(crate) const IDS: &[&[&str]] = &[latency::IDS, start::IDS, load::IDS, idle::IDS, store::IDS, checkpoints::IDS];
 
 /// Measures all that is wanted, family after family.
 ///
@@ -42,6 +43,7 @@ pub(crate) async fn measure(setup: &Setup, only: &Only) -> anyhow::Result<Vec<Ro
     rows.extend(load::measure(setup, only).await?);
     rows.extend(idle::measure(setup, only).await?);
     rows.extend(store::measure(setup, only).await?);
+    rows.extend(checkpoints::measure(setup, only).await?);
     Ok(rows)
 }
 

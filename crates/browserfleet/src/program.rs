@@ -59,7 +59,7 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
     };
     let host = Host { tasks: tasks.clone(), shutdown: shutdown.clone(), clock: Arc::new(SystemClock) };
     let stores = Stores::of(&settings.frontend, &host).context("opening store.state_dir")?;
-    let daemon = Arc::new(Daemon::build(settings.daemon, &tasks, &shutdown)?);
+    let daemon = Arc::new(Daemon::build(settings.daemon, None, &tasks, &shutdown)?);
 
     let pools = Pools::inside(daemon.services()).trusting(secret);
     let frontend = Frontend::build_with(settings.frontend, pools, stores, host);

@@ -2,7 +2,10 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use browserfleet_common::lifecycle::{Shutdown, Tasks};
+use browserfleet_common::{
+    checkpoint::Checkpoints,
+    lifecycle::{Shutdown, Tasks},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -13,6 +16,7 @@ use tonic::{service::Routes, transport::server::Connected};
 
 use crate::{
     admin,
+    checkpoint::{self, Keeper},
     chromium::{self, is_headless_shell},
     config::Config,
     egress::Exits,
@@ -50,8 +54,14 @@ pub enum End {
 }
 
 impl App {
-    /// Prepares the launcher and starts the pool; warm browsers start at once.
-    pub fn build(config: Config, tasks: &Tasks, shutdown: &Shutdown) -> Result<Self, chromium::StartError> {
+    /// Prepares the launcher and starts the pool; warm browsers start at once. With `checkpoints` sessions outlive their
+    /// browsers.
+    pub fn build(
+        config: Config,
+        checkpoints: Option<Checkpoints>,
+        tasks: &Tasks,
+        shutdown: &Shutdown,
+    ) -> Result<Self, chromium::StartError> {
         let headed = !is_headless_shell(&config.chromium.executable) && std::env::var_os("DISPLAY").is_some();
         let shared = config.limits.contexts_per_browser > 1;
         let exits = Exits::new(config.egress, tasks);
@@ -64,7 +74,14 @@ impl App {
         let (grace, max_connection_age) = (config.daemon.drain_grace, config.daemon.max_connection_age);
         let pools = Pools::new(handle.clone(), config.leases, grace, tasks.clone());
         let abilities = Abilities { headed };
+        let keeper = checkpoints
+            .filter(|_| config.checkpoints.enabled)
+            .map(|checkpoints| Keeper::new(checkpoints, config.checkpoints, tasks.clone()));
+        if let Some(keeper) = &keeper {
+            tasks.spawn("checkpoint.move", checkpoint::move_when_draining(keeper.clone(), handle.clone()));
+        }
         let browsers = Browsers::new(handle.clone(), config.times, abilities, config.max_call, tasks.clone());
+        let browsers = browsers.keeping(keeper);
         let authenticator = Authenticator::new(config.daemon.trust);
         let (tasks, shutdown) = (tasks.clone(), shutdown.clone());
         Ok(Self { handle, pools, browsers, authenticator, drain_grace: grace, max_connection_age, tasks, shutdown })

@@ -14,7 +14,7 @@ use browserfleet_common::{
 use url::Url;
 
 use crate::{
-    chromium,
+    checkpoint, chromium,
     egress::{self, Network, Opened, resolve::System},
     grpc::Trust,
     health,
@@ -39,6 +39,8 @@ pub struct Config {
     pub chromium: chromium::Config,
     /// How far browsers may go.
     pub egress: egress::Config,
+    /// What outlives a browser of its session.
+    pub checkpoints: checkpoint::Config,
     /// When a browser is not sound any more.
     pub health: health::Config,
     /// When the machine is too short for another browser.
@@ -101,6 +103,10 @@ impl Config {
             },
             max_call: reader.duration("tool.max_call", 2 * MINUTE, SECOND..=10 * MINUTE),
             egress: read_egress(reader, network),
+            checkpoints: checkpoint::Config {
+                enabled: reader.flag("checkpoints.enabled", true),
+                interval: reader.duration("checkpoints.interval", SECOND, SECOND / 10..=HOUR),
+            },
             chromium: read_chromium(reader, limits.max_browsers),
             health,
             pressure: read_pressure(reader),

@@ -61,6 +61,14 @@ impl Failure {
         )
     }
 
+    /// A ref of a document that was shown in an earlier browser of the session.
+    pub fn earlier_browser(target: &str) -> Self {
+        let message = format!(
+            "Ref {target} is of a page before the session was restored in another browser. Take a new snapshot and use its refs"
+        );
+        Self::new(ErrorCode::ElementNotActionable, message)
+    }
+
     /// The document the work was about has been replaced.
     pub fn stale_document() -> Self {
         Self::new(ErrorCode::ElementNotActionable, STALE)

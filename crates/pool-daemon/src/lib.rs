@@ -1,7 +1,8 @@
 //! The pool daemon: owns Chromium processes, leases them over gRPC and runs tools in their pages.
 //!
 //! In reading order: [`pool`] decides who gets a browser, [`chromium`] starts and ends its process tree, [`launcher`] joins
-//! the two, [`health`] watches what runs and [`host`] the machine below; [`page`] is what a browser shows, [`workspace`] orders a lease's calls, [`tools`] are what agents call;
+//! the two, [`health`] watches what runs and [`host`] the machine below; [`page`] is what a browser shows, [`workspace`] orders a lease's calls, [`tools`] are what agents call,
+//! [`checkpoint`] gives a session another browser;
 //! [`grpc`] and [`admin`] are the doors, [`config`] the settings, [`app`] the whole.
 
 pub mod pool;
@@ -13,6 +14,7 @@ pub mod health;
 pub mod host;
 pub mod launcher;
 
+pub mod checkpoint;
 pub mod failure;
 pub mod page;
 pub mod tools;

@@ -20,11 +20,12 @@ use browserfleet_pool_daemon::{
     chromium,
     config::Config,
     egress::Network,
+    grpc,
     host::{checks, doctor},
+    store,
 };
 use clap::Parser as _;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 
 /// Owns Chromium browsers and leases them over gRPC.
 #[derive(Debug, clap::Parser)]
@@ -134,11 +135,12 @@ async fn run(mut config: Config) -> anyhow::Result<End> {
     tracing::info!(grpc = %listener.local_addr()?, admin = %admin.local_addr()?, "pool daemon listening");
     let reached = listener.local_addr()?;
     config.daemon.address.get_or_insert_with(|| format!("http://{reached}"));
-    let app = App::build(config, &tasks, &shutdown)?;
+    let checkpoints = config.store.as_ref().map(store::checkpoints);
+    let app = App::build(config, checkpoints, &tasks, &shutdown)?;
     app.start_admin(admin);
     // gRPC goes on while leases drain: their front ends still have calls to make and leases to return.
     let ended = tokio_util::sync::CancellationToken::new();
-    let serving = app.serve(TcpListenerStream::new(listener), ended.clone().cancelled_owned());
+    let serving = app.serve(grpc::incoming(listener), ended.clone().cancelled_owned());
     let ending = async {
         shutdown.soft().cancelled().await;
         let end = app.end().await;

@@ -2,12 +2,12 @@
 
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 
 use browserfleet_common::error_code::ErrorCode;
 use tokio::{
-    sync,
+    sync::{self, watch},
     time::{Duration, Instant},
 };
 
@@ -35,7 +35,8 @@ pub struct Workspace {
     tabs: Mutex<Tabs>,
     /// Fair: calls run one at a time, in the order in which they came.
     turn: sync::Mutex<()>,
-    waiting: AtomicUsize,
+    /// Calls that run or wait.
+    calls: watch::Sender<usize>,
     /// The page was replaced, and nobody has been told yet.
     untold: AtomicBool,
 }
@@ -110,20 +111,42 @@ impl Workspace {
             context: ready.context,
             tabs: Mutex::new(tabs),
             turn: sync::Mutex::default(),
-            waiting: AtomicUsize::new(0),
+            calls: watch::Sender::new(0),
             untold: AtomicBool::new(false),
         }
     }
 
     /// Takes a place in the line.
     pub fn wait(&self) -> Result<Waiting<'_>, Refusal> {
-        let ahead = self.waiting.fetch_add(1, Ordering::AcqRel);
+        let mut ahead = 0;
+        self.calls.send_modify(|calls| {
+            ahead = *calls;
+            *calls += 1;
+        });
         let waiting = Waiting { workspace: self, ahead };
         if ahead >= MAX_WAITING {
             let message = format!("{ahead} calls of this session are running or waiting; wait for their answers first");
             return Err(Refusal::new(ErrorCode::QuotaExceeded, message));
         }
         Ok(waiting)
+    }
+
+    /// The turn after the calls that wait by now, for work that no call asked for.
+    pub async fn turn(&self) -> sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// Waits until no call runs or waits.
+    pub async fn quiet(&self) {
+        let mut calls = self.calls.subscribe();
+        // The sender is ours.
+        let _open = calls.wait_for(|calls| *calls == 0).await;
+    }
+
+    /// Waits until a call wants the turn, or has it.
+    pub async fn wanted(&self) {
+        let mut calls = self.calls.subscribe();
+        let _open = calls.wait_for(|calls| *calls > 0).await;
     }
 
     /// What all pages of the lease share.
@@ -172,6 +195,24 @@ impl Workspace {
         let number = tabs.add(page.clone());
         tabs.make_current(number);
         Ok(page)
+    }
+
+    /// The number of the tab that opens next.
+    pub fn next_number(&self) -> usize {
+        self.tabs().next_number
+    }
+
+    /// Puts the tabs of an earlier lease in place of the first one, with the numbers they had.
+    pub fn take_over(&self, restored: Vec<(usize, Page)>, current: usize, next_number: usize) {
+        if restored.is_empty() {
+            return;
+        }
+        let mut tabs = self.tabs();
+        let highest = restored.iter().map(|(number, _)| number + 1).max().unwrap_or_default();
+        tabs.next_number = next_number.max(highest);
+        tabs.open = restored.into_iter().map(|(number, page)| Tab { number, page, current: false }).collect();
+        tabs.current = 0;
+        tabs.make_current(current);
     }
 
     /// Makes a tab the current one.
@@ -254,6 +295,6 @@ impl Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.workspace.waiting.fetch_sub(1, Ordering::AcqRel);
+        self.workspace.calls.send_modify(|calls| *calls -= 1);
     }
 }

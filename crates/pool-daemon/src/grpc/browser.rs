@@ -9,6 +9,7 @@ use browserfleet_common::{
     pb,
     service::Rpc,
 };
+use browserfleet_tools::Effect;
 use futures_util::FutureExt as _;
 use serde_json::Value;
 use tokio::{sync::mpsc, time::Instant};
@@ -18,6 +19,7 @@ use tonic::{Request, Response, Status};
 
 use super::{auth::Peer, convert};
 use crate::{
+    checkpoint::{Keeper, Restored},
     failure::Failure,
     pool::{Handle, Leased, browser::Death},
     tools::{Abilities, Call, Outcome, Registry, Section, Times, run},
@@ -28,6 +30,8 @@ use crate::{
 pub struct Browsers {
     handle: Handle,
     registry: Registry,
+    /// None: what becomes of a browser becomes of its session's pages.
+    keeper: Option<Keeper>,
     times: Times,
     abilities: Abilities,
     /// Most time of one call, whatever its caller allows.
@@ -40,7 +44,14 @@ type CallStream = Pin<Box<dyn Stream<Item = Message> + Send>>;
 
 impl Browsers {
     pub fn new(handle: Handle, times: Times, abilities: Abilities, max_call: Duration, tasks: Tasks) -> Self {
-        Self { handle, registry: Registry::new(), times, abilities, max_call, tasks }
+        Self { handle, registry: Registry::new(), keeper: None, times, abilities, max_call, tasks }
+    }
+
+    /// Has sessions kept, so that they outlive their browsers.
+    #[must_use]
+    pub fn keeping(mut self, keeper: Option<Keeper>) -> Self {
+        self.keeper = keeper;
+        self
     }
 }
 
@@ -143,9 +154,12 @@ impl Job {
         if self.leased.ended().is_cancelled() {
             return Err(self.lost());
         }
+        if let Some(keeper) = &self.service.keeper {
+            keeper.begin(&self.leased, &self.request.tool, self.deadline).await.map_err(convert::status)?;
+        }
         self.send(Ok(message(Event::Started(pb::Started {})))).await;
         let started = Instant::now();
-        let outcome = run(
+        let mut outcome = run(
             &self.service.registry,
             &self.leased,
             &self.request.tool,
@@ -154,14 +168,33 @@ impl Job {
             &self.cancel,
         )
         .await;
+        if let Some(restored) = self.told_of_restore(&outcome) {
+            outcome.reply = outcome.reply.restored(&restored);
+        }
+        // The token counted when the page was touched; it has to count still when the result is told. Asked in turn: a drain
+        // that waits for it ends nothing that has been done.
+        let lost = outcome.failure.is_none() && self.leased.ended().is_cancelled();
         drop(turn);
         self.log(&outcome, started.elapsed());
-        // The token counted when the page was touched; it has to count still when the result is told.
-        if outcome.failure.is_none() && self.leased.ended().is_cancelled() {
+        if lost {
             return Err(self.lost());
         }
         self.reply(outcome).await;
+        if let Some(keeper) = self.service.keeper.as_ref().filter(|_| self.acts()) {
+            keeper.acted(&self.leased);
+        }
         Ok(())
+    }
+
+    /// What the reply says of a session that was restored. Whoever cancelled does not listen: the next call hears of it.
+    fn told_of_restore(&self, outcome: &Outcome) -> Option<Restored> {
+        let cancelled = outcome.failure.as_ref().is_some_and(|failure| failure.code == ErrorCode::Cancelled);
+        if cancelled { None } else { self.leased.kept.take_restored() }
+    }
+
+    /// Whether the tool may have changed something.
+    fn acts(&self) -> bool {
+        browserfleet_tools::find(&self.request.tool).is_none_or(|tool| tool.effect == Effect::Acts)
     }
 
     fn call(&self) -> Call {

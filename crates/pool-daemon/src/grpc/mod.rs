@@ -11,12 +11,18 @@ use browserfleet_common::{
     lifecycle::Tasks,
     pb::{self, browser_service_server::BrowserServiceServer, pool_service_server::PoolServiceServer},
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+};
 use tokio_stream::Stream;
 use tonic::{
     server::NamedService as _,
     service::{Routes, interceptor::InterceptedService},
-    transport::{Server, server::Connected},
+    transport::{
+        Server,
+        server::{Connected, TcpIncoming},
+    },
 };
 use tonic_health::ServingStatus;
 
@@ -60,6 +66,12 @@ fn guarded(
 pub fn services(services: (Pools, Browsers), authenticator: &Authenticator) -> Routes {
     let (pools, browsers) = guarded(services, authenticator);
     Routes::new(pools).add_service(browsers)
+}
+
+/// The connections of a listener. Small messages go out at once: a reply is several, and the second would wait for the
+/// first to be acknowledged, which takes the other side 40 ms.
+pub fn incoming(listener: TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true))
 }
 
 /// Serves every service, behind the authenticator, on a stream of connections until `stop` resolves and the running calls have
@@ -123,5 +135,21 @@ async fn report(health: &tonic_health::server::HealthReporter, serving: bool) {
     let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
     for service in ["", PoolServiceServer::<Pools>::NAME, BrowserServiceServer::<Browsers>::NAME] {
         health.set_service_status(service, status).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+    use tokio_stream::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn small_messages_do_not_wait_for_each_other() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let accepted = incoming(listener).next().await.unwrap().unwrap();
+        assert!(accepted.nodelay().unwrap());
     }
 }

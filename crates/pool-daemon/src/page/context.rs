@@ -2,11 +2,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, atomic::AtomicU32},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use browserfleet_cdp::{
-    Connection,
+    Connection, Session,
     browser_protocol::{
         browser::{BrowserContextId, SetDownloadBehaviorBehavior, SetDownloadBehaviorParams},
         target::{
@@ -16,7 +19,7 @@ use browserfleet_cdp::{
     },
 };
 use browserfleet_common::lifecycle::Tasks;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{sync::OnceCell, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -32,6 +35,8 @@ pub(super) struct Shared {
     pub(super) looks: Mutex<Looks>,
     /// How many documents snapshots have shown: the refs of each have a number of their own, whichever page shows it.
     pub(super) documents: AtomicU32,
+    /// Documents with smaller numbers were shown in an earlier browser of the session.
+    pub(super) first_document: AtomicU32,
     /// The way out. Fake browsers have none.
     pub(super) gate: Option<Gate>,
 }
@@ -43,7 +48,7 @@ pub struct Context {
     id: Option<BrowserContextId>,
     connection: Connection,
     tasks: Tasks,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// Tabs that pages have opened, ready to be driven.
     arrivals: Arc<Arrivals>,
     /// Set with the first page; ends the guard with the last handle.
@@ -82,6 +87,17 @@ impl Context {
     /// The way out of this context. Fake browsers have none.
     pub fn gate(&self) -> Option<&Gate> {
         self.shared.gate.as_ref()
+    }
+
+    /// How many documents snapshots have shown: the number of the next one.
+    pub fn documents(&self) -> u32 {
+        self.shared.documents.load(Ordering::Relaxed)
+    }
+
+    /// Numbers documents from here on, before any has been shown: the smaller numbers are taken.
+    pub fn number_documents_from(&self, first: u32) {
+        self.shared.first_document.store(first, Ordering::Relaxed);
+        self.shared.documents.store(first, Ordering::Relaxed);
     }
 
     /// Opens a blank page, ready to be used.
@@ -163,6 +179,18 @@ impl Context {
         };
         self.tasks.spawn("context.tabs", guard.run(events, self.arrivals.flushes()));
         Ok(ended.drop_guard())
+    }
+
+    pub(super) fn browser(&self) -> Session {
+        self.connection.browser()
+    }
+
+    /// Parameters of a command that is about this context.
+    pub(super) fn named(&self, mut parameters: Value) -> Value {
+        if let Some(id) = &self.id {
+            parameters["browserContextId"] = id.inner().as_str().into();
+        }
+        parameters
     }
 
     /// This context's id. Chromium tells the id of its default context only through a page in it.

@@ -6,14 +6,15 @@ use std::sync::PoisonError;
 use browserfleet_cdp::browser_protocol::emulation::{
     MediaFeature, SetDeviceMetricsOverrideParams, SetEmulatedMediaParams,
 };
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{Page, VIEWPORT};
+use super::{Context, Page, VIEWPORT};
 use crate::failure::Failure;
 
 /// What the pages of a session believe about the screen they are on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Looks {
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Looks {
     /// In CSS pixels.
     viewport: (u32, u32),
     media: Media,
@@ -26,19 +27,31 @@ impl Default for Looks {
 }
 
 /// What is emulated; what is `None` is the browser's own.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Media {
     /// `screen` or `print`.
     pub medium: Option<String>,
     /// `prefers-color-scheme` and other media features, with their values.
-    pub features: Vec<(&'static str, String)>,
+    pub features: Vec<(String, String)>,
 }
 
 impl Media {
     /// Sets a feature, or ends its emulation.
-    pub fn set(&mut self, feature: &'static str, value: Option<String>) {
-        self.features.retain(|(known, _)| *known != feature);
-        self.features.extend(value.map(|value| (feature, value)));
+    pub fn set(&mut self, feature: &str, value: Option<String>) {
+        self.features.retain(|(known, _)| known != feature);
+        self.features.extend(value.map(|value| (feature.to_owned(), value)));
+    }
+}
+
+impl Context {
+    /// How its pages are shown.
+    pub fn looks(&self) -> Looks {
+        self.shared.looks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has its pages shown like this: those that open from now on, and the others once they take on their looks.
+    pub fn set_looks(&self, looks: Looks) {
+        *self.shared.looks.lock().unwrap_or_else(PoisonError::into_inner) = looks;
     }
 }
 
@@ -77,7 +90,8 @@ impl Page {
         }
         let (width, height) = wanted.viewport;
         let metrics = SetDeviceMetricsOverrideParams::new(i64::from(width), i64::from(height), 0.0, false);
-        let features = wanted.media.features.iter().map(|(name, value)| MediaFeature::new(*name, value.clone()));
+        let features =
+            wanted.media.features.iter().map(|(name, value)| MediaFeature::new(name.as_str(), value.clone()));
         let media = SetEmulatedMediaParams {
             // An empty one is the browser's own.
             media: Some(wanted.media.medium.clone().unwrap_or_default()),

@@ -3,7 +3,7 @@
 //! [`Page`] is the handle, [`Context`] what it shares with the other pages of its session: cookies, [`notices`], the limit
 //! of [`tabs`]. [`state`] is what it knows (frames, document, dialog, requests), kept up to date by [`pump`] from raw events
 //! ([`wire`]). [`world`] calls our in-page scripts (`inject/`) in their isolated world. On top of these: [`navigation`],
-//! [`history`], [`snapshot`], [`input`], [`keyboard`], [`drag`], [`forms`], [`files`], [`settle`], [`evaluate`], [`media`],
+//! [`history`], [`cookies`], [`storage`], [`snapshot`], [`input`], [`keyboard`], [`drag`], [`forms`], [`files`], [`settle`], [`evaluate`], [`media`],
 //! [`screenshot`], [`recovery`], [`rehearsal`].
 
 mod state;
@@ -21,6 +21,7 @@ mod tabs;
 mod traffic;
 mod world;
 
+mod cookies;
 mod drag;
 mod evaluate;
 mod files;
@@ -35,6 +36,7 @@ mod rehearsal;
 mod screenshot;
 mod settle;
 mod snapshot;
+mod storage;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -46,15 +48,17 @@ use tokio::{
 
 pub use console::{ConsoleCounts, ConsoleMessage, Level};
 pub use context::Context;
+pub use cookies::Cookie;
 pub use evaluate::Evaluated;
 pub use files::FileData;
 pub use input::{Button, Press, modifier};
-pub use looks::Media;
+pub use looks::{Looks, Media};
 pub use navigation::Navigated;
 pub use recovery::Freed;
 pub use screenshot::{Area, Picture};
 pub use snapshot::{Shot, SnapshotOptions};
 pub use state::{Dialog, DocumentInfo};
+pub use storage::{Items, STORAGE_MAX, Seed, Storages, Stored};
 pub(crate) use tabs::MAX_TABS;
 pub use traffic::{Exchange, Progress};
 pub use world::{is_ref, script as in_page_script};

@@ -1,6 +1,6 @@
 //! Calls of our in-page scripts (`inject/`), in the isolated world of a frame.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::atomic::Ordering};
 
 use browserfleet_cdp::js_protocol::runtime::{EvaluateParams, ExceptionDetails, RemoteObject};
 use browserfleet_common::error_code::ErrorCode;
@@ -137,6 +137,9 @@ impl Page {
         let numbered = |world: &World| world.document == Some(document);
         let world = self.state().frame_where(numbered).and_then(|frame| frame.world.clone());
         let world = world.ok_or_else(|| {
+            if document < self.inner.shared.first_document.load(Ordering::Relaxed) {
+                return Failure::earlier_browser(target);
+            }
             let message = format!("Ref {target} not found in the current page snapshot. Try capturing new snapshot.");
             Failure::new(ErrorCode::ElementNotActionable, message)
         })?;

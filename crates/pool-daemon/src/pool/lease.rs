@@ -14,7 +14,7 @@ use super::{
     handle::Identity,
     model::{BrowserRef, Key, Lease, LeaseRef, Limits, Refusal, Term},
 };
-use crate::workspace::Workspace;
+use crate::{checkpoint::Kept, workspace::Workspace};
 
 /// How many ended leases are remembered, so that their holders can be told why.
 const REMEMBERED: usize = 1024;
@@ -31,6 +31,8 @@ pub struct Leased {
     pub egress: Egress,
     pub browser: Arc<Browser>,
     pub workspace: Arc<Workspace>,
+    /// What outlives it of its session.
+    pub kept: Kept,
     limits: Arc<Limits>,
     activity: Mutex<Activity>,
     ended: CancellationToken,
@@ -63,6 +65,7 @@ impl Leased {
             egress,
             browser,
             workspace: Arc::new(Workspace::new(ready)),
+            kept: Kept::default(),
             limits,
             activity: Mutex::new(Activity { running: 0, term: lease.term }),
             ended: CancellationToken::new(),

@@ -9,13 +9,23 @@ mod reclaim;
 mod tests;
 mod verdict;
 
+use std::sync::Arc;
+
 use browserfleet_common::{
+    checkpoint::Checkpoints,
     lifecycle::{Shutdown, Tasks},
     redis::{Directory, Error, Redis, Sessions, Settings},
+    secrets::Secrets,
     session::INSIDE,
 };
 
 use crate::pool::Handle;
+
+/// Where checkpoints are kept: beside the sessions.
+pub fn checkpoints(settings: &Settings) -> Checkpoints {
+    let redis = Redis::new(settings.clone());
+    Checkpoints::new(Arc::new(Sessions::new(redis.clone())), Secrets::of(&redis))
+}
 
 /// Starts talking with the store, until a hard shutdown. Front ends find the daemon at `address`; without one, only the
 /// one in this process knows it.

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use browserfleet_tools::ImageType;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::untrusted;
 use crate::{
+    checkpoint::{Restored, RestoredTab},
     page::{ConsoleCounts, Dialog, DocumentInfo, Shot},
     workspace::TabInfo,
 };
@@ -124,6 +125,27 @@ impl Reply {
         }
         let lines: Vec<_> = happened.iter().map(|sentence| format!("- {}", untrusted::line(sentence))).collect();
         self.text("Events", lines.join("\n"))
+    }
+
+    /// What was put back of the session in a new browser, before everything else.
+    pub fn restored(mut self, restored: &Restored) -> Self {
+        let Restored { tabs, cookies, origins, lost } = restored;
+        let mut lines = vec![
+            "The session goes on in a new browser. Refs from before are not valid any more: take a new snapshot."
+                .to_owned(),
+        ];
+        let counted =
+            [("tabs", tabs.len()), ("cookies", *cookies), ("sites with local or session storage", origins.len())];
+        let counted: Vec<_> = counted.iter().map(|(what, count)| format!("{count} {what}")).collect();
+        lines.push(format!("- Restored: {}", counted.join(", ")));
+        lines.extend(tabs.iter().map(|RestoredTab { number, current, url }| {
+            let mark = if *current { " (current)" } else { "" };
+            format!("  - {number}:{mark} {}", untrusted::line(url))
+        }));
+        lines.push(format!("- Not restored: {}", untrusted::line(&lost.join("; "))));
+        self.sections.insert(0, Section::Text { title: "Session", body: lines.join("\n") });
+        self.sections.push(Section::Structured(json!({ "restored": restored })));
+        self
     }
 
     /// Where the page still is, while another one has not come yet.

@@ -185,7 +185,8 @@ async fn conclude(result: Result<Reply, Failure>, page: &Page, leased: &Leased) 
     // What a script threw is its page's to say.
     failure.message = untrusted::lines(&failure.message).into_owned();
     match failure.code {
-        ErrorCode::BrowserGone if leased.ended().is_cancelled() => failure = ended(leased),
+        // The end of its pipe may come before the pool has heard of it, which knows the reason.
+        ErrorCode::BrowserGone if timeout(END, leased.ended().cancelled()).await.is_ok() => failure = ended(leased),
         ErrorCode::BrowserPageCrashed if page.is_crashed() => failure = page.crash_failure().await,
         ErrorCode::BrowserPageCrashed if !page.is_gone() => failure = Failure::frame_crashed(),
         ErrorCode::PageHung | ErrorCode::CallTimeout | ErrorCode::Cancelled => free(page, leased, &mut failure).await,
@@ -237,8 +238,10 @@ fn ended(leased: &Leased) -> Failure {
     );
     // That the lease is lost says nothing; how the browser died does.
     let code = if code == ErrorCode::LeaseLost { ErrorCode::BrowserGone } else { code };
-    Failure::new(
-        code,
-        format!("{text}. Its pages, cookies and storage are lost; use browser_navigate to go on with a new browser"),
-    )
+    let left = if leased.kept.is_kept() {
+        "The next call goes on in a new browser with what was kept: tabs, cookies, local and session storage"
+    } else {
+        "Its pages, cookies and storage are lost; use browser_navigate to go on with a new browser"
+    };
+    Failure::new(code, format!("{text}. {left}"))
 }
