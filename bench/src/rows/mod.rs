@@ -1,10 +1,12 @@
 //! The rows, by family. Each starts what it needs, measures, and ends what it started.
 
+mod front_end;
 mod idle;
 mod latency;
 mod load;
 mod start;
 mod store;
+mod sweep;
 
 use std::time::Duration;
 
@@ -30,7 +32,8 @@ impl Only {
 }
 
 /// Every id of a row.
-pub(crate) const IDS: &[&[&str]] = &[latency::IDS, start::IDS, load::IDS, idle::IDS, store::IDS];
+pub(crate) const IDS: &[&[&str]] =
+    &[latency::IDS, start::IDS, load::IDS, idle::IDS, store::IDS, front_end::IDS, sweep::IDS];
 
 /// Measures all that is wanted, family after family.
 ///
@@ -42,6 +45,8 @@ pub(crate) async fn measure(setup: &Setup, only: &Only) -> anyhow::Result<Vec<Ro
     rows.extend(load::measure(setup, only).await?);
     rows.extend(idle::measure(setup, only).await?);
     rows.extend(store::measure(setup, only).await?);
+    rows.extend(front_end::measure(setup, only).await?);
+    rows.extend(sweep::measure(setup, only).await?);
     Ok(rows)
 }
 
