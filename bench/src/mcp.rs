@@ -99,7 +99,7 @@ impl Client {
     ///
     /// # Errors
     /// Never: it is plain data.
-    pub(crate) fn prepare(&mut self, tool: &'static str, arguments: Value) -> anyhow::Result<Prepared> {
+    pub(crate) fn prepare(&mut self, tool: &'static str, arguments: &Value) -> anyhow::Result<Prepared> {
         let body = self.request("tools/call", Some(json!({ "name": tool, "arguments": arguments })))?;
         Ok(Prepared { tool, body })
     }
@@ -277,7 +277,7 @@ mod tests {
             let answer = modern.call("browser_snapshot", json!({})).await.unwrap();
             assert_eq!(answer.text, "2026-07-28  browser_snapshot");
         }
-        let prepared = modern.prepare("browser_snapshot", json!({})).unwrap();
+        let prepared = modern.prepare("browser_snapshot", &json!({})).unwrap();
         modern.repeat(&prepared, b"2026-07-28").await.unwrap();
         assert!(modern.repeat(&prepared, b"something else").await.is_err());
         let mut legacy = Client::legacy(address, &tasks).await.unwrap();

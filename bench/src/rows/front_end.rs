@@ -120,7 +120,7 @@ impl Caller {
         let mut client = Client::modern(address, tasks).await?;
         let opened = client.call("browser_open", json!({})).await?;
         let session = opened.structured["session_id"].as_str().context("a session's id")?;
-        let call = client.prepare("browser_snapshot", json!({ "session_id": session }))?;
+        let call = client.prepare("browser_snapshot", &json!({ "session_id": session }))?;
         Ok(Self { client, call })
     }
 
@@ -181,7 +181,7 @@ async fn calls(setup: &Setup) -> anyhow::Result<[Row; 4]> {
         caller.calls(WARM_UP / CALLERS).await?;
     }
     let mut loads = [Load::default(), Load::default()];
-    for _ in 0..setup.pace.waves + 1 {
+    for _ in 0..=setup.pace.waves {
         for ((load, scene), callers) in loads.iter_mut().zip([&alone, &shared]).zip(&mut callers) {
             load.add(scene, callers, setup.pace.row / 8).await?;
         }

@@ -71,7 +71,7 @@ async fn on_this_thread(settings: &Settings, rounds: usize) -> anyhow::Result<Sa
     let (_pressure, receiver) = watch::channel(Pressure::default());
     let launcher = FakeLauncher::new(&tasks);
     let handle = pool::driver::start(limits(), "bench".to_owned(), Arc::clone(&launcher) as _, receiver, &tasks);
-    store::start(settings.clone(), Some(ADDRESS.to_owned()), &handle, &tasks, &shutdown);
+    store::start(settings.clone(), store::Name::Address(ADDRESS.to_owned()), &handle, &tasks, &shutdown);
     let sessions = Sessions::new(Redis::new(settings.clone()));
     let _leases = try_join_all((0..LEASES).map(|_| lease(&sessions, &handle))).await?;
     // The first sweeps are over.

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use browserfleet_common::{
     config::{Problems, Reader},
+    redis::checks::{self, Need},
     telemetry::LogConfig,
 };
 use browserfleet_mcp_frontend as frontend;
@@ -97,8 +98,8 @@ pub(crate) struct Settings {
     pub(crate) frontend: frontend::Config,
     pub(crate) daemon: daemon::config::Config,
     pub(crate) log: LogConfig,
-    /// What an operator should know, once there is a log.
-    pub(crate) warnings: Vec<String>,
+    /// Why the store could not be looked at.
+    pub(crate) store_away: Option<String>,
 }
 
 impl Run {
@@ -127,10 +128,10 @@ impl Run {
         let alone =
             transport == Transport::Stdio || (frontend.http.listen.ip().is_loopback() && frontend.auth.is_none());
         let network = if alone { Network::Local } else { Network::Public };
-        let warnings = browserfleet_common::redis::checks::read(&mut reader, frontend.store.as_ref());
+        let store_away = checks::read(&mut reader, frontend.store.as_ref(), Need::Messages);
         let mut settings = Settings {
             transport,
-            warnings,
+            store_away,
             frontend,
             daemon: daemon::config::Config::read(&mut reader, min_warm, network),
             log: LogConfig::read(&mut reader),

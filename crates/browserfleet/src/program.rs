@@ -8,6 +8,7 @@ use browserfleet_common::{
     config::Problems,
     lifecycle::{Shutdown, Tasks},
     service::ServiceSecret,
+    session::inside_name,
 };
 use browserfleet_mcp_frontend::{App as Frontend, Pools};
 use browserfleet_pool_daemon::{
@@ -44,7 +45,6 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
     // The halves know each other as they do in a fleet; nobody else has a way to the daemon.
     let secret = Some(ServiceSecret::generate());
     settings.daemon.daemon.trust = Trust { secret: secret.clone(), operators: None };
-    settings.daemon.daemon.address = None;
     let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
     chromium::become_subreaper().context("becoming the reaper of browser processes")?;
     shutdown.on_signals(&tasks).context("installing signal handlers")?;
@@ -57,10 +57,16 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
         }
         Transport::Stdio => None,
     };
+    let door = match &listener {
+        Some(listener) => listener.local_addr()?.to_string(),
+        None => format!("stdio-{}", std::process::id()),
+    };
+    let name = inside_name(&settings.daemon.daemon.pool_id, &door);
+    settings.daemon.daemon.inside = Some(name.clone());
     let daemon = Arc::new(Daemon::build(settings.daemon, &tasks, &shutdown)?);
 
     let clock = Arc::new(SystemClock);
-    let pools = Pools::inside(daemon.services()).trusting(secret);
+    let pools = Pools::inside(name, daemon.services()).trusting(secret);
     let frontend = Frontend::build(settings.frontend, pools, tasks.clone(), shutdown.clone(), clock);
     let served = match listener {
         Some(listener) => {

@@ -33,7 +33,7 @@ async fn main() -> anyhow::Result<()> {
     });
     let app = App::build(
         Config::default(),
-        Pools::inside(daemon.channel()),
+        Pools::inside("local", daemon.channel()),
         tasks.clone(),
         shutdown.clone(),
         Arc::new(SystemClock),

@@ -6,7 +6,7 @@ use browserfleet_common::ids::{Principal, random_hex};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{Bus, Listener, Message};
+use super::{Audience, Bus, Listener, Message};
 use crate::connection::Key;
 
 /// How long a message may take, or is waited for in vain.
@@ -31,8 +31,8 @@ async fn listen(bus: &dyn Bus, key: &Key) -> Listener {
     bus.listen(key).await.expect("the bus works")
 }
 
-async fn publish(bus: &dyn Bus, key: &Key, message: Message) {
-    bus.publish(key, message).await.expect("the bus works");
+async fn publish(bus: &dyn Bus, key: &Key, message: Message) -> Audience {
+    bus.publish(key, message).await.expect("the bus works")
 }
 
 async fn heard(listener: &mut Listener) -> Option<Message> {
@@ -41,10 +41,10 @@ async fn heard(listener: &mut Listener) -> Option<Message> {
 
 async fn every_listener_hears_everything_in_order(bus: &dyn Bus) {
     let key = key();
-    publish(bus, &key, Message::Closed).await;
+    assert_ne!(publish(bus, &key, Message::Closed).await, Audience::Somebody);
     let mut listeners = [listen(bus, &key).await, listen(bus, &key).await];
     for number in 0..50 {
-        publish(bus, &key, Message::StreamTaken { number }).await;
+        assert_ne!(publish(bus, &key, Message::StreamTaken { number }).await, Audience::Nobody);
     }
     for listener in &mut listeners {
         for number in 0..50 {

@@ -35,7 +35,7 @@ impl Pipe {
         let daemon = FakeDaemon::new(&tasks);
         let app = App::build(
             Config::default(),
-            Pools::inside(daemon.channel()),
+            Pools::inside("local", daemon.channel()),
             tasks.clone(),
             shutdown.clone(),
             Arc::new(SystemClock),
