@@ -2,12 +2,13 @@
 //! alike. Ratios travel to other machines, absolute times do not.
 //!
 //! [`contestants`] are who is compared, [`rows`] what is measured, [`stats`] and [`report`] what is said of it; [`mcp`],
-//! [`pages`], [`processes`] and [`setup`] are the tools.
+//! [`pages`], [`processes`], [`redis_server`] and [`setup`] are the tools.
 
 mod contestants;
 mod mcp;
 mod pages;
 mod processes;
+mod redis_server;
 mod report;
 mod rows;
 mod setup;

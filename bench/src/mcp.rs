@@ -39,6 +39,13 @@ pub(crate) struct Client {
     requests: u64,
 }
 
+/// A call as it is sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Prepared {
+    tool: &'static str,
+    body: Bytes,
+}
+
 /// What a tool answered.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Answer {
@@ -88,7 +95,30 @@ impl Client {
         Ok(())
     }
 
+    /// A call that is made many times: what this client says is written once.
+    ///
+    /// # Errors
+    /// Never: it is plain data.
+    pub(crate) fn prepare(&mut self, tool: &'static str, arguments: &Value) -> anyhow::Result<Prepared> {
+        let body = self.request("tools/call", Some(json!({ "name": tool, "arguments": arguments })))?;
+        Ok(Prepared { tool, body })
+    }
+
+    /// Makes a prepared call, whose answer must have `words` and be no failure.
+    pub(crate) async fn repeat(&mut self, call: &Prepared, words: &[u8]) -> anyhow::Result<()> {
+        let (_headers, body) = self.send(Method::POST, "tools/call", call.tool, call.body.clone()).await?;
+        let has = |words: &[u8]| body.windows(words.len()).any(|part| part == words);
+        ensure!(has(words) && !has(b"\"isError\":true"), "{}: {}", call.tool, String::from_utf8_lossy(&body));
+        Ok(())
+    }
+
     async fn post(&mut self, method: &str, name: &str, params: Option<Value>) -> anyhow::Result<(HeaderMap, Bytes)> {
+        let request = self.request(method, params)?;
+        self.send(Method::POST, method, name, request).await
+    }
+
+    /// A request, or without `params` a notification.
+    fn request(&mut self, method: &str, params: Option<Value>) -> anyhow::Result<Bytes> {
         let mut request = json!({ "jsonrpc": "2.0", "method": method });
         if let Some(mut params) = params {
             self.requests += 1;
@@ -102,7 +132,7 @@ impl Client {
             request["id"] = self.requests.into();
             request["params"] = params;
         }
-        self.send(Method::POST, method, name, serde_json::to_vec(&request)?.into()).await
+        Ok(serde_json::to_vec(&request)?.into())
     }
 
     async fn send(
@@ -247,6 +277,9 @@ mod tests {
             let answer = modern.call("browser_snapshot", json!({})).await.unwrap();
             assert_eq!(answer.text, "2026-07-28  browser_snapshot");
         }
+        let prepared = modern.prepare("browser_snapshot", &json!({})).unwrap();
+        modern.repeat(&prepared, b"2026-07-28").await.unwrap();
+        assert!(modern.repeat(&prepared, b"something else").await.is_err());
         let mut legacy = Client::legacy(address, &tasks).await.unwrap();
         assert_eq!(legacy.call("browser_snapshot", json!({})).await.unwrap().text, "2025-11-25 c1 ");
         legacy.end().await.unwrap();

@@ -174,6 +174,11 @@ fn cpu_ticks(pid: u32) -> Option<u64> {
     Some(stat.get(11)?.parse::<u64>().ok()? + stat.get(12)?.parse::<u64>().ok()?)
 }
 
+/// The processor time a process has used, in ms. The kernel counts it in steps of 10.
+pub(crate) fn cpu_ms(pid: u32) -> Option<f64> {
+    Some(f64::from(u32::try_from(cpu_ticks(pid)?).ok()?) * 10.0)
+}
+
 /// The resident memory of a process, in MiB.
 pub(crate) fn rss_mib(pid: u32) -> Option<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

@@ -11,6 +11,8 @@ use crate::stats::{Samples, Summary};
 pub(crate) enum Target {
     /// At most this much.
     AtMost(f64),
+    /// At least this much.
+    AtLeast(f64),
     /// At most raw and this much more.
     RawPlus(f64),
     /// At most this many times raw.
@@ -95,6 +97,7 @@ impl Target {
     fn judge(self, ours: f64, raw: Option<f64>, unit: &str) -> Option<Verdict> {
         let (target, met) = match self {
             Self::AtMost(most) => (format!("≤ {most} {unit}"), ours <= most),
+            Self::AtLeast(least) => (format!("≥ {least}{unit}"), ours >= least),
             Self::RawPlus(more) => (format!("≤ raw + {more} {unit}"), ours <= raw? + more),
             Self::TimesRaw(times) => (format!("≤ {times} × raw"), ours <= raw? * times),
             Self::AtLeastTimesRaw(times) => (format!("≥ {times} × raw"), ours >= raw? * times),
@@ -205,6 +208,8 @@ mod tests {
     fn targets_are_judged_at_their_border() {
         assert_eq!(met(Target::AtMost(5.0), None, 5.0), Some(true));
         assert_eq!(met(Target::AtMost(5.0), None, 5.1), Some(false));
+        assert_eq!(met(Target::AtLeast(4000.0), None, 4000.0), Some(true));
+        assert_eq!(met(Target::AtLeast(4000.0), None, 3999.0), Some(false));
         assert_eq!(met(Target::RawPlus(0.5), Some(1.0), 1.5), Some(true));
         assert_eq!(met(Target::RawPlus(0.5), Some(1.0), 1.6), Some(false));
         assert_eq!(met(Target::TimesRaw(1.5), Some(2.0), 3.0), Some(true));

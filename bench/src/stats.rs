@@ -31,10 +31,30 @@ impl Samples {
         self.add(took.as_secs_f64() * 1e3);
     }
 
-    /// `None` without any measurement.
-    pub(crate) fn summary(&self) -> Option<Summary> {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Adds another series.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// The value that this share of the series does not exceed; `None` without any measurement.
+    pub(crate) fn quantile(&self, q: f64) -> Option<f64> {
+        let sorted = self.sorted();
+        (!sorted.is_empty()).then(|| quantile(&sorted, q))
+    }
+
+    fn sorted(&self) -> Vec<f64> {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
+        sorted
+    }
+
+    /// `None` without any measurement.
+    pub(crate) fn summary(&self) -> Option<Summary> {
+        let sorted = self.sorted();
         let (&min, &max) = (sorted.first()?, sorted.last()?);
         Some(Summary { n: sorted.len(), min, median: quantile(&sorted, 0.5), p95: quantile(&sorted, 0.95), max })
     }
@@ -79,6 +99,7 @@ mod tests {
         assert!((summary.median - 25.0).abs() < 1e-9);
         assert!((summary.p95 - 38.5).abs() < 1e-9);
         assert!(summary.min < 11.0 && summary.max > 39.0);
+        assert_eq!((samples.quantile(1.0), Samples::default().quantile(0.5)), (Some(40.0), None));
     }
 
     #[test]

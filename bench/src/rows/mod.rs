@@ -1,11 +1,13 @@
 //! The rows, by family. Each starts what it needs, measures, and ends what it started.
 
 mod checkpoints;
+mod front_end;
 mod idle;
 mod latency;
 mod load;
 mod start;
 mod store;
+mod sweep;
 
 use std::time::Duration;
 
@@ -31,7 +33,8 @@ impl Only {
 }
 
 /// Every id of a row.
-pub(crate) const IDS: &[&[&str]] = &[latency::IDS, start::IDS, load::IDS, idle::IDS, store::IDS, checkpoints::IDS];
+pub(crate) const IDS: &[&[&str]] =
+    &[latency::IDS, start::IDS, load::IDS, idle::IDS, store::IDS, checkpoints::IDS, front_end::IDS, sweep::IDS];
 
 /// Measures all that is wanted, family after family.
 ///
@@ -44,6 +47,8 @@ pub(crate) async fn measure(setup: &Setup, only: &Only) -> anyhow::Result<Vec<Ro
     rows.extend(idle::measure(setup, only).await?);
     rows.extend(store::measure(setup, only).await?);
     rows.extend(checkpoints::measure(setup, only).await?);
+    rows.extend(front_end::measure(setup, only).await?);
+    rows.extend(sweep::measure(setup, only).await?);
     Ok(rows)
 }
 

@@ -4,17 +4,14 @@ use anyhow::{Context as _, ensure};
 use browserfleet_common::{
     egress::Egress,
     ids::{Principal, SessionName, random_hex},
-    redis::{Redis, Sessions, Settings, sessions::NewSession},
+    redis::{Redis, Sessions, sessions::NewSession},
     session::{Client, Created, Key, LeaseRef, LeaseState, Limits},
 };
-use tokio::{
-    process::Command,
-    time::{Duration, Instant},
-};
+use tokio::time::{Duration, Instant};
 
 use super::{Only, time_left};
 use crate::{
-    processes::{Program, free_address},
+    redis_server::RedisServer,
     report::{Row, Target},
     setup::Setup,
     stats::Samples,
@@ -33,14 +30,8 @@ pub(super) async fn measure(setup: &Setup, only: &Only) -> anyhow::Result<Vec<Ro
         return Ok(Vec::new());
     }
     eprintln!("-- sessions in Redis");
-    let address = free_address()?;
-    let mut command = Command::new("redis-server");
-    let port = address.port().to_string();
-    command.args(["--bind", "127.0.0.1", "--save", "", "--port", &port]).arg("--dir").arg(setup.directory("redis")?);
-    let mut server =
-        Program::start(&mut command, &setup.log("redis")?).context("scripts/setup-redis.sh installs it")?;
-    server.serving(address).await.context("redis-server")?;
-    let redis = Redis::new(Settings::at(format!("redis://{address}").parse()?));
+    let server = RedisServer::start(setup).await?;
+    let redis = Redis::new(server.settings()?);
     let sessions = Sessions::new(redis.clone());
 
     let before = used_memory(&redis).await?;

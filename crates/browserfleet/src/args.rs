@@ -1,9 +1,10 @@
 //! The command line, and the settings it leads to.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf};
 
 use browserfleet_common::{
     config::{Problems, Reader},
+    redis::checks::{self, Need},
     telemetry::LogConfig,
 };
 use browserfleet_mcp_frontend as frontend;
@@ -100,8 +101,8 @@ pub(crate) struct Settings {
     pub(crate) frontend: frontend::Config,
     pub(crate) daemon: daemon::config::Config,
     pub(crate) log: LogConfig,
-    /// What an operator should know, once there is a log.
-    pub(crate) warnings: Vec<String>,
+    /// Why the store could not be looked at.
+    pub(crate) store_away: Option<String>,
 }
 
 impl Run {
@@ -131,17 +132,15 @@ impl Run {
         let alone =
             transport == Transport::Stdio || (frontend.http.listen.ip().is_loopback() && frontend.auth.is_none());
         let network = if alone { Network::Local } else { Network::Public };
-        let warnings = browserfleet_common::redis::checks::read(&mut reader, frontend.store.as_ref());
-        let mut settings = Settings {
+        let store_away = checks::read(&mut reader, frontend.store.as_ref(), Need::Messages);
+        let settings = Settings {
             transport,
-            warnings,
+            store_away,
             frontend,
             daemon: daemon::config::Config::read(&mut reader, min_warm, network),
             log: LogConfig::read(&mut reader),
         };
         let problems = reader.finish(&["frontend"]).err().unwrap_or(Problems(Vec::new()));
-        // The front end has returned every lease before the daemon drains: nothing is worth waiting for.
-        settings.daemon.daemon.drain_grace = Duration::ZERO;
         (settings, problems)
     }
 }

@@ -26,6 +26,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let (settings, mut problems) = run.settings();
     if let args::Run::Doctor { .. } = run {
+        // The program would wait for it; whoever asks wants to know.
+        problems.0.extend(settings.store_away.clone());
         let _last_lines = settings.log.install();
         return code(program::examine(&settings, &problems));
     }
@@ -37,9 +39,6 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     let _last_lines = settings.log.install();
     checks::log_warnings(&checks);
-    for warning in &settings.warnings {
-        tracing::warn!("{warning}");
-    }
     code(program::run(settings).map(|()| true))
 }
 

@@ -4,10 +4,12 @@ use std::{io, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use browserfleet_common::{
+    checkpoint::Checkpoints,
     clock::SystemClock,
     config::Problems,
     lifecycle::{Shutdown, Tasks},
     service::ServiceSecret,
+    session::inside_name,
 };
 use browserfleet_mcp_frontend::{App as Frontend, Host, Pools, Stores};
 use browserfleet_pool_daemon::{
@@ -22,6 +24,9 @@ use crate::args::{Settings, Transport};
 
 /// Time for the last tasks once everything has ended.
 const LAST_TASKS: Duration = Duration::from_secs(5);
+
+/// Time for the last checkpoints of sessions that go on when the program starts again.
+const SAVING: Duration = Duration::from_secs(3);
 
 /// Runs until a signal or, over stdio, the end of the input.
 pub(crate) fn run(settings: Settings) -> anyhow::Result<()> {
@@ -44,7 +49,6 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
     // The halves know each other as they do in a fleet; nobody else has a way to the daemon.
     let secret = Some(ServiceSecret::generate());
     settings.daemon.daemon.trust = Trust { secret: secret.clone(), operators: None };
-    settings.daemon.daemon.address = None;
     let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
     chromium::become_subreaper().context("becoming the reaper of browser processes")?;
     shutdown.on_signals(&tasks).context("installing signal handlers")?;
@@ -57,11 +61,20 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
         }
         Transport::Stdio => None,
     };
+    let door = match &listener {
+        Some(listener) => listener.local_addr()?.to_string(),
+        None => format!("stdio-{}", std::process::id()),
+    };
+    let name = inside_name(&settings.daemon.daemon.pool_id, &door);
+    settings.daemon.daemon.inside = Some(name.clone());
     let host = Host { tasks: tasks.clone(), shutdown: shutdown.clone(), clock: Arc::new(SystemClock) };
     let stores = Stores::of(&settings.frontend, &host).context("opening store.state_dir")?;
-    let daemon = Arc::new(Daemon::build(settings.daemon, None, &tasks, &shutdown)?);
+    // Sessions that end with this process have been ended before the daemon drains: nothing is worth waiting for.
+    settings.daemon.daemon.drain_grace = if stores.volatile { Duration::ZERO } else { SAVING };
+    let checkpoints = Checkpoints::new(Arc::clone(&stores.checkpoints), stores.secrets.clone());
+    let daemon = Arc::new(Daemon::build(settings.daemon, Some(checkpoints), &tasks, &shutdown)?);
 
-    let pools = Pools::inside(daemon.services()).trusting(secret);
+    let pools = Pools::inside(name, daemon.services()).trusting(secret);
     let frontend = Frontend::build_with(settings.frontend, pools, stores, host);
     let served = match listener {
         Some(listener) => {

@@ -142,7 +142,9 @@ metrics! {
     Count egress_bytes by "direction" = "browserfleet_egress_bytes":
         "Bytes between browsers and the outside: sent, received; of every lease together";
     Count unauthenticated by "reason" = "browserfleet_unauthenticated_requests":
-        "Requests whose key does not let them in: no_token, bad_token, in_query, or too_fast (more per second than it may)";
+        "Requests whose key does not let them in: no_token, bad_token, in_query";
+    Count throttled by "limit" = "browserfleet_throttled_requests":
+        "Requests whose key lets them in, but not yet: per_second (more of them than it may)";
     Count key_files by "outcome" = "browserfleet_key_files_read":
         "Times a changed file of API keys was read: ok, or failed (the keys stay as they were). Alert at failed";
     Count store_requests by "outcome" = "browserfleet_store_requests":

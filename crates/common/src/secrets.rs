@@ -46,13 +46,11 @@ struct Seen {
 impl Secrets {
     /// As the settings of Redis say: of a file, else in Redis.
     pub fn of(redis: &Redis) -> Self {
-        match &redis.settings().keyring {
-            Some(keyring) => Self::Known(keyring.clone()),
-            None => {
-                let key = Keys::new(&redis.settings().prefix).secret();
-                Self::Shared(Arc::new(Shared { redis: redis.clone(), key, seen: Mutex::default() }))
-            }
+        if let Some(keyring) = &redis.settings().keyring {
+            return Self::Known(keyring.clone());
         }
+        let key = Keys::new(&redis.settings().prefix).secret();
+        Self::Shared(Arc::new(Shared { redis: redis.clone(), key, seen: Mutex::default() }))
     }
 
     /// The secret, and the one before it.

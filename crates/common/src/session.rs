@@ -95,8 +95,19 @@ impl LeaseState {
     }
 }
 
-/// How leases name a daemon that is in the same process as its front end.
-pub const INSIDE: &str = "local";
+/// What the names of daemons begin with that are in the same process as their front end.
+const INSIDE: &str = "local";
+
+/// How leases name a daemon that only the front end in its process reaches. Several such programs may share a store: `door`
+/// tells those of one machine apart, and is the same when a program starts again.
+pub fn inside_name(pool_id: &str, door: &str) -> String {
+    format!("{INSIDE}/{pool_id}/{door}")
+}
+
+/// Whether a daemon of this name is reached from its own process only.
+pub fn is_inside(name: &str) -> bool {
+    name.split('/').next() == Some(INSIDE)
+}
 
 /// How leases name the daemon at an address: a URL has more than one spelling.
 pub fn daemon_name(address: &str) -> String {
@@ -109,7 +120,7 @@ pub struct LeaseRef {
     pub lease_id: String,
     /// The fencing token, minted and checked by the daemon.
     pub token: String,
-    /// The daemon's [`daemon_name`], or [`INSIDE`].
+    /// The daemon's [`daemon_name`], or [`inside_name`].
     pub daemon: String,
 }
 

@@ -49,7 +49,7 @@ async fn main() -> anyhow::Result<()> {
     shutdown.on_signals(&tasks)?;
     let daemon = FakeDaemon::new(&tasks);
     let config = Config { store: arguments.store.map(Settings::at), ..Config::default() };
-    let pools = Pools::inside(daemon.channel());
+    let pools = Pools::inside("local", daemon.channel());
     let host = Host { tasks: tasks.clone(), shutdown: shutdown.clone(), clock: Arc::new(SystemClock) };
     let app = App::build(config, pools, host)?;
     let fixture = Fixture::new(app.changes());

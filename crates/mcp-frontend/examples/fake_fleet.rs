@@ -32,7 +32,7 @@ async fn main() -> anyhow::Result<()> {
         events
     });
     let host = Host { tasks: tasks.clone(), shutdown: shutdown.clone(), clock: Arc::new(SystemClock) };
-    let app = App::build(Config::default(), Pools::inside(daemon.channel()), host)?;
+    let app = App::build(Config::default(), Pools::inside("local", daemon.channel()), host)?;
     if place == "stdio" {
         app.serve_stdio().await?;
     } else {

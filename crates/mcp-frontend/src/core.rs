@@ -6,7 +6,7 @@ use browserfleet_common::{
     checkpoint,
     clock::Clock,
     lifecycle::{Shutdown, Tasks},
-    redis::Redis,
+    redis::{Fitness, Redis, checks::Need},
 };
 use browserfleet_tools::Tool;
 use futures_util::{StreamExt as _, stream};
@@ -72,8 +72,8 @@ pub(crate) struct Core {
     /// Tells clients of a principal that something has changed: `changes.raise(principal, Change::Resources)`.
     pub(crate) changes: Changes,
     volatile: bool,
-    /// Where the stores are, if not in this process.
-    redis: Option<Redis>,
+    /// Where the stores are, if not in this process, and whether that will do.
+    redis: Option<(Redis, Fitness)>,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) running: Running,
     /// What principals use, here and elsewhere.
@@ -105,7 +105,7 @@ impl Core {
             checkpoints,
             changes,
             volatile,
-            redis,
+            redis: redis.map(|redis| (redis.clone(), Fitness::new(redis, Need::Messages))),
             fleet: Arc::new(Fleet::new(pools, Arc::clone(&clock))),
             running: Running::new(),
             usage: Usage::new(usage, tasks.clone()),
@@ -133,10 +133,10 @@ impl Core {
         }
     }
 
-    /// Whether the stores answer.
+    /// Whether the stores answer, and are such that sessions can rely on them.
     pub(crate) async fn has_store(&self) -> bool {
         match &self.redis {
-            Some(redis) => redis.is_reachable().await,
+            Some((redis, fitness)) => redis.is_reachable().await && fitness.is_known_good().await,
             None => true,
         }
     }
@@ -226,6 +226,15 @@ impl Core {
     pub(crate) fn start(self: &Arc<Self>) {
         self.fleet.watch(&self.tasks, self.shutdown.hard());
         self.usage.start(&self.shutdown);
+        if let Some((_, fitness)) = &self.redis {
+            let (fitness, hard) = (fitness.clone(), self.shutdown.hard().clone());
+            self.tasks.spawn("look at the store", async move {
+                tokio::select! {
+                    () = fitness.find_out() => {}
+                    () = hard.cancelled() => {}
+                }
+            });
+        }
         self.start_stopping_calls();
         self.start_sweeping();
         self.start_reading_keys();
@@ -244,7 +253,7 @@ impl Core {
 
     async fn stop_calls(&self) {
         loop {
-            if let Ok(mut listener) = self.bus.listen(&bus::everybody()).await {
+            if let Ok(mut listener) = self.bus.listen(&bus::of_front_end(self.usage.front_end())).await {
                 while let Some(message) = listener.next().await {
                     if let bus::Message::Stop { call } = message {
                         self.running.stop(call);

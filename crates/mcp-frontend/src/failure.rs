@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, time::Duration};
 
-use browserfleet_common::{error_code::ErrorCode, pb::ToolFailure, unavailable::Unavailable};
+use browserfleet_common::{error_code::ErrorCode, pb::ToolFailure, session::is_inside, unavailable::Unavailable};
 use tonic::{Code, Status};
 
 /// Most characters of a failure's text.
@@ -39,7 +39,12 @@ impl Failure {
     }
 
     /// The session's daemon does not answer, but others would.
-    pub(crate) fn out_of_reach() -> Self {
+    pub(crate) fn out_of_reach(daemon: &str) -> Self {
+        if is_inside(daemon) {
+            let text = "The browser of this session is at another program, which cannot be reached from here. Call it \
+                        through that one, or use browser_navigate to go on with a new browser.";
+            return Self::new(ErrorCode::BrowserGone, text);
+        }
         Self::new(
             ErrorCode::BrowserGone,
             "The browser of this session cannot be reached right now; its pages may still be there. Try again in a \

@@ -7,20 +7,30 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use browserfleet_common::metrics::{self, metrics};
+use browserfleet_common::{
+    metrics::{self, metrics},
+    redis::Fitness,
+};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::pool::Handle;
 
+/// Whose health it is.
+#[derive(Clone)]
+struct Daemon {
+    handle: Handle,
+    store: Option<Fitness>,
+}
+
 /// Serves until `stop`.
-pub async fn serve(listener: TcpListener, handle: Handle, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, handle: Handle, store: Option<Fitness>, stop: CancellationToken) {
     let router = Router::new()
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/metrics", get(async || ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics().render()).into_response()))
-        .with_state(handle);
+        .with_state(Daemon { handle, store });
     let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
     if let Err(error) = served {
         tracing::error!(%error, "admin server failed");
@@ -28,15 +38,22 @@ pub async fn serve(listener: TcpListener, handle: Handle, stop: CancellationToke
 }
 
 /// Alive: the process answers. Counts are for people.
-async fn health(State(handle): State<Handle>) -> Json<Value> {
+async fn health(State(Daemon { handle, .. }): State<Daemon>) -> Json<Value> {
     Json(describe(&handle))
 }
 
-/// Ready: leases can be had.
-async fn ready(State(handle): State<Handle>) -> (StatusCode, Json<Value>) {
-    let available = handle.counts().unavailable().is_none();
+/// Ready: leases can be had, and front ends can find the daemon. A store that was there once and is away now makes no
+/// difference: it may be away for everybody.
+async fn ready(State(Daemon { handle, store }): State<Daemon>) -> (StatusCode, Json<Value>) {
+    let has_store = match &store {
+        Some(store) => store.is_known_good().await,
+        None => true,
+    };
+    let available = handle.counts().unavailable().is_none() && has_store;
     let status = if available { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(describe(&handle)))
+    let mut described = describe(&handle);
+    described["store"] = has_store.into();
+    (status, Json(described))
 }
 
 fn describe(handle: &Handle) -> Value {

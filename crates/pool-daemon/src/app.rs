@@ -5,6 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use browserfleet_common::{
     checkpoint::Checkpoints,
     lifecycle::{Shutdown, Tasks},
+    redis::Fitness,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -18,7 +19,7 @@ use crate::{
     admin,
     checkpoint::{self, Keeper},
     chromium::{self, is_headless_shell},
-    config::Config,
+    config::{Config, DaemonConfig},
     egress::Exits,
     grpc::{self, Authenticator, Browsers, Pools, ServeError},
     host::pressure,
@@ -35,6 +36,8 @@ const END: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct App {
     handle: Handle,
+    /// Whether the store will do, if there is one.
+    store: Option<Fitness>,
     pools: Pools,
     browsers: Browsers,
     authenticator: Authenticator,
@@ -68,9 +71,10 @@ impl App {
         let launcher = Arc::new(ChromiumLauncher::start(config.chromium, config.health, exits, shared, tasks)?);
         let pressure = pressure::watch(config.pressure, tasks);
         let handle = pool::driver::start(config.limits, config.daemon.pool_id, launcher, pressure, tasks);
-        if let Some(settings) = config.store {
-            store::start(settings, config.daemon.address, &handle, tasks, shutdown);
-        }
+        let DaemonConfig { address, inside, .. } = config.daemon;
+        let name = inside.map(store::Name::Inside).or(address.map(store::Name::Address));
+        let store = config.store.zip(name);
+        let store = store.map(|(settings, name)| store::start(settings, name, &handle, tasks, shutdown));
         let (grace, max_connection_age) = (config.daemon.drain_grace, config.daemon.max_connection_age);
         let pools = Pools::new(handle.clone(), config.leases, grace, tasks.clone());
         let abilities = Abilities { headed };
@@ -84,7 +88,8 @@ impl App {
         let browsers = browsers.keeping(keeper);
         let authenticator = Authenticator::new(config.daemon.trust);
         let (tasks, shutdown) = (tasks.clone(), shutdown.clone());
-        Ok(Self { handle, pools, browsers, authenticator, drain_grace: grace, max_connection_age, tasks, shutdown })
+        let drain_grace = grace;
+        Ok(Self { handle, store, pools, browsers, authenticator, drain_grace, max_connection_age, tasks, shutdown })
     }
 
     pub fn handle(&self) -> &Handle {
@@ -114,7 +119,10 @@ impl App {
 
     /// Starts serving health over HTTP.
     pub fn start_admin(&self, listener: TcpListener) {
-        self.tasks.spawn("admin", admin::serve(listener, self.handle.clone(), self.shutdown.soft().clone()));
+        self.tasks.spawn(
+            "admin",
+            admin::serve(listener, self.handle.clone(), self.store.clone(), self.shutdown.soft().clone()),
+        );
     }
 
     /// Ends the pool: no new leases, running ones within the grace, then every browser, verified. A hard shutdown skips

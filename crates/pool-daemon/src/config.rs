@@ -54,9 +54,10 @@ pub struct Config {
 pub struct DaemonConfig {
     /// Where gRPC is served.
     pub listen: SocketAddr,
-    /// Where front ends reach that, as a URL: the daemon's name in leases and in the store's directory. None: only the
-    /// front end in this process does.
+    /// Where front ends reach that, as a URL: the daemon's name in leases and in the store's directory.
     pub address: Option<String>,
+    /// Its name in leases where only the front end in this process reaches it: then it is in no directory.
+    pub inside: Option<String>,
     /// Where health is served over HTTP.
     pub admin_listen: SocketAddr,
     /// The daemon's stable name, part of its fencing tokens.
@@ -128,6 +129,7 @@ fn read_daemon(reader: &mut Reader) -> DaemonConfig {
         listen: reader.address("daemon.listen", SocketAddr::from(([127, 0, 0, 1], 50051))),
         admin_listen: reader.address("daemon.admin_listen", SocketAddr::from(([127, 0, 0, 1], 50052))),
         address: Some(daemon_name(&reader.text("daemon.address", ""))).filter(|address| !address.is_empty()),
+        inside: None,
         pool_id,
         drain_grace: reader.duration("daemon.drain_grace", 20 * SECOND, Duration::ZERO..=HOUR),
         max_connection_age: reader.duration("daemon.max_connection_age", 30 * MINUTE, SECOND..=24 * HOUR),

@@ -18,7 +18,7 @@ use crate::{
     chromium::{self, Process, Spawner, chain},
     egress::{Exits, Gate},
     health::{self, Examine, Finding},
-    host::memory::Meter,
+    host::memory::{Meter, Scale},
     page::Context,
     pool::{
         Browser, LaunchError, Launcher,
@@ -117,13 +117,15 @@ impl Launcher for ChromiumLauncher {
         let child = self.spawner.launch(slot, Some(gate.server())).await.map_err(|error| LaunchError(chain(&error)))?;
         gate.belongs_to(child.process.pid());
         let (connection, ready, process) = self.ready(child, &gate, deadline).await.map_err(LaunchError)?;
+        let limit = self.health.memory_limit;
+        let scale = Arc::new(Scale::new(Arc::clone(&self.meter), process.pid(), limit));
         let tree = Arc::new(ChromiumTree {
             process,
             connection: connection.clone(),
             exits: self.exits.clone(),
             gate,
             health: self.health,
-            meter: Arc::clone(&self.meter),
+            scale,
             memory: AtomicU64::new(0),
             death: OnceCell::new(),
         });
@@ -151,7 +153,7 @@ struct ChromiumTree {
     /// The browser's only way out; in a shared one, that of nobody.
     gate: Gate,
     health: health::Config,
-    meter: Arc<Meter>,
+    scale: Arc<Scale>,
     /// The last measure, in bytes.
     memory: AtomicU64,
     /// Set by the one watch, however many wait for it.
@@ -209,9 +211,9 @@ impl Examine for ChromiumTree {
     }
 
     async fn memory(&self) -> Option<u64> {
-        let (meter, leader) = (Arc::clone(&self.meter), self.pid());
+        let scale = Arc::clone(&self.scale);
         // `/proc` is read off the runtime: a file there can block on the process it is about.
-        let bytes = spawn_blocking(move || meter.group(leader)).await.ok().flatten()?;
+        let bytes = spawn_blocking(move || scale.weigh()).await.ok().flatten()?;
         self.memory.store(bytes, Ordering::Relaxed);
         Some(bytes)
     }

@@ -26,5 +26,5 @@ pub mod grpc;
 pub mod app;
 pub mod config;
 
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "test-util"))]
+pub mod testing;

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use browserfleet_common::{
     config::{EXIT_CONFIG, EXIT_USAGE, FRONT_END, Problems, Reader},
     lifecycle::{Shutdown, Tasks},
-    redis,
+    redis::{self, checks::Need},
     telemetry::LogConfig,
 };
 use browserfleet_pool_daemon::{
@@ -81,9 +81,11 @@ fn main() -> ExitCode {
     ];
     let mut reader = Reader::new(args.config.as_deref(), &flags);
     let (config, log) = (Config::read(&mut reader, MIN_WARM, Network::Public), LogConfig::read(&mut reader));
-    let warnings = redis::checks::read(&mut reader, config.store.as_ref());
+    let away = redis::checks::read(&mut reader, config.store.as_ref(), Need::Memory);
     let mut problems = reader.finish(FRONT_END).err().unwrap_or(Problems(Vec::new()));
     if args.check {
+        // The program would wait for it; whoever asks wants to know.
+        problems.0.extend(away);
         let _last_lines = log.install();
         return code(check(&config, &problems));
     }
@@ -95,9 +97,6 @@ fn main() -> ExitCode {
     }
     let _last_lines = log.install();
     checks::log_warnings(&checks);
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
     code(run(config).map(|end| end == End::Clean))
 }
 

@@ -1,7 +1,7 @@
-//! Browsers without Chromium, for tests of the pool under a virtual clock.
+//! Browsers without Chromium: for tests of the pool under a virtual clock, and for measuring a pool by itself.
 
 use std::sync::{
-    Arc, Mutex,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -24,20 +24,23 @@ use crate::{
 
 /// Starts fake browsers: each launch takes [`LAUNCH`], each end [`END`].
 #[derive(Debug)]
-pub(crate) struct FakeLauncher {
+pub struct FakeLauncher {
     tasks: Tasks,
     /// The next launches fail with this.
     failing: Mutex<Option<String>>,
-    pub(crate) trees: Mutex<Vec<Arc<FakeTree>>>,
+    /// Those that were launched, in order.
+    pub trees: Mutex<Vec<Arc<FakeTree>>>,
     alive: Arc<AtomicUsize>,
     most_alive: Arc<AtomicUsize>,
 }
 
-pub(crate) const LAUNCH: Duration = Duration::from_millis(400);
-pub(crate) const END: Duration = Duration::from_millis(50);
+/// What a launch takes.
+pub const LAUNCH: Duration = Duration::from_millis(400);
+/// What an end takes.
+pub const END: Duration = Duration::from_millis(50);
 
 impl FakeLauncher {
-    pub(crate) fn new(tasks: &Tasks) -> Arc<Self> {
+    pub fn new(tasks: &Tasks) -> Arc<Self> {
         Arc::new(Self {
             tasks: tasks.clone(),
             failing: Mutex::default(),
@@ -48,17 +51,17 @@ impl FakeLauncher {
     }
 
     /// Makes launches fail with a reason, or work again.
-    pub(crate) fn fail(&self, reason: Option<&str>) {
-        *self.failing.lock().unwrap() = reason.map(str::to_owned);
+    pub fn fail(&self, reason: Option<&str>) {
+        *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = reason.map(str::to_owned);
     }
 
     /// How many launches have succeeded.
-    pub(crate) fn launched(&self) -> usize {
-        self.trees.lock().unwrap().len()
+    pub fn launched(&self) -> usize {
+        self.trees.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Browsers that live now, and the most that ever did at a time.
-    pub(crate) fn alive(&self) -> (usize, usize) {
+    pub fn alive(&self) -> (usize, usize) {
         (self.alive.load(Ordering::SeqCst), self.most_alive.load(Ordering::SeqCst))
     }
 }
@@ -67,10 +70,11 @@ impl FakeLauncher {
 impl Launcher for FakeLauncher {
     async fn launch(&self, _slot: usize) -> Result<Arc<Browser>, LaunchError> {
         sleep(LAUNCH).await;
-        if let Some(reason) = self.failing.lock().unwrap().clone() {
+        let failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(reason) = failing {
             return Err(LaunchError(reason));
         }
-        let (peer, connection) = Peer::connect(&self.tasks).expect("pipes");
+        let (peer, connection) = Peer::connect(&self.tasks).map_err(|error| LaunchError(format!("pipes: {error}")))?;
         let alive = self.alive.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_alive.fetch_max(alive, Ordering::SeqCst);
         let tree = Arc::new(FakeTree {
@@ -79,7 +83,7 @@ impl Launcher for FakeLauncher {
             ended: SetOnce::new(),
             peer: Mutex::new(Some(peer)),
         });
-        self.trees.lock().unwrap().push(Arc::clone(&tree));
+        self.trees.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&tree));
         let context = Context::default_of(&connection, &self.tasks, None);
         let ready = Ready { page: Page::detached(&connection), context };
         Ok(Arc::new(Browser::new(connection, self.tasks.clone(), tree, ready)))
@@ -88,7 +92,7 @@ impl Launcher for FakeLauncher {
 
 /// The processes of a fake browser.
 #[derive(Debug)]
-pub(crate) struct FakeTree {
+pub struct FakeTree {
     alive: Arc<AtomicUsize>,
     died: SetOnce<Death>,
     ended: SetOnce<()>,
@@ -98,12 +102,16 @@ pub(crate) struct FakeTree {
 
 impl FakeTree {
     /// The browser dies by itself.
-    pub(crate) fn die(&self, reason: &str) {
+    ///
+    /// # Panics
+    /// When it is dead already.
+    pub fn die(&self, reason: &str) {
         let death = Death { code: ErrorCode::BrowserGone, reason: reason.to_owned() };
         self.died.set(death).expect("a browser dies once");
     }
 
-    pub(crate) fn has_ended(&self) -> bool {
+    /// Whether its end is complete.
+    pub fn has_ended(&self) -> bool {
         self.ended.get().is_some()
     }
 }
@@ -131,7 +139,7 @@ impl ProcessTree for FakeTree {
 
     async fn end(&self) -> usize {
         sleep(END).await;
-        drop(self.peer.lock().unwrap().take());
+        drop(self.peer.lock().unwrap_or_else(PoisonError::into_inner).take());
         if self.ended.set(()).is_ok() {
             self.alive.fetch_sub(1, Ordering::SeqCst);
         }

@@ -1,14 +1,26 @@
-//! What is looked at before a program relies on a Redis: everything wrong is found at once.
+//! What is looked at before a program relies on a Redis: everything wrong is found at once. [`super::Fitness`] looks later, at
+//! one that was away.
 
 use std::collections::HashMap;
 
+use futures_util::StreamExt as _;
 use redis::{FromRedisValue as _, Value, cmd};
+use tokio::time::timeout;
 
-use super::{Error, Redis, Settings};
-use crate::config::Reader;
+use super::{Error, Keys, Redis, Settings};
+use crate::{config::Reader, ids::random_hex};
 
 /// The oldest server whose commands the scripts use.
 const LEAST: (u32, u32) = (7, 0);
+
+/// What a program asks of its Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// To keep what others find.
+    Memory,
+    /// That, and messages between programs.
+    Messages,
+}
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,16 +29,18 @@ pub struct Findings {
     pub problems: Vec<String>,
     /// An operator should know.
     pub warnings: Vec<String>,
+    /// It could not be looked at, and why: whether it will do is found out when it answers.
+    pub away: Option<String>,
 }
 
 /// Looks before a program starts whether its Redis will do. What is wrong is collected in `reader`, with what is wrong
-/// elsewhere; answers what an operator should know.
-pub fn read(reader: &mut Reader, settings: Option<&Settings>) -> Vec<String> {
-    let Some(settings) = settings else { return Vec::new() };
+/// elsewhere. One that is away keeps no program from starting: answers why it could not be looked at.
+pub fn read(reader: &mut Reader, settings: Option<&Settings>, need: Need) -> Option<String> {
+    let settings = settings?;
     // On a runtime of its own: the program's is started when everything is known to be right.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let found = match runtime {
-        Ok(runtime) => runtime.block_on(at_start(&Redis::new(settings.clone()))),
+        Ok(runtime) => runtime.block_on(look_at(&Redis::new(settings.clone()), need)),
         Err(error) => {
             Findings { problems: vec![format!("store.url: cannot be looked at ({error})")], ..Findings::default() }
         }
@@ -34,11 +48,11 @@ pub fn read(reader: &mut Reader, settings: Option<&Settings>) -> Vec<String> {
     for problem in found.problems {
         reader.problem(problem);
     }
-    found.warnings
+    found.away
 }
 
-/// Looks at version, eviction and persistence of every server that holds data.
-pub async fn at_start(redis: &Redis) -> Findings {
+/// Looks at version, eviction and persistence of every server that holds data, and whether messages get through.
+pub async fn look_at(redis: &Redis, need: Need) -> Findings {
     let mut findings = Findings::default();
     let address = &redis.settings().address;
     if !address.is_near() {
@@ -53,13 +67,44 @@ pub async fn at_start(redis: &Redis) -> Findings {
                 look(server, saves, &mut findings);
             }
         }
-        Err(error) => {
-            let cause = std::error::Error::source(&error).map(|cause| format!(" ({cause})")).unwrap_or_default();
-            let text = format!("store.url: {address}: {error}{cause}; is it running, and is the password right?");
-            findings.problems.push(text);
-        }
+        Err(error) => findings.failed(redis, "", &error),
+    }
+    if need == Need::Messages
+        && findings.away.is_none()
+        && findings.problems.is_empty()
+        && let Err(error) = message(redis).await
+    {
+        findings.failed(redis, "messages do not get through: ", &error);
     }
     findings
+}
+
+impl Findings {
+    /// A question was not answered as it should be: the server says no, or nothing can be said of it.
+    fn failed(&mut self, redis: &Redis, what: &str, error: &Error) {
+        let address = &redis.settings().address;
+        let cause = std::error::Error::source(error).map(|cause| format!(" ({cause})")).unwrap_or_default();
+        if error.is_refusal() {
+            let fix = "are user and password right, and may it do everything on this deployment's keys and channels?";
+            self.problems.push(format!("store.url: {address}: {what}{error}{cause}; {fix}"));
+        } else {
+            self.away = Some(format!("store.url: {address}: {what}{error}{cause}; is it running?"));
+        }
+    }
+}
+
+/// Sends a message to ourselves: a server may let somebody keep things and not let it publish or subscribe.
+async fn message(redis: &Redis) -> Result<(), Error> {
+    let limit = redis.settings().command_timeout;
+    let channel = Keys::new(&redis.settings().prefix).channel(&format!("check:{}", random_hex()));
+    let heard = async {
+        let mut listener = redis.subscriber().await?;
+        listener.subscribe(&channel).await.map_err(Error::Failed)?;
+        redis.query_once::<()>(cmd("PUBLISH").arg(&channel).arg("")).await?;
+        let heard = listener.on_message().next().await;
+        heard.map(drop).ok_or(Error::Late(limit))
+    };
+    timeout(limit, heard).await.unwrap_or(Err(Error::Late(limit)))
 }
 
 /// What `INFO` says, of each server.

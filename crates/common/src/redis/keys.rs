@@ -3,7 +3,7 @@
 //! | key | what | written by | lives |
 //! |---|---|---|---|
 //! | `bf:{<principal>:<name>}:rec` | a session ([`super::Sessions`]) | front ends; a daemon that re-publishes | with the session |
-//! | `bf:{<principal>:<name>}:ended` | the birth of the last session of this name that was ended | front ends | a minute |
+//! | `bf:{<principal>:<name>}:ended` | the last session of this name that was ended, and by which request | front ends | a minute |
 //! | `…:kept` | its artifacts, sealed ([`super::kept`]) | front ends | with the session, or until it lapses |
 //! | `…:check` | its checkpoint, sealed, and what it takes to bring the session back | daemons | until the session's longest lifetime is over |
 //! | `bf:{<principal>}:sessions` | which sessions a principal has (an [`super::Index`]) | as above | with the last of them |
@@ -12,6 +12,7 @@
 //! | `bf:key` | the secret that seals and signs where no file has one | whoever comes first | for ever |
 //! | `bf:epoch` | drawn when this Redis was first used | whoever comes first | for ever |
 //! | `bf:conn:{<principal>:<id>}:rec`, `…:used` | a legacy connection, the sessions its calls named | front ends | sliding |
+//! | `bf:conn:{<principal>:<id>}:ended` | a connection that was ended, and by which request | front ends | a minute |
 //! | `bf:conns` | which connections there are | front ends | with the last of them |
 //! | `bf:bus:{<principal>:<id>}` | the channel of a connection | front ends | no key |
 //! | `bf:pools` | which daemons there are, and how they are | daemons | seconds |
@@ -98,6 +99,11 @@ impl Keys {
         format!("{}:conn:{{{member}}}:rec", self.prefix)
     }
 
+    /// Where it is remembered that a connection was ended.
+    pub fn connection_ended(&self, member: &str) -> String {
+        format!("{}:conn:{{{member}}}:ended", self.prefix)
+    }
+
     /// The sessions that a connection's calls have named, the latest last.
     pub fn connection_used(&self, member: &str) -> String {
         format!("{}:conn:{{{member}}}:used", self.prefix)
@@ -128,6 +134,7 @@ mod tests {
         let connection = Keys::connection_member(&me, "c");
         assert_eq!(tag(&keys.connection(&connection)), Some(connection.clone()));
         assert_eq!(tag(&keys.connection(&connection)), tag(&keys.connection_used(&connection)));
+        assert_eq!(tag(&keys.connection(&connection)), tag(&keys.connection_ended(&connection)));
         let session = Keys::member(&me, &SessionName::parse("s").unwrap());
         for beside in [keys.ended(&session), keys.kept(&session), keys.checkpoint(&session)] {
             assert_eq!(tag(&beside), tag(&keys.record(&session)));

@@ -51,6 +51,15 @@ pub enum Error {
     Strange(&'static str),
 }
 
+impl Error {
+    /// Whether the server answers and does not let us: waiting does not help.
+    pub fn is_refusal(&self) -> bool {
+        let (Self::Connect(error) | Self::Failed(error)) = self else { return matches!(self, Self::Strange(_)) };
+        let code = error.code().unwrap_or_default();
+        error.kind() == ErrorKind::AuthenticationFailed || matches!(code, "NOAUTH" | "WRONGPASS" | "NOPERM" | "ERR")
+    }
+}
+
 /// A shared connection to Redis. Cheap to clone: all clones are the same one.
 #[derive(Clone)]
 pub struct Redis {
@@ -152,7 +161,7 @@ impl Redis {
         let done = timeout(limit, attempts).await;
         let result = done.unwrap_or(Err(Error::Late(limit)));
         if let (Err(Error::Late(_)), Some(number)) = (&result, used)
-            && !matches!(self.inner.settings.address.place(), Place::Cluster { .. })
+            && !self.inner.settings.address.is_cluster()
         {
             // A connection that says nothing may be none any more. To a cluster there are many, and the client looks after each.
             self.inner.drop_wire(number);

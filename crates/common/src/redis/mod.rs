@@ -2,7 +2,7 @@
 //!
 //! In suggested reading order: [`settings`] says where it is, [`link`] is the one connection of a process, [`keys`] the table
 //! of what is there, [`Sessions`] keeps sessions with [`Index`]es of which there are (what is beside them is in `kept`), [`Directory`] knows the daemons, [`checks`] are made before a program
-//! starts, [`testing`] starts a server for a test.
+//! starts, and by [`Fitness`] when a Redis that was away answers; [`testing`] starts a server for a test.
 //!
 //! Redis decides nothing about browsers: a daemon does. Whatever is asked here is answered in bounded time or not at all, and
 //! no answer is never taken for "there is none".
@@ -23,6 +23,8 @@ pub mod directory;
 
 pub mod checks;
 
+pub mod fitness;
+
 #[cfg(any(test, feature = "test-util"))]
 pub mod testing;
 
@@ -31,6 +33,7 @@ mod tests;
 
 pub use self::{
     directory::Directory,
+    fitness::Fitness,
     index::Index,
     keys::Keys,
     link::{Error, Redis},

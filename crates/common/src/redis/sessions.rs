@@ -40,6 +40,9 @@ pub const REMEMBERED: Duration = Duration::from_mins(1);
 /// How long a place is kept for a session that is about to be written.
 const HOLD: Duration = Duration::from_secs(10);
 
+/// Sessions that are looked at in one question.
+const LOOKED_AT_TOGETHER: usize = 64;
+
 /// The sessions of all front ends. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Sessions {
@@ -220,13 +223,18 @@ impl Sessions {
     /// # Errors
     /// When Redis cannot answer; the session may or may not be gone. Asking again is safe.
     pub async fn end(&self, key: &Key, birth: Option<&str>) -> Result<Option<Record>, Error> {
+        self.end_by(&random_hex(), key, birth).await
+    }
+
+    /// As [`Self::end`]; `who` asks again gets the same answer.
+    pub(super) async fn end_by(&self, who: &str, key: &Key, birth: Option<&str>) -> Result<Option<Record>, Error> {
         let member = member(key);
         let (of_principal, all) = (self.of_principal(&key.principal), self.all());
         // Read before: one created again under this name has later scores, and stays.
         let (one, other) = tokio::try_join!(of_principal.score(&member), all.score(&member))?;
         let mut script = END.key(self.keys.record(&member));
         script.key(self.keys.ended(&member)).key(self.keys.kept(&member)).key(self.keys.checkpoint(&member));
-        script.arg(birth.unwrap_or_default()).arg(millis(REMEMBERED)).arg(json(&LeaseState::default()));
+        script.arg(birth.unwrap_or_default()).arg(millis(REMEMBERED)).arg(who).arg(json(&LeaseState::default()));
         let Some(ended) = record(self.redis.script(&script).await?)? else {
             return Ok(None);
         };
@@ -265,27 +273,32 @@ impl Sessions {
     /// # Errors
     /// When Redis cannot answer for one of them.
     pub async fn look(&self, keys: &[Key]) -> Result<Vec<Sight>, Error> {
+        // Many in one question, unless they are on different nodes.
+        let together = if self.redis.settings().address.is_cluster() { 1 } else { LOOKED_AT_TOGETHER };
         let members: Vec<String> = keys.iter().map(member).collect();
-        let sights = stream::iter(members).map(|member| async move {
-            let record = self.keys.record(&member);
-            let mut commands = pipe();
-            commands.hmget(&record, &["birth", "held", "lease"]).pttl(&record).get(self.keys.ended(&member));
-            let (fields, rest, ended): (Vec<Option<String>>, i64, Option<String>) =
-                self.redis.pipeline(&commands).await?;
-            let Ok([Some(birth), Some(held), Some(state)]) = <[Option<String>; 3]>::try_from(fields) else {
-                return Ok(Sight::Missing { ended });
-            };
-            // One of another version of us is no reason to see none of the others.
-            let lost = parsed::<LeaseState>(&state).ok().and_then(|state| state.lost);
-            let lost = lost.filter(|loss| loss.reason.is_uncertain());
-            Ok(Sight::Lives(Held {
-                birth,
-                lease_id: Some(held).filter(|id| !id.is_empty()),
-                doubtful: lost.map(|loss| loss.lease_id),
-                rest: u64::try_from(rest).ok().map(Duration::from_millis),
-            }))
-        });
-        sights.buffered(AT_ONCE).try_collect().await
+        let parts: Vec<_> = members.chunks(together).map(<[String]>::to_vec).collect();
+        let sights = stream::iter(parts).map(|members| async move { self.look_together(&members).await });
+        sights.buffered(AT_ONCE).try_concat().await
+    }
+
+    async fn look_together(&self, members: &[String]) -> Result<Vec<Sight>, Error> {
+        let mut commands = pipe();
+        for member in members {
+            let record = self.keys.record(member);
+            commands.hmget(&record, &["birth", "held", "lease"]).pttl(&record).hget(self.keys.ended(member), "birth");
+        }
+        let answers: Vec<Value> = self.redis.pipeline(&commands).await?;
+        let mut answers = answers.into_iter();
+        let strange = |_| Error::Strange("a session");
+        let mut sights = Vec::with_capacity(members.len());
+        while let (Some(fields), Some(rest), Some(ended)) = (answers.next(), answers.next(), answers.next()) {
+            sights.push(sight(
+                Vec::<Option<String>>::from_redis_value(fields).map_err(strange)?,
+                i64::from_redis_value(rest).map_err(strange)?,
+                Option::<String>::from_redis_value(ended).map_err(strange)?,
+            ));
+        }
+        if sights.len() == members.len() { Ok(sights) } else { Err(Error::Strange("a session")) }
     }
 
     /// What this Redis was called when it was first used; drawn now if it is new. Another answer than before, or none
@@ -313,6 +326,18 @@ impl Sessions {
     fn all(&self) -> Index<'_> {
         Index::new(&self.redis, self.keys.sessions(), |member| self.keys.record(member))
     }
+}
+
+/// What a record's birth, lease id and lease state say, with how long it lives in ms and which birth was ended.
+fn sight(fields: Vec<Option<String>>, rest: i64, ended: Option<String>) -> Sight {
+    let Ok([Some(birth), Some(held), Some(state)]) = <[Option<String>; 3]>::try_from(fields) else {
+        return Sight::Missing { ended };
+    };
+    let lease_id = Some(held).filter(|id| !id.is_empty());
+    // Who has a lease is in no doubt about another. One of another version of us is no reason to see none of the others.
+    let lost = lease_id.is_none().then(|| parsed::<LeaseState>(&state).ok()).flatten().and_then(|state| state.lost);
+    let doubtful = lost.filter(|loss| loss.reason.is_uncertain()).map(|loss| loss.lease_id);
+    Sight::Lives(Held { birth, lease_id, doubtful, rest: u64::try_from(rest).ok().map(Duration::from_millis) })
 }
 
 pub(super) fn member(key: &Key) -> String {

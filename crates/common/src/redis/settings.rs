@@ -107,6 +107,11 @@ pub(super) struct Node {
 }
 
 impl Address {
+    /// Whether it is a cluster, of which each node knows its own listeners only.
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.place, Place::Cluster { .. })
+    }
+
     pub(super) fn place(&self) -> &Place {
         &self.place
     }

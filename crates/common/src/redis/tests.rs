@@ -6,7 +6,8 @@ use redis::cmd;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Error, Keys, Redis, Sessions, Settings, checks,
+    Error, Keys, Redis, Sessions, Settings,
+    checks::{self, Need},
     sessions::{Held, NewSession, Sight},
     testing::Server,
 };
@@ -167,6 +168,22 @@ async fn a_repeated_creation_is_the_same_one() {
 }
 
 #[tokio::test]
+async fn a_repeated_end_answers_what_the_first_did_and_nobody_else_gets_it() {
+    let server = Server::start().await;
+    let sessions = Sessions::new(server.client());
+    create(&sessions, &key("a"), "birth", &LeaseState::default()).await;
+    let ended = sessions.end_by("me", &key("a"), None).await.unwrap();
+    assert_eq!(ended.as_ref().map(|record| &*record.birth), Some("birth"));
+    // As when the answer was lost: the same request once more.
+    assert_eq!(sessions.end_by("me", &key("a"), None).await.unwrap(), ended);
+    assert_eq!(sessions.end(&key("a"), None).await.unwrap(), None);
+    // The next one of this name is another session.
+    create(&sessions, &key("a"), "another", &LeaseState::default()).await;
+    assert_eq!(sessions.end_by("me", &key("a"), Some("birth")).await.unwrap(), ended);
+    assert!(sessions.touch(&key("a")).await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn deployments_share_a_server() {
     let server = Server::start().await;
     let of = |prefix: &str| Sessions::new(Redis::new(Settings { prefix: prefix.to_owned(), ..server.settings() }));
@@ -179,15 +196,31 @@ async fn deployments_share_a_server() {
 #[tokio::test]
 async fn a_server_that_would_lose_sessions_is_found_before_the_start() {
     let server = Server::with(&["--maxmemory", "64mb", "--maxmemory-policy", "volatile-lru"]).await;
-    let findings = checks::at_start(&server.client()).await;
+    let findings = checks::look_at(&server.client(), Need::Memory).await;
     assert!(findings.problems.len() == 1 && findings.problems[0].contains("noeviction"), "{findings:?}");
     assert!(findings.warnings.len() == 1 && findings.warnings[0].contains("appendonly"), "{findings:?}");
     let lasting = Server::with(&["--appendonly", "yes"]).await;
-    assert_eq!(checks::at_start(&lasting.client()).await, checks::Findings::default());
+    assert_eq!(checks::look_at(&lasting.client(), Need::Messages).await, checks::Findings::default());
     drop(lasting);
     let nobody = Redis::new(Settings::at("redis://:secret@127.0.0.1:1".parse().unwrap()));
-    let findings = checks::at_start(&nobody).await;
-    assert!(findings.problems.len() == 1 && !findings.problems[0].contains("secret"), "{findings:?}");
+    let findings = checks::look_at(&nobody, Need::Messages).await;
+    let away = findings.away.unwrap();
+    assert!(findings.problems.is_empty() && away.contains("is it running") && !away.contains("secret"), "{away}");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_let_us_is_found_before_the_start() {
+    let server = Server::start().await;
+    let user = ["SETUSER", "limited", "on", ">secret", "~*", "+@all", "resetchannels"];
+    server.client().query::<()>(cmd("ACL").arg(&user)).await.unwrap();
+    let limited = at(&server, &format!("redis://limited:secret@127.0.0.1:{}", server.port()));
+    assert_eq!(checks::look_at(&limited, Need::Memory).await.problems, Vec::<String>::new());
+    let stranger = at(&server, &format!("redis://limited:wrong@127.0.0.1:{}", server.port()));
+    for (redis, need, says) in [(limited, Need::Messages, "channels"), (stranger, Need::Memory, "password")] {
+        let findings = checks::look_at(&redis, need).await;
+        assert!(findings.away.is_none() && findings.problems.len() == 1, "{findings:?}");
+        assert!(findings.problems[0].contains(says) && !findings.problems[0].contains("secret"), "{findings:?}");
+    }
 }
 
 #[tokio::test]
@@ -220,7 +253,7 @@ async fn live(redis: Redis) {
     assert_eq!((sessions.count(Some(&me)).await.unwrap(), sessions.list(None, 10).await.unwrap().len()), (2, 2));
     sleep(IDLE * 2).await;
     assert_eq!((sessions.count(None).await.unwrap(), sessions.list(Some(&me), 10).await.unwrap().len()), (0, 0));
-    assert_eq!(checks::at_start(&redis).await.problems, Vec::<String>::new());
+    assert_eq!(checks::look_at(&redis, Need::Messages).await.problems, Vec::<String>::new());
     // If the first address is not there, the next one is tried.
     let mut listening = match redis.subscriber().await {
         Ok(listening) => listening,

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::{Bus, Listener, Message};
+use super::{Audience, Bus, Listener, Message};
 use crate::{Unavailable, connection::Key};
 
 /// How far a listener may fall behind before it misses messages.
@@ -60,12 +60,10 @@ impl Drop for Place {
 
 #[async_trait]
 impl Bus for MemoryBus {
-    async fn publish(&self, channel: &Key, message: Message) -> Result<(), Unavailable> {
-        if let Some(sender) = lock(&self.channels).get(channel) {
-            // Nobody listening is no error.
-            let _listeners = sender.send(message);
-        }
-        Ok(())
+    async fn publish(&self, channel: &Key, message: Message) -> Result<Audience, Unavailable> {
+        // Nobody listening is no error.
+        let heard = lock(&self.channels).get(channel).is_some_and(|sender| sender.send(message).is_ok());
+        Ok(if heard { Audience::Somebody } else { Audience::Nobody })
     }
 
     async fn listen(&self, channel: &Key) -> Result<Listener, Unavailable> {

@@ -27,17 +27,26 @@ use crate::{Unavailable, changes::Change, connection::Key};
 /// principal reaches another's channels.
 #[async_trait]
 pub trait Bus: Send + Sync + fmt::Debug + 'static {
-    /// Sends a message to everybody who listens now.
+    /// Sends a message to everybody who listens now, and answers whether there is anybody.
     ///
     /// # Errors
     /// When the bus does not work; the message may or may not arrive.
-    async fn publish(&self, channel: &Key, message: Message) -> Result<(), Unavailable>;
+    async fn publish(&self, channel: &Key, message: Message) -> Result<Audience, Unavailable>;
 
     /// Listens: every message published after this returned arrives, unless the listener falls far behind.
     ///
     /// # Errors
     /// When the bus does not work.
     async fn listen(&self, channel: &Key) -> Result<Listener, Unavailable>;
+}
+
+/// Whether anybody listened to a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    Nobody,
+    Somebody,
+    /// A node of a cluster knows only those who listen at it.
+    Unknown,
 }
 
 /// What front ends tell each other.
@@ -60,9 +69,9 @@ pub enum Message {
     Changed { change: Change },
 }
 
-/// The channel of what concerns every front end and no connection. No principal has an empty name.
-pub(crate) fn everybody() -> Key {
-    Key { principal: Principal::named(""), id: "front-ends".to_owned() }
+/// The channel of a front end: what concerns it and no connection. No principal has an empty name.
+pub(crate) fn of_front_end(name: &str) -> Key {
+    Key { principal: Principal::named(""), id: name.to_owned() }
 }
 
 /// The channel of what concerns all clients of a principal. No connection has such an id.

@@ -31,7 +31,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Bus, Listener, Message};
+use super::{Audience, Bus, Listener, Message};
 use crate::{Unavailable, connection::Key};
 
 const WHAT: &str = "the message bus";
@@ -96,11 +96,17 @@ impl fmt::Debug for RedisBus {
 
 #[async_trait]
 impl Bus for RedisBus {
-    async fn publish(&self, channel: &Key, message: Message) -> Result<(), Unavailable> {
+    async fn publish(&self, channel: &Key, message: Message) -> Result<Audience, Unavailable> {
         let text = serde_json::to_string(&message).expect("messages are plain data with text keys");
         // Once: a message must not arrive twice.
         let published = self.redis.query_once(cmd("PUBLISH").arg(self.channel(channel)).arg(text)).await;
-        published.map_err(Unavailable::redis(WHAT))
+        let listeners: u64 = published.map_err(Unavailable::redis(WHAT))?;
+        let of_a_cluster = self.redis.settings().address.is_cluster();
+        Ok(match listeners {
+            0 if of_a_cluster => Audience::Unknown,
+            0 => Audience::Nobody,
+            _ => Audience::Somebody,
+        })
     }
 
     async fn listen(&self, channel: &Key) -> Result<Listener, Unavailable> {

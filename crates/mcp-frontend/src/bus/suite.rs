@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{Bus, Listener, Message};
+use super::{Audience, Bus, Listener, Message};
 use crate::{changes::Change, connection::Key};
 
 /// How long a message may take, or is waited for in vain.
@@ -32,8 +32,8 @@ async fn listen(bus: &dyn Bus, key: &Key) -> Listener {
     bus.listen(key).await.expect("the bus works")
 }
 
-async fn publish(bus: &dyn Bus, key: &Key, message: Message) {
-    bus.publish(key, message).await.expect("the bus works");
+async fn publish(bus: &dyn Bus, key: &Key, message: Message) -> Audience {
+    bus.publish(key, message).await.expect("the bus works")
 }
 
 async fn heard(listener: &mut Listener) -> Option<Message> {
@@ -42,10 +42,10 @@ async fn heard(listener: &mut Listener) -> Option<Message> {
 
 async fn every_listener_hears_everything_in_order(bus: &dyn Bus) {
     let key = key();
-    publish(bus, &key, Message::Closed).await;
+    assert_ne!(publish(bus, &key, Message::Closed).await, Audience::Somebody);
     let mut listeners = [listen(bus, &key).await, listen(bus, &key).await];
     for number in 0..50 {
-        publish(bus, &key, Message::StreamTaken { number }).await;
+        assert_ne!(publish(bus, &key, Message::StreamTaken { number }).await, Audience::Nobody);
     }
     for listener in &mut listeners {
         for number in 0..50 {

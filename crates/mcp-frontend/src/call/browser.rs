@@ -13,10 +13,11 @@ use super::{
     keeping, lease, paging,
     progress::Progress,
     reply::Reply,
-    resolve::{self, Opened},
+    resolve::{self, Choice},
 };
 use crate::{
     access::Access,
+    caller::Caller,
     changes::Change,
     core::Core,
     failure::{DaemonError, Failure},
@@ -30,10 +31,12 @@ const LONG_CALL: Duration = Duration::from_secs(1);
 
 /// Runs a call.
 pub(super) async fn run(core: &Arc<Core>, mut call: Call) -> Result<Reply, Failure> {
-    let choice = resolve::choose(&call.caller, &mut call.arguments)?;
+    let choice = resolve::choose(&call.caller, &mut call.arguments)?.for_use(call.tool.session);
     let egress = resolve::egress(call.tool, &mut call.arguments)?;
-    let Opened { record, minted } = resolve::open(core, &call.caller, choice, call.tool.session, egress).await?;
-    let orphan = minted.then(|| Orphan::new(core, &record));
+    // Before it is created: a call that goes away, or hears nothing, meanwhile does not know whether it was.
+    let orphan = Orphan::of(core, &call.caller, &choice);
+    let minted = orphan.is_some();
+    let record = resolve::open(core, &call.caller, choice, egress).await?;
     let name = keeping::name(&call.arguments);
     let mut run = Run::new(core, &call, record);
     let result = run.with_retries().await;
@@ -268,12 +271,14 @@ struct Orphan(Option<Nameless>);
 struct Nameless {
     core: Arc<Core>,
     key: Key,
-    birth: String,
 }
 
 impl Orphan {
-    fn new(core: &Arc<Core>, record: &Record) -> Self {
-        Self(Some(Nameless { core: Arc::clone(core), key: record.key(), birth: record.birth.clone() }))
+    /// Of a session that its call mints; others have names that somebody knows.
+    fn of(core: &Arc<Core>, caller: &Caller, choice: &Choice) -> Option<Self> {
+        let Choice::Minted(name) = choice else { return None };
+        let key = Key { principal: caller.principal.clone(), name: name.clone() };
+        Some(Self(Some(Nameless { core: Arc::clone(core), key })))
     }
 
     fn adopted(mut self) {
@@ -283,9 +288,9 @@ impl Orphan {
 
 impl Drop for Orphan {
     fn drop(&mut self) {
-        let Some(Nameless { core, key, birth }) = self.0.take() else { return };
+        let Some(Nameless { core, key }) = self.0.take() else { return };
         core.tasks.clone().spawn("end orphaned session", async move {
-            if let Err(failure) = core.end_session(&key, Some(&birth)).await {
+            if let Err(failure) = core.end_session(&key, None).await {
                 tracing::warn!(%failure, "a session nobody can name stays until it expires");
             }
         });

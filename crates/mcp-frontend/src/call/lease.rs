@@ -75,7 +75,9 @@ async fn acquire(
             Ok(Some(lease)) => return Ok(lease),
             Ok(None) => {}
             Err(_unreachable) if may_move => {}
-            Err(_unreachable) if core.fleet.in_service() > 0 => return Err(Failure::out_of_reach()),
+            Err(_unreachable) if core.fleet.in_service() > 0 => {
+                return Err(Failure::out_of_reach(&loss.daemon));
+            }
             Err(error) => return Err(error.into_failure()),
         }
     }

@@ -23,16 +23,20 @@ pub(super) enum Choice {
     Named(SessionName),
     /// The connection's own.
     Default(SessionName),
+    /// Nothing at all, and this call creates one: so it will be called. Nobody else knows the name.
+    Minted(SessionName),
     /// Nothing at all.
     Unnamed,
 }
 
-/// The session of a call.
-#[derive(Debug)]
-pub(super) struct Opened {
-    pub(super) record: Record,
-    /// Minted for this very call: unless its handle reaches the caller, nobody can ever use it.
-    pub(super) minted: bool,
+impl Choice {
+    /// Gives a call that names no session, and may create one, the name of its own.
+    pub(super) fn for_use(self, session: SessionUse) -> Self {
+        match self {
+            Self::Unnamed if session == SessionUse::Creates => Self::Minted(SessionName::mint()),
+            choice => choice,
+        }
+    }
 }
 
 /// Reads a call's choice, and takes the argument out: the tools do not know it.
@@ -94,25 +98,20 @@ pub(super) async fn open(
     core: &Arc<Core>,
     caller: &Caller,
     choice: Choice,
-    session: SessionUse,
     egress: Option<Egress>,
-) -> Result<Opened, Failure> {
+) -> Result<Record, Failure> {
     match choice {
         Choice::Named(name) => {
             let may_create = !name.is_handle();
             let record = open_named(core, caller, name, may_create, None, egress).await?;
             remember(core, caller, &record).await?;
-            Ok(Opened { record, minted: false })
+            Ok(record)
         }
         Choice::Default(name) => {
             let connection = caller.connection.as_ref().map(|connection| connection.key.id.clone());
-            let record = open_named(core, caller, name, true, connection, egress).await?;
-            Ok(Opened { record, minted: false })
+            open_named(core, caller, name, true, connection, egress).await
         }
-        Choice::Unnamed if session == SessionUse::Creates => {
-            let record = create(core, caller, SessionName::mint(), None, egress.unwrap_or_default()).await?;
-            Ok(Opened { record, minted: true })
-        }
+        Choice::Minted(name) => create(core, caller, name, None, egress.unwrap_or_default()).await,
         Choice::Unnamed => Err(Failure::new(
             ErrorCode::InvalidArgument,
             "This call names no session. Call browser_open or browser_navigate first, then pass the session_id of its \

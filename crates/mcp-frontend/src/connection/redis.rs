@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::LazyLock, time::Duration};
 
 use async_trait::async_trait;
 use browserfleet_common::{
-    ids::SessionName,
+    ids::{SessionName, random_hex},
     redis::{Error, Index, Keys, LoadedScript, Redis, index::Place},
 };
 use redis::Script;
@@ -23,6 +23,9 @@ static END: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/end.lu
 const WHAT: &str = "the connection store";
 /// How long a place is kept for a connection that is about to be written.
 const HOLD: Duration = Duration::from_secs(10);
+
+/// How long it is remembered that a connection was ended.
+const REMEMBERED: Duration = Duration::from_mins(1);
 
 /// Connections in Redis. They outlive any front end.
 #[derive(Clone, Debug)]
@@ -100,11 +103,13 @@ impl RedisStore {
         self.redis.script(&TAKE_STREAM.key(self.keys.connection(&member(key)))).await
     }
 
-    async fn end(&self, key: &Key) -> Result<Option<Record>, Error> {
+    /// `who` asks again gets the same answer.
+    async fn end_by(&self, who: &str, key: &Key) -> Result<Option<Record>, Error> {
         let (member, index) = (member(key), self.index());
         let score = index.score(&member).await?;
         let mut script = END.key(self.keys.connection(&member));
-        script.key(self.keys.connection_used(&member));
+        script.key(self.keys.connection_used(&member)).key(self.keys.connection_ended(&member));
+        script.arg(who).arg(u64::try_from(REMEMBERED.as_millis()).unwrap_or(u64::MAX));
         let ended = record(self.redis.script(&script).await?)?;
         if let (Some(_), Some(score)) = (&ended, score)
             && let Err(error) = index.remove(&member, &score).await
@@ -154,7 +159,7 @@ impl Store for RedisStore {
     }
 
     async fn end(&self, key: &Key) -> Result<Option<Record>, Unavailable> {
-        self.end(key).await.map_err(Unavailable::redis(WHAT))
+        self.end_by(&random_hex(), key).await.map_err(Unavailable::redis(WHAT))
     }
 
     async fn count(&self) -> Result<usize, Unavailable> {
@@ -203,6 +208,27 @@ mod tests {
             Arc::new(RedisStore::new(redis, TTL, 1000)) as Arc<dyn Store>
         };
         suite::run(store, TTL).await;
+    }
+
+    #[tokio::test]
+    async fn a_repeated_end_answers_what_the_first_did_and_nobody_else_gets_it() {
+        let server = Server::start().await;
+        let store = RedisStore::new(server.client(), TTL, 2);
+        for named in [&["a", "b"][..], &[]] {
+            let key = Key { principal: Principal::anonymous(), id: random_hex() };
+            let new = NewConnection { key: key.clone(), initialize: json!({}), client: Client::default() };
+            Store::create(&store, new).await.unwrap().unwrap();
+            for name in named {
+                Store::remember(&store, &key, &SessionName::parse(name).unwrap()).await.unwrap();
+            }
+            let ended = store.end_by("me", &key).await.unwrap().unwrap();
+            let names: Vec<_> = ended.sessions.iter().map(SessionName::as_str).collect();
+            assert_eq!(names, named);
+            // As when the answer was lost: the same request once more.
+            let again = store.end_by("me", &key).await.unwrap().unwrap();
+            assert_eq!((again.sessions, again.default_session), (ended.sessions, ended.default_session));
+            assert!(Store::end(&store, &key).await.unwrap().is_none());
+        }
     }
 
     #[tokio::test]

@@ -88,21 +88,13 @@ impl Fleet {
 
     /// Starts watching the daemons, until `stop`.
     pub(crate) fn watch(self: &Arc<Self>, tasks: &Tasks, stop: &CancellationToken) {
-        let (fleet, stop) = (Arc::clone(self), stop.clone());
-        tasks.spawn("watch daemons", async move {
-            let mut ticks = interval(LOOK);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            let looking = async {
-                loop {
-                    ticks.tick().await;
-                    fleet.look_at_all().await;
-                }
-            };
-            tokio::select! {
-                () = looking => {}
-                () = stop.cancelled() => {}
-            }
-        });
+        let fleet = Arc::clone(self);
+        tasks.spawn("watch daemons", again_and_again(stop.clone(), async move || fleet.look_at_all().await));
+        if self.directory.is_some() {
+            // Beside it: one that does not answer holds up no news of the others.
+            let fleet = Arc::clone(self);
+            tasks.spawn("try daemons", again_and_again(stop.clone(), async move || fleet.look_at_doubtful().await));
+        }
     }
 
     /// Whether somebody would take a new lease. The daemons are asked, but not for everybody who wants to know: anybody
@@ -167,15 +159,24 @@ impl Fleet {
     async fn look_at_all(&self) {
         let Some((directory, _)) = &self.directory else {
             let indices = self.known().members.indices();
-            // What came of it is noted.
-            let _noted = join_all(indices.into_iter().map(|index| self.look(index))).await;
-            return;
+            return self.look_at(indices).await;
         };
         match directory.list().await {
             Ok(entries) => self.listed(&entries),
             // That says nothing about the daemons.
             Err(error) => tracing::debug!(%error, "the directory cannot be read"),
         }
+    }
+
+    /// Asks those of the directory that may be out of reach. Callers need not find out.
+    async fn look_at_doubtful(&self) {
+        let indices = self.known().placement.doubtful();
+        self.look_at(indices).await;
+    }
+
+    async fn look_at(&self, indices: Vec<Index>) {
+        // What came of it is noted.
+        let _noted = join_all(indices.into_iter().map(|index| self.look(index))).await;
     }
 
     /// Asks a daemon who and how it is, and takes note.
@@ -189,7 +190,7 @@ impl Fleet {
                 Ok(identity)
             }
             Err(error) => {
-                self.note(index, Event::Silent);
+                self.note(index, Event::Unreachable);
                 Err(error)
             }
         }
@@ -203,11 +204,11 @@ impl Fleet {
             listed.push(index);
             self.identified(index, Identity { pool: entry.pool_id.clone(), incarnation: entry.incarnation.clone() });
             let Entry { idle, room, queued, closed, .. } = *entry;
-            self.note(index, Event::Reported(Report { idle, room, queued, closed }));
+            self.note(index, Event::Announced(Report { idle, room, queued, closed }));
         }
         let (left, forgotten) = self.known().members.listed(&listed, Instant::now());
         for index in left {
-            self.note(index, Event::Silent);
+            self.note(index, Event::Unlisted);
         }
         for index in forgotten {
             self.known().placement.remove(index);
@@ -252,6 +253,22 @@ impl Fleet {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Does something every [`LOOK`], or as often as it can be done, until `stop`.
+async fn again_and_again(stop: CancellationToken, act: impl AsyncFn()) {
+    let mut ticks = interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let acting = async {
+        loop {
+            ticks.tick().await;
+            act().await;
+        }
+    };
+    tokio::select! {
+        () = acting => {}
+        () = stop.cancelled() => {}
     }
 }
 

@@ -1,9 +1,10 @@
 //! Where a new lease is asked for. Pure: what the daemons say comes in as events, choices come out; no clock, no I/O.
 //!
-//! A daemon that is silent or draining is not used. One whose acquisitions fail three times in a row is ejected for a
-//! while; after that one caller at a time may try it (half open), until it grants again. At most half of the daemons are
-//! ejected, so that a fault that all of them share does not leave none. When nothing is usable, everything is tried: a
-//! refusal that says why is worth more than a guess.
+//! A daemon that is not announced, that cannot be reached from here, or that is draining is not used. Whether it can be
+//! reached is this front end's own experience: no announcement ends it, only an answer does. One whose acquisitions fail three
+//! times in a row is ejected for a while; after that one caller at a time may try it (half open), until it grants again. At
+//! most half of the daemons are ejected, so that a fault that all of them share does not leave none. When nothing is usable,
+//! everything is tried: a refusal that says why is worth more than a guess.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -36,9 +37,14 @@ pub(super) struct Report {
 /// What was learned of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {
+    /// The directory says how it is. Whether it can be reached from here is another matter.
+    Announced(Report),
+    /// The directory does not list it.
+    Unlisted,
+    /// It was asked how it is, and has answered.
     Reported(Report),
-    /// It did not say how it is.
-    Silent,
+    /// It could not be reached from here, or did not answer.
+    Unreachable,
     /// An acquisition is under way.
     Asked,
     Granted,
@@ -62,10 +68,22 @@ pub(super) struct Placement {
 struct Daemon {
     /// `None`: nothing has been heard yet.
     report: Option<Report>,
-    silent: bool,
+    /// The directory does not list it.
+    unlisted: bool,
+    reach: Reach,
     /// Failed acquisitions in a row.
     failures: u32,
     ejection: Option<Ejection>,
+}
+
+/// Whether it can be reached from here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Reach {
+    /// Nobody has tried: it is given the benefit of the doubt.
+    #[default]
+    Untried,
+    Answers,
+    Not,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,11 +110,16 @@ impl Placement {
     pub(super) fn on(&mut self, index: Index, event: Event, now: Instant) {
         let Some(daemon) = self.daemons.get_mut(&index) else { return };
         match event {
-            Event::Reported(report) => {
-                daemon.silent = false;
+            Event::Announced(report) => {
+                daemon.unlisted = false;
                 daemon.report = Some(report);
             }
-            Event::Silent => daemon.silent = true,
+            Event::Unlisted => daemon.unlisted = true,
+            Event::Reported(report) => {
+                daemon.reach = Reach::Answers;
+                daemon.report = Some(report);
+            }
+            Event::Unreachable => daemon.reach = Reach::Not,
             Event::Asked => daemon.probe(now),
             Event::Granted => daemon.granted(),
             Event::Full => {
@@ -116,10 +139,10 @@ impl Placement {
     }
 
     fn failed(&mut self, index: Index, now: Instant) {
-        // Those that nothing is heard of are not used anyway.
-        let heard = || self.daemons.values().filter(|daemon| !daemon.silent);
-        let ejected = heard().filter(|daemon| daemon.ejection.is_some()).count();
-        let one_more = ejected < heard().count() / 2;
+        // Those that are out of reach are not used anyway.
+        let there = || self.daemons.values().filter(|daemon| daemon.is_there());
+        let ejected = there().filter(|daemon| daemon.ejection.is_some()).count();
+        let one_more = ejected < there().count() / 2;
         let Some(daemon) = self.daemons.get_mut(&index) else { return };
         daemon.failures += 1;
         let lasts = match daemon.ejection {
@@ -168,6 +191,12 @@ impl Placement {
         self.in_service(without, now).into_iter().filter(idle).collect()
     }
 
+    /// Those that have to be asked from here whether they can be reached: nobody has tried yet, or the last try failed.
+    pub(super) fn doubtful(&self) -> Vec<Index> {
+        let doubtful = |daemon: &Daemon| !daemon.unlisted && daemon.reach != Reach::Answers;
+        self.daemons.iter().filter(|(_, daemon)| doubtful(daemon)).map(|(index, _)| *index).collect()
+    }
+
     /// How many take new leases.
     pub(super) fn count(&self, now: Instant) -> usize {
         self.in_service(&[], now).len()
@@ -197,7 +226,12 @@ impl Placement {
 impl Daemon {
     fn is_usable(&self, now: Instant) -> bool {
         let closed = self.report.as_ref().is_some_and(|report| report.closed);
-        !self.silent && !closed && !self.is_ejected(now)
+        self.is_there() && !closed && !self.is_ejected(now)
+    }
+
+    /// As far as is known.
+    fn is_there(&self) -> bool {
+        !self.unlisted && self.reach != Reach::Not
     }
 
     fn is_ejected(&self, now: Instant) -> bool {
@@ -219,7 +253,7 @@ impl Daemon {
 
     /// It is well. Until its next report we count ourselves.
     fn granted(&mut self) {
-        self.silent = false;
+        self.reach = Reach::Answers;
         self.failures = 0;
         self.ejection = None;
         if let Some(report) = &mut self.report {
@@ -232,7 +266,7 @@ impl Daemon {
 
     /// Whether it can launch is still open: neither a failure nor a success.
     fn answered(&mut self) {
-        self.silent = false;
+        self.reach = Reach::Answers;
         if let Some(ejection) = &mut self.ejection {
             ejection.probed_until = None;
         }
@@ -293,19 +327,47 @@ mod tests {
     fn the_shortest_queue_is_joined() {
         let (mut placement, now) = placement(&[(0, 3), (0, 1), (0, 2)]);
         assert_eq!((placement.line(&[], now), placement.line(&[1], now)), (Some(1), Some(2)));
-        placement.on(1, Event::Silent, now);
+        placement.on(1, Event::Unreachable, now);
         assert_eq!(placement.line(&[2], now), Some(0));
-        assert_eq!(placement.line(&[0, 2], now), None, "a silent one is no last resort while others are in service");
+        assert_eq!(
+            placement.line(&[0, 2], now),
+            None,
+            "one out of reach is no last resort while others are in service"
+        );
     }
 
     #[test]
-    fn silent_and_draining_daemons_are_not_used() {
+    fn unreachable_and_draining_daemons_are_not_used() {
         let (mut placement, now) = placement(&[(1, 0), (1, 0), (1, 0)]);
-        placement.on(0, Event::Silent, now);
+        placement.on(0, Event::Unreachable, now);
         placement.on(1, Event::Reported(Report { idle: 1, closed: true, ..Report::default() }), now);
         assert_eq!((placement.tries(7, now), placement.free(&[], now), placement.count(now)), (vec![2], vec![2], 1));
-        // A report ends the silence.
+        // Its own word shows that it can be reached.
         placement.on(0, reported(1, 0), now);
+        assert_eq!(placement.count(now), 2);
+    }
+
+    #[test]
+    fn no_announcement_says_that_a_daemon_can_be_reached_from_here() {
+        let (mut placement, now) = (Placement::default(), Instant::now());
+        let announced = || Event::Announced(Report { idle: 1, ..Report::default() });
+        for index in 0..2 {
+            placement.add(index);
+            placement.on(index, announced(), now);
+        }
+        assert_eq!((placement.count(now), placement.doubtful()), (2, vec![0, 1]), "used, and asked for the first time");
+        placement.on(0, reported(1, 0), now);
+        placement.on(1, Event::Unreachable, now);
+        placement.on(1, announced(), now);
+        assert_eq!((placement.count(now), placement.doubtful()), (1, vec![1]));
+        assert_eq!((placement.tries(1, now), placement.line(&[0], now)), (vec![0], None));
+        placement.on(1, reported(1, 0), now);
+        assert_eq!((placement.count(now), placement.doubtful()), (2, vec![]));
+        // Not listed and not reachable are two things.
+        placement.on(1, Event::Unlisted, now);
+        placement.on(1, reported(1, 0), now);
+        assert_eq!((placement.count(now), placement.doubtful()), (1, vec![]));
+        placement.on(1, announced(), now);
         assert_eq!(placement.count(now), 2);
     }
 
@@ -324,7 +386,7 @@ mod tests {
     #[test]
     fn when_nothing_is_in_service_everything_is_tried() {
         let (mut placement, now) = placement(&[(1, 0), (1, 0)]);
-        placement.on(0, Event::Silent, now);
+        placement.on(0, Event::Unreachable, now);
         placement.on(1, Event::Draining, now);
         assert_eq!((placement.tries(0, now).len(), placement.line(&[0], now), placement.count(now)), (2, Some(1), 0));
     }

@@ -160,7 +160,7 @@ impl Fleet {
         };
         let (event, next) = match &error {
             DaemonError::Unreachable | DaemonError::Broken => {
-                self.note(index, Event::Silent);
+                self.note(index, Event::Unreachable);
                 (Event::Failed, Next::Failed)
             }
             DaemonError::Refused(failure) => match failure.code {

@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use browserfleet_common::{
-    redis::Directory,
-    service::ServiceSecret,
-    session::{INSIDE, daemon_name},
-};
+use browserfleet_common::{redis::Directory, service::ServiceSecret, session::daemon_name};
 use tonic::{
     body::Body,
     transport::{Channel, Endpoint},
@@ -92,14 +88,15 @@ impl Pools {
         Self { secret, ..self }
     }
 
-    /// The one daemon of a program that has it inside.
-    pub fn inside<S>(door: S) -> Self
+    /// The one daemon of a program that has it inside, by its
+    /// [`inside_name`](browserfleet_common::session::inside_name).
+    pub fn inside<S>(name: impl Into<String>, door: S) -> Self
     where
         S: Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + Sync + 'static,
         S::Error: Into<BoxError>,
         S::Future: Send,
     {
-        Self::default().and(INSIDE, door)
+        Self::default().and(name, door)
     }
 
     /// Adds a daemon at an address, which is also its name: the one by which it announces itself. Connections are made

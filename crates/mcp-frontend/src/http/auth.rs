@@ -137,7 +137,7 @@ fn slow_down(wait: Duration) -> Response {
         "message": "More requests per second than this key allows: wait as Retry-After says",
         "retry_after_ms": u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
     });
-    metrics().unauthenticated.add("too_fast");
+    metrics().throttled.add("per_second");
     // Whole seconds, and never none.
     let seconds = wait.as_secs() + 1;
     (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, HeaderValue::from(seconds))], Json(body)).into_response()

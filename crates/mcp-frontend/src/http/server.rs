@@ -25,8 +25,9 @@ const HEADERS_BYTES_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 64;
 /// After a failed accept: out of file descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// For a client that connected just before we stopped: its request may still be on its way.
-const FIRST_WORDS: Duration = Duration::from_secs(1);
+/// For a client that connected just before we stopped: its request may still be on its way, and who is as busy as a proxy before
+/// many front ends may take seconds to send it. Nobody else waits for this: calls go on meanwhile.
+const FIRST_WORDS: Duration = Duration::from_secs(5);
 /// For answers that are on their way when everything has to stop.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What a client hears that is one too many.

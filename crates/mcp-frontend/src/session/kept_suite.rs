@@ -124,7 +124,7 @@ async fn the_oldest_artifacts_go(place: Place) {
     // Room for three of them.
     let last = artifact("last", 10);
     assert!(place.keep(&owner, &last, &[0; 10], 35).await);
-    assert_eq!(place.all(&owner).await, [&all[COUNT_MAX + 1..], &[last.clone()]].concat());
+    assert_eq!(place.all(&owner).await, [&all[COUNT_MAX + 1..], &[last]].concat());
     // The latest stays, however large.
     let large = artifact("large", 100);
     assert!(place.keep(&owner, &large, &[0; 100], 35).await);

@@ -1,4 +1,4 @@
-//! What is kept beside a session in SQLite: its artifacts, and its checkpoint.
+//! What is kept beside a session in `SQLite`: its artifacts, and its checkpoint.
 
 use async_trait::async_trait;
 use browserfleet_common::{

@@ -1,4 +1,4 @@
-//! Sessions in SQLite.
+//! Sessions in `SQLite`.
 
 use std::{sync::Arc, time::Duration};
 

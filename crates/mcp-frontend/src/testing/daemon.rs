@@ -49,6 +49,8 @@ struct State {
     /// Takes every token for one of its own, as no daemon should.
     gullible: bool,
     leases: HashMap<(String, String, String), (Lease, String)>,
+    /// Their tokens by their ids: calls are many.
+    tokens: HashMap<String, String>,
     granted: u64,
     /// Callers in its queue.
     waiting: u32,
@@ -59,6 +61,13 @@ struct State {
     /// Cancelled while it cannot be reached through memory.
     unreachable: CancellationToken,
     seen: Seen,
+}
+
+impl State {
+    fn forget_leases(&mut self) {
+        self.leases.clear();
+        self.tokens.clear();
+    }
 }
 
 /// What a daemon has seen.
@@ -92,6 +101,7 @@ impl FakeDaemon {
             gullible: false,
             waiting: 0,
             leases: HashMap::new(),
+            tokens: HashMap::new(),
             granted: 0,
             script: None,
             queue: Vec::new(),
@@ -129,7 +139,7 @@ impl FakeDaemon {
 
     /// Ends every lease, as if the browsers had died.
     pub fn lose_leases(&self) {
-        self.state().leases.clear();
+        self.state().forget_leases();
     }
 
     /// Whether it can be reached through memory. When not, the connections that exist break.
@@ -171,7 +181,7 @@ impl FakeDaemon {
     /// Dies and is started again, as `pool_id`: its leases are gone. A gullible one would take their tokens all the same.
     pub fn restart(&self, pool_id: &str, gullible: bool) {
         let mut state = self.state();
-        state.leases.clear();
+        state.forget_leases();
         state.incarnation += 1;
         pool_id.clone_into(&mut state.pool_id);
         state.gullible = gullible;
@@ -193,6 +203,7 @@ impl FakeDaemon {
             let of = if state.pool_id == "fake" { String::new() } else { format!("{}-", state.pool_id) };
             let lease_id = format!("{of}lease-{}", state.granted);
             let token = format!("{}/{}/{}/1", state.pool_id, state.incarnation, state.granted);
+            state.tokens.insert(lease_id.clone(), token.clone());
             state.leases.insert(key.clone(), (Lease { lease_id, ..Lease::default() }, token));
         }
         let (lease, token) = state.leases[&key].clone();
@@ -245,8 +256,11 @@ impl FakeDaemon {
     /// The living lease of an id and a token.
     fn holds(&self, lease_id: &str, token: &str) -> Result<(), Status> {
         let state = self.state();
-        let held = state.leases.values().any(|(lease, held)| lease.lease_id == lease_id && held == token);
-        if held || state.gullible { Ok(()) } else { Err(ErrorCode::LeaseLost.status("the lease has ended")) }
+        if state.tokens.get(lease_id).is_some_and(|held| held == token) || state.gullible {
+            Ok(())
+        } else {
+            Err(ErrorCode::LeaseLost.status("the lease has ended"))
+        }
     }
 
     async fn play(self, events: Vec<Event>, answers: mpsc::Sender<Result<CallToolResponse, Status>>) {
@@ -338,6 +352,7 @@ impl PoolService for FakeDaemon {
         let ReleaseRequest { lease_id, .. } = request.into_inner();
         let mut state = self.state();
         state.leases.retain(|_, (lease, _)| lease.lease_id != lease_id);
+        state.tokens.remove(&lease_id);
         state.seen.released.push(lease_id);
         Ok(Response::new(ReleaseResponse {}))
     }

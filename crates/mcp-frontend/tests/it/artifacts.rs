@@ -57,8 +57,11 @@ async fn rest(client: &Client, mut result: Value) -> Vec<String> {
 }
 
 fn link(result: &Value) -> String {
-    let links = result["content"].as_array().unwrap().iter().filter(|block| block["type"] == "resource_link");
-    links.last().unwrap_or_else(|| panic!("no link: {result}"))["uri"].as_str().unwrap().to_owned()
+    let mut blocks = result["content"].as_array().unwrap().iter();
+    blocks.rfind(|block| block["type"] == "resource_link").unwrap_or_else(|| panic!("no link: {result}"))["uri"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 async fn read(client: &Client, uri: &str) -> Value {

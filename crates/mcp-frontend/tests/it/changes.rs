@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use browserfleet_common::ids::Principal;
 use browserfleet_mcp_frontend::{
     Unavailable,
-    bus::{Bus, Listener, Message},
+    bus::{Audience, Bus, Listener, Message},
     changes::Change,
     connection::Key,
     keys::command::{Create, revoke, rotate},
@@ -71,7 +71,7 @@ struct Slow(Arc<dyn Bus>);
 
 #[async_trait]
 impl Bus for Slow {
-    async fn publish(&self, channel: &Key, message: Message) -> Result<(), Unavailable> {
+    async fn publish(&self, channel: &Key, message: Message) -> Result<Audience, Unavailable> {
         self.0.publish(channel, message).await
     }
 

@@ -14,6 +14,7 @@ use browserfleet_mcp_frontend::{Pools, Wire, testing::FakeDaemon};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use crate::proxy::Proxy;
 use crate::world::{Behind, Client, LIMIT, World, failure};
 
 /// Two front ends that are told of no daemon, and two daemons that nobody has announced.
@@ -150,6 +151,36 @@ async fn a_front_end_reaches_a_lease_of_which_it_has_not_heard() {
     there.addresses.clone_from(&late.addresses);
     assert_eq!(click(&there, "s").await["isError"], false);
     assert_eq!(scene.world.daemons[0].seen().called, ["browser_navigate", "browser_click"]);
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_announced_but_out_of_reach_costs_no_caller_anything() {
+    let scene = Scene::new().await;
+    let client = scene.world.legacy().await;
+    let far = Proxy::to(scene.addresses[1].strip_prefix("http://").unwrap().parse().unwrap(), &scene.world.tasks).await;
+    far.cut(false);
+    scene.announce(0, scene.entry(0));
+    // It has more to give, so callers would be sent there first.
+    let address = format!("http://{}", far.address);
+    scene.announce(1, Entry { address: address.clone(), idle: 5, ..scene.entry(1) });
+    let started = Instant::now();
+    while client.get("/ready").await.json()["daemons"]["total"] != 2 {
+        assert!(started.elapsed() < LIMIT, "never two");
+        sleep(Duration::from_millis(20)).await;
+    }
+    scene.known(&client, 1).await;
+    // Its word is heard several times more, and changes nothing.
+    sleep(Duration::from_millis(1500)).await;
+    let (asked, ()) = (far.refused(), scene.known(&client, 1).await);
+    for number in 0..4 {
+        assert_eq!(open(&client, &format!("s{number}")).await["isError"], false);
+    }
+    assert_eq!(scene.leases(), [4, 0]);
+    assert!(far.refused() <= asked + 4, "only the front ends themselves try, once a second each");
+    far.mend();
+    scene.known(&client, 2).await;
+    assert_eq!(open(&client, "there").await["isError"], false);
+    assert_eq!(scene.leases(), [4, 1]);
 }
 
 #[tokio::test]

@@ -49,6 +49,8 @@ async fn a_client_that_connected_just_before_the_end_is_heard() {
     world.shutdown[0].begin();
     let refused = async { while TcpStream::connect(address).await.is_ok() {} };
     timeout(LIMIT, refused).await.expect("nobody else is let in");
+    // A busy proxy takes its time.
+    sleep(Duration::from_secs(2)).await;
     connected.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     timeout(LIMIT, connected.read_to_string(&mut answer)).await.unwrap().unwrap();

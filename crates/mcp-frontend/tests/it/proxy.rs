@@ -34,6 +34,7 @@ pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     network: watch::Sender<Network>,
     accepted: Arc<AtomicUsize>,
+    refused: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -42,10 +43,12 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let network = watch::Sender::new(Network { to_daemon: true, to_front_end: true, accepts: true, age: 0 });
         let (accepted, state, spawner) = (Arc::<AtomicUsize>::default(), network.subscribe(), tasks.clone());
-        let counter = Arc::clone(&accepted);
+        let refused = Arc::<AtomicUsize>::default();
+        let (counter, refusals) = (Arc::clone(&accepted), Arc::clone(&refused));
         tasks.spawn("proxy", async move {
             while let Ok((near, _)) = listener.accept().await {
                 if !state.borrow().accepts {
+                    refusals.fetch_add(1, Ordering::SeqCst);
                     continue;
                 }
                 counter.fetch_add(1, Ordering::SeqCst);
@@ -56,7 +59,7 @@ impl Proxy {
                     .spawn("proxy, down", carry(read_far, write_near, state.clone(), |network| network.to_front_end));
             }
         });
-        Self { address, network, accepted }
+        Self { address, network, accepted, refused }
     }
 
     /// Says what gets through from now on.
@@ -72,6 +75,11 @@ impl Proxy {
     /// Accepts connections again.
     pub(crate) fn mend(&self) {
         self.network.send_modify(|network| network.accepts = true);
+    }
+
+    /// How many connections were not accepted.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused.load(Ordering::SeqCst)
     }
 
     /// How many connections there have been.

@@ -6,11 +6,17 @@ use std::{
     time::Duration,
 };
 
-use browserfleet_common::redis::testing::Server;
-use browserfleet_mcp_frontend::{keys::command::Create, testing::Event};
+use browserfleet_common::{ids::Principal, lifecycle::Tasks, redis::testing::Server, session::inside_name};
+use browserfleet_mcp_frontend::{
+    Pools,
+    keys::command::Create,
+    testing::{Event, FakeDaemon},
+    usage::{Kind, Place},
+};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
 
 use crate::{
     keys::Keyed,
@@ -243,6 +249,55 @@ async fn every_front_end_lists_what_runs_and_has_it_stopped() {
         assert_eq!(running(front_end).await, Vec::<Value>::new());
         assert_eq!(front_end.send(http::Method::DELETE, &path, "").await.status, 404);
     }
+}
+
+#[tokio::test]
+async fn programs_with_a_daemon_inside_tell_their_leases_apart() {
+    let (redis, tasks) = (Server::start().await, Tasks::new());
+    let program = async |door: &str, lives: usize| {
+        let daemon = FakeDaemon::new(&tasks);
+        (0..lives).for_each(|_| daemon.restart("host", false));
+        let pools = Pools::inside(inside_name("host", door), daemon.channel());
+        let behind = Behind { tasks: tasks.clone(), daemons: vec![daemon], pools, redis: None };
+        let settings = redis.settings();
+        World::over(behind, 1, move |config| config.store = Some(settings.clone()), |_| (), None).await
+    };
+    let (one, other) = (program("127.0.0.1:1", 1).await, program("127.0.0.1:2", 2).await);
+    let open = |world: &World| {
+        let client = world.client();
+        async move { client.modern_call("browser_navigate", json!({ "session_id": "s", "url": "x" })).await }
+    };
+    let click = |world: &World| {
+        let client = world.client();
+        async move { client.modern_call("browser_click", json!({ "session_id": "s", "target": "e1" })).await }
+    };
+    assert_eq!(open(&one).await["isError"], false);
+    let there = click(&other).await;
+    assert!(failure(&there) == "browser_gone" && text(&there).contains("another program"), "{there}");
+    let here = click(&one).await;
+    assert!(here["isError"] == false && !text(&here).contains("lost"), "nothing was lost: {here}");
+    assert_eq!(open(&other).await["isError"], false, "who opens a page goes on with a browser here");
+    assert_eq!((one.daemon.leases().len(), other.daemon.leases().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn who_wants_a_call_stopped_that_runs_on_a_silent_front_end_is_told_so() {
+    let world = World::replicas(1).await;
+    let place = Place {
+        id: Uuid::new_v4(),
+        principal: Principal::anonymous(),
+        tool: "browser_click".to_owned(),
+        session: None,
+        front_end: "another".to_owned(),
+        since: Duration::ZERO,
+    };
+    assert!(world.stores.usage.take(Kind::Call, &place, Some(1)).await.unwrap());
+    // Who has no session has no calls either, as operators see it.
+    assert_eq!(world.client().modern_call("browser_open", json!({})).await["isError"], false);
+    let path = format!("/calls/{}", place.id);
+    let reply = world.client().send(http::Method::DELETE, &path, "").await;
+    assert_eq!((reply.status.as_u16(), &reply.json()["error"]), (503, &json!("front_end_silent")));
+    assert!(reply.headers.contains_key("retry-after"));
 }
 
 #[tokio::test]

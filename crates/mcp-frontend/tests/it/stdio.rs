@@ -37,7 +37,7 @@ impl Pipe {
         let (tasks, shutdown) = (Tasks::new(), Shutdown::new());
         let daemon = FakeDaemon::new(&tasks);
         let host = Host { tasks: tasks.clone(), shutdown: shutdown.clone(), clock: Arc::new(SystemClock) };
-        let app = App::build(Config::default(), Pools::inside(daemon.channel()), host).unwrap();
+        let app = App::build(Config::default(), Pools::inside("local", daemon.channel()), host).unwrap();
         let (ours, theirs) = duplex(1 << 16);
         let (read, write) = split(theirs);
         let serving = app.clone();

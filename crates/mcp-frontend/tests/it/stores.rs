@@ -20,10 +20,11 @@ use browserfleet_mcp_frontend::{
     session::{Counts, Created, Key, LeaseRef, LeaseState, Limits, NewSession, Record, Scope, Store, Swapped},
 };
 use serde_json::json;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     proxy::Proxy,
-    world::{World, failure, request, text},
+    world::{LIMIT, World, failure, request, text},
 };
 
 /// Passes on to a store that works, unless told otherwise.
@@ -34,9 +35,15 @@ struct Meddling {
     down: Arc<AtomicBool>,
     /// Lets another front end bind its lease just before the next binding.
     faster: AtomicBool,
+    /// Does not say what it has created.
+    mute: AtomicBool,
 }
 
 impl Meddling {
+    fn with(works: Arc<dyn Store>) -> Self {
+        Self { works, down: Arc::default(), faster: AtomicBool::default(), mute: AtomicBool::default() }
+    }
+
     fn up(&self) -> Result<&dyn Store, Unavailable> {
         if self.down.load(Ordering::SeqCst) {
             return Err(Unavailable { what: "the session store", cause: Some("10.0.0.7 refused".into()) });
@@ -48,7 +55,11 @@ impl Meddling {
 #[async_trait]
 impl Store for Meddling {
     async fn create(&self, new: NewSession, limits: Limits) -> Result<Created, Unavailable> {
-        self.up()?.create(new, limits).await
+        let created = self.up()?.create(new, limits).await;
+        if self.mute.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        created
     }
 
     async fn touch(&self, key: &Key) -> Result<Option<Record>, Unavailable> {
@@ -95,7 +106,7 @@ impl Store for Meddling {
 async fn whoever_loses_the_race_returns_its_own_lease_only() {
     let world = World::keeping(|stores| {
         let works = Arc::clone(&stores.sessions);
-        stores.sessions = Arc::new(Meddling { works, down: Arc::default(), faster: AtomicBool::new(true) });
+        stores.sessions = Arc::new(Meddling { faster: AtomicBool::new(true), ..Meddling::with(works) });
     })
     .await;
     // The other lease is one this daemon does not know: it is given up for a new one in the same call.
@@ -113,7 +124,7 @@ async fn without_its_store_a_front_end_says_so_and_recovers() {
     let switch = Arc::clone(&down);
     let world = World::keeping(move |stores| {
         let works = Arc::clone(&stores.sessions);
-        stores.sessions = Arc::new(Meddling { works, down: Arc::clone(&switch), faster: AtomicBool::new(false) });
+        stores.sessions = Arc::new(Meddling { down: Arc::clone(&switch), ..Meddling::with(works) });
     })
     .await;
     let client = world.legacy().await;
@@ -135,6 +146,36 @@ async fn without_its_store_a_front_end_says_so_and_recovers() {
     down.store(false, Ordering::SeqCst);
     let after = client.call("browser_click", json!({ "target": "e1" })).await;
     assert!(failure(&after).is_empty() && text(&after).contains("lease-1"), "no session was lost: {after}");
+}
+
+#[tokio::test]
+async fn a_session_whose_creation_is_not_heard_of_is_not_left_to_nobody() {
+    let kept = Arc::new(std::sync::OnceLock::new());
+    let keep = Arc::clone(&kept);
+    let world = World::keeping(move |stores| {
+        let works = keep.get_or_init(|| Arc::clone(&stores.sessions));
+        stores.sessions = Arc::new(Meddling { mute: AtomicBool::new(true), ..Meddling::with(Arc::clone(works)) });
+    })
+    .await;
+    let sessions: &Arc<dyn Store> = kept.get().unwrap();
+    let open = async || sessions.list(Scope::All).await.unwrap().len();
+    let client = world.client();
+    let created = async {
+        while open().await == 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        reply = client.modern_call("browser_open", json!({})) => panic!("the store says nothing: {reply}"),
+        created = timeout(LIMIT, created) => created.unwrap(),
+    }
+    // The client has hung up.
+    let ended = async {
+        while open().await > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LIMIT, ended).await.expect("nobody can name it, so it ends");
 }
 
 #[tokio::test]

@@ -60,7 +60,7 @@ impl Behind {
     pub(crate) fn one() -> Self {
         let tasks = Tasks::new();
         let daemon = FakeDaemon::new(&tasks);
-        let pools = Pools::inside(daemon.channel());
+        let pools = Pools::inside("local", daemon.channel());
         Self { tasks, daemons: vec![daemon], pools, redis: None }
     }
 }

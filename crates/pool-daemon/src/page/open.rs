@@ -93,7 +93,7 @@ impl Page {
     }
 
     /// A page that nobody answers for, for tests of what only carries pages around.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "test-util"))]
     pub(crate) fn detached(connection: &Connection) -> Self {
         let (flush, _nobody) = mpsc::channel(FLUSHES);
         let inner = Inner {

@@ -242,11 +242,9 @@ impl Driver {
 
     /// Tells the state which leases were used; calls themselves never disturb the driver.
     fn note_activity(&mut self) {
-        for leased in self.registry.all() {
-            if let Some(at) = leased.last_used() {
-                self.step(Event::Used { lease: leased.at, at });
-            }
-        }
+        let used = self.registry.all().into_iter().filter_map(|leased| Some((leased.at, leased.last_used()?)));
+        let leases = used.collect();
+        self.step(Event::Used { leases });
     }
 
     /// Feeds an event to the state and has everything done that follows from it.

@@ -119,8 +119,8 @@ pub enum Event {
     LaunchFailed { at: BrowserRef, reason: String },
     /// The session confirmed the lease, perhaps with a new time to live.
     Renew { lease: LeaseRef, ttl: Option<Duration> },
-    /// The lease was used at this time.
-    Used { lease: LeaseRef, at: Instant },
+    /// These leases were last used at these times. One event for all of them: what follows from it is found out once.
+    Used { leases: Vec<(LeaseRef, Instant)> },
     /// The session gives the lease back.
     Release { lease: LeaseRef },
     /// The session has ended without giving it back, or has another one.

@@ -63,7 +63,7 @@ impl State {
             Event::Launched { at } => self.launched(at, now, &mut actions),
             Event::LaunchFailed { at, reason } => self.launch_failed(at, &reason, now, &mut actions),
             Event::Renew { lease, ttl } => self.renew(lease, ttl, now),
-            Event::Used { lease, at } => self.used(lease, at),
+            Event::Used { leases } => leases.into_iter().for_each(|(lease, at)| self.used(lease, at)),
             Event::Release { lease } => {
                 self.end_lease(lease, &Death::of_lease("released"), now, &mut actions);
             }
@@ -102,8 +102,9 @@ impl State {
     pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let leases = self.slots.iter().enumerate().flat_map(|(slot, state)| state.leases(slot));
         let expiries = leases.map(|(_, lease)| lease.term.expires(&self.limits));
+        let kept = self.kept_warm();
         let idle = self.idle().flat_map(|(at, up)| {
-            let cold = (self.is_surplus(at)).then_some(up.free_since + self.limits.warm_ttl);
+            let cold = (!kept.contains(&at)).then_some(up.free_since + self.limits.warm_ttl);
             [Some(up.expires(&self.limits)), cold]
         });
         let launch = self.breaker.not_before().filter(|_| self.wanted(now) != Wanted::default());

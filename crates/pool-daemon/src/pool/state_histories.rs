@@ -181,7 +181,7 @@ impl Observer {
                 Event::LaunchFailed { at: take(&mut self.starting, index)?, reason: String::new() }
             }
             Op::Renew(index) => Event::Renew { lease: pick(&live, index)?, ttl: None },
-            Op::Use(index) => Event::Used { lease: pick(&live, index)?, at: now },
+            Op::Use(index) => Event::Used { leases: vec![(pick(&live, index)?, now)] },
             Op::Release(index) => Event::Release { lease: pick(&live, index)? },
             Op::SessionEnded(index) => Event::SessionEnded { lease: pick(&live, index)?, reason: "" },
             Op::Undelivered => {

@@ -133,7 +133,7 @@ fn a_lease_nobody_confirms_comes_back_and_a_confirmed_one_lives_by_its_use() {
     scene.later(5);
     scene.on(Event::Renew { lease: at, ttl: None });
     scene.later(25);
-    scene.on(Event::Used { lease: at, at: scene.now });
+    scene.on(Event::Used { leases: vec![(at, scene.now)] });
     assert_eq!(scene.next(), Some(60 * SECOND));
     assert_eq!(scene.later(59), []);
     let actions = scene.later(1);
@@ -148,7 +148,7 @@ fn no_lease_outlives_the_longest_lifetime() {
     scene.on(Event::Renew { lease: at, ttl: None });
     for _ in 0..143 {
         scene.later(50);
-        scene.on(Event::Used { lease: at, at: scene.now });
+        scene.on(Event::Used { leases: vec![(at, scene.now)] });
     }
     assert_eq!(scene.next(), Some(50 * SECOND), "its use would keep it for 60");
     let actions = scene.later(50);
@@ -371,7 +371,7 @@ fn a_leased_browser_is_not_retired_by_age() {
     scene.on(Event::Renew { lease: at, ttl: None });
     for _ in 0..100 {
         scene.later(50);
-        scene.on(Event::Used { lease: at, at: scene.now });
+        scene.on(Event::Used { leases: vec![(at, scene.now)] });
     }
     assert!(scene.state.lease(at).is_some());
 }

@@ -17,10 +17,11 @@ impl State {
             self.idle().filter(|(_, up)| !up.is_fresh()).map(|(at, up)| (up.free_since, at)).collect();
         owned.sort_unstable();
         let evicted: Vec<_> = owned.into_iter().map(|(_, at)| at).take(needed).collect();
+        let kept = self.kept_warm();
         let over: Vec<_> = self
             .running()
             .filter(|(at, up)| {
-                let cold = self.is_surplus(*at) && up.free_for(now) >= self.limits.warm_ttl;
+                let cold = !kept.contains(at) && up.free_for(now) >= self.limits.warm_ttl;
                 let worn = up.retiring || up.is_worn(&self.limits, now);
                 up.is_free() && (self.draining.is_some() || worn || cold || evicted.contains(at))
             })
@@ -79,12 +80,13 @@ impl State {
         }
     }
 
-    /// Whether an idle browser is beyond what is kept warm: one that only its owner may use, or one too many.
-    pub(super) fn is_surplus(&self, at: BrowserRef) -> bool {
+    /// The idle browsers that are kept warm. The others are surplus: those that only their owners may use, and those that
+    /// are too many.
+    pub(super) fn kept_warm(&self) -> Vec<BrowserRef> {
         let mut fresh: Vec<_> =
             self.idle().filter(|(_, up)| up.is_fresh()).map(|(at, up)| (up.free_since, at)).collect();
         fresh.sort_unstable();
-        !fresh.iter().take(self.limits.min_warm).any(|(_, kept)| *kept == at)
+        fresh.into_iter().take(self.limits.min_warm).map(|(_, at)| at).collect()
     }
 }
 

@@ -14,9 +14,8 @@ use std::sync::Arc;
 use browserfleet_common::{
     checkpoint::Checkpoints,
     lifecycle::{Shutdown, Tasks},
-    redis::{Directory, Error, Redis, Sessions, Settings},
+    redis::{Directory, Error, Fitness, Redis, Sessions, Settings, checks::Need},
     secrets::Secrets,
-    session::INSIDE,
 };
 
 use crate::pool::Handle;
@@ -27,18 +26,38 @@ pub fn checkpoints(settings: &Settings) -> Checkpoints {
     Checkpoints::new(Arc::new(Sessions::new(redis.clone())), Secrets::of(&redis))
 }
 
-/// Starts talking with the store, until a hard shutdown. Front ends find the daemon at `address`; without one, only the
-/// one in this process knows it.
-pub fn start(settings: Settings, address: Option<String>, handle: &Handle, tasks: &Tasks, shutdown: &Shutdown) {
+/// How front ends name a daemon in leases.
+#[derive(Clone, Debug)]
+pub enum Name {
+    /// They find it there.
+    Address(String),
+    /// Only the one in this process reaches it; it also looks whether the store will do.
+    Inside(String),
+}
+
+/// Starts talking with the store, until a hard shutdown. Answers whether it will do, once that is known.
+pub fn start(settings: Settings, name: Name, handle: &Handle, tasks: &Tasks, shutdown: &Shutdown) -> Fitness {
     let redis = Redis::new(settings);
     let stop = shutdown.hard().clone();
-    let name = address.clone().unwrap_or_else(|| INSIDE.to_owned());
-    if let Some(address) = address {
-        let directory = Directory::new(redis.clone());
-        tasks.spawn("store.announce", announce::run(directory, address, handle.clone(), stop.clone()));
-    }
+    let fitness = Fitness::new(redis.clone(), Need::Memory);
+    let name = match name {
+        Name::Inside(name) => name,
+        Name::Address(address) => {
+            let directory = Directory::new(redis.clone());
+            tasks.spawn("store.announce", announce::run(directory, address.clone(), handle.clone(), stop.clone()));
+            let (fitness, stop) = (fitness.clone(), stop.clone());
+            tasks.spawn("store.fitness", async move {
+                tokio::select! {
+                    () = fitness.find_out() => {}
+                    () = stop.cancelled() => {}
+                }
+            });
+            address
+        }
+    };
     let reclaimer = reclaim::Reclaimer::new(Sessions::new(redis), name, handle.clone());
     tasks.spawn("store.reclaim", reclaimer.run(stop));
+    fitness
 }
 
 /// Says once that the store is away, and once that it is back.

@@ -4,7 +4,10 @@
 //! every second the records of this daemon's leases are read, and each lease is judged ([`verdict`]). A store that does
 //! not answer costs nothing; what it has lost is written again.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use browserfleet_common::{
     ids::{Principal, SessionName},
@@ -81,7 +84,8 @@ impl Reclaimer {
     async fn sweep(&mut self, listed: Vec<Listed>) -> Result<(), Error> {
         // Nobody has confirmed the others: they end by themselves, within seconds.
         let held: Vec<_> = listed.into_iter().filter(|listed| listed.bound).filter_map(Held::of).collect();
-        self.seen.retain(|lease_id, _| held.iter().any(|held| held.leased.lease_id == *lease_id));
+        let living: HashSet<&str> = held.iter().map(|held| held.leased.lease_id.as_str()).collect();
+        self.seen.retain(|lease_id, _| living.contains(lease_id.as_str()));
         let keys: Vec<_> = held.iter().map(|held| held.key.clone()).collect();
         let asked = Instant::now();
         let sights = self.sessions.look(&keys).await?;

@@ -156,7 +156,9 @@ async fn dispatch<H: ServerHandler>(
             }
         }
         Message::Notification { .. } => {}
-        Message::Response => core.bus.publish(&connection.key, bus::Message::Response { response: message }).await?,
+        Message::Response => {
+            core.bus.publish(&connection.key, bus::Message::Response { response: message }).await?;
+        }
     }
     Ok(StatusCode::ACCEPTED.into_response())
 }
