@@ -89,6 +89,14 @@ class Agent:
         assert not reply.is_error, f"{tool}: {reply.text}"
         return reply
 
+    async def back(self, tool: str, **arguments: Any) -> Reply:
+        """Calls a tool of a session that has lost its browser: perhaps the first call is told so; then everything is back."""
+        reply = await self.call(tool, **arguments)
+        if reply.code in ("browser_gone", "lease_lost"):
+            reply = await self.call(tool, **arguments)
+        assert not reply.is_error and "Restored" in reply.text, reply
+        return reply
+
     async def evaluate(self, script: str) -> Any:
         """What a script answers."""
         return (await self.ok("browser_evaluate", function=script)).result

@@ -14,8 +14,8 @@ from proxy import Proxy
 from redis_server import Redis
 from waiting import BOUND, until
 
-#: What stays in Redis whatever happens: its name for itself, and the daemons' directory.
-LASTING = {"bf:epoch", "bf:pools"}
+#: What stays in Redis whatever happens: its name for itself, the secret it keeps for the fleet, and the daemons' directory.
+LASTING = {"bf:epoch", "bf:key", "bf:pools"}
 
 #: Browsers each daemon keeps ready, so that what is left when nobody uses one can be counted.
 WARM = 1
@@ -109,6 +109,11 @@ class Fleet:
         """The daemons whose browsers are leased now."""
         return [member for member in self.daemons if member.program.get("/health")["leases"]]
 
+    def restorable(self) -> bool:
+        """Whether every session can be restored."""
+        sessions = get_json(f"http://{self.front_ends[0].address}/sessions")["sessions"]
+        return bool(sessions) and all(session["restorable"] for session in sessions)
+
     def leases(self) -> int:
         """How many browsers are leased now."""
         return sum(member.program.get("/health")["leases"] for member in self.daemons)
@@ -144,7 +149,7 @@ class Fleet:
                 member.terminate()
         for member in self.daemons:
             member.place.assert_as_before()
-        assert self.redis.keys() <= {"bf:epoch"}, self.redis.keys()
+        assert self.redis.keys() <= LASTING - {"bf:pools"}, self.redis.keys()
 
     def destroy(self) -> None:
         """Leaves nothing, also after a failed test."""

@@ -23,7 +23,13 @@ CLIPBOARD = "<!doctype html><title>Clipboard</title><textarea id=from></textarea
 
 LOOP = "<!doctype html><title>Loop</title><button onclick='for(;;);'>Hang</button>"
 
-PAGES = {"/": FORM, "/clipboard": CLIPBOARD, "/loop": LOOP}
+#: Logs in by itself, and remembers it in every way a page can.
+LOGIN = """<!doctype html><title>Logged in</title><h1>Logged in</h1><button>Log out</button><p id=who></p><script>
+if (!localStorage.user) { document.cookie = 'login=me; max-age=1000'; localStorage.user = 'me'; sessionStorage.tab = 'mine' }
+who.textContent = [document.cookie, localStorage.user, sessionStorage.tab].join(' ')
+</script>"""
+
+PAGES = {"/": FORM, "/login": LOGIN, "/clipboard": CLIPBOARD, "/loop": LOOP}
 
 #: A request that blocks its page.
 REQUEST = "const request = new XMLHttpRequest(); request.open('GET', '{path}', false); request.send();"

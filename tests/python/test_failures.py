@@ -36,6 +36,9 @@ NOT_THE_WEB = (
 #: The browser had gone before the call, or went under it: which one is a matter of milliseconds.
 LOST = ("browser_gone", "lease_lost")
 
+#: What is lost without a checkpoint; with one, see `test_state`.
+UNKEPT = {"CHECKPOINTS__ENABLED": "false"}
+
 
 @pytest.mark.parametrize("kind", MCP)
 async def test_an_endless_script_is_stopped(kind: str, connect: Connector, pages: Pages) -> None:
@@ -74,7 +77,7 @@ async def test_a_browser_killed_during_a_call(
     kind: str, launch: Launcher, pages: Pages, request: pytest.FixtureRequest
 ) -> None:
     """The call ends at once, with a reason; the session goes on with a new browser, and is told so."""
-    program, gate = launch("--max-browsers=1"), f"/gate/{request.node.name}"
+    program, gate = launch("--max-browsers=1", **UNKEPT), f"/gate/{request.node.name}"
     async with Connector(program.mcp)(kind) as agent:
         await agent.ok("browser_navigate", url=pages.at("/set?who=before"))
         replies: list[Reply] = []
@@ -93,7 +96,7 @@ async def test_a_browser_killed_during_a_call(
 @pytest.mark.parametrize("kind", HTTP)
 async def test_a_browser_killed_between_calls(kind: str, launch: Launcher, pages: Pages) -> None:
     """A tool that needs the page says that it is lost, instead of showing an empty one."""
-    program = launch("--max-browsers=1")
+    program = launch("--max-browsers=1", **UNKEPT)
     async with Connector(program.mcp)(kind) as agent:
         await agent.ok("browser_navigate", url=pages.at("/set?who=before"))
         kill_browser(program)
@@ -105,7 +108,7 @@ async def test_a_browser_killed_between_calls(kind: str, launch: Launcher, pages
 @pytest.mark.parametrize("kind", HTTP)
 async def test_navigation_after_a_killed_browser_goes_on_by_itself(kind: str, launch: Launcher, pages: Pages) -> None:
     """It would be the next step anyway; but the agent must know that its cookies are gone."""
-    program = launch("--max-browsers=1")
+    program = launch("--max-browsers=1", **UNKEPT)
     async with Connector(program.mcp)(kind) as agent:
         await agent.ok("browser_navigate", url=pages.at("/set?who=before"))
         killed = kill_browser(program)

@@ -1,4 +1,5 @@
-"""What a fleet loses when one of its programs dies: the calls it was at, and nothing else without saying so."""
+"""What a fleet loses when one of its programs dies: the calls it was at, and nothing else without saying so. There are no
+checkpoints here; what they bring back is in `test_fleet_moves`."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ MARKED = "() => window.mark || 'another page'"
 @pytest.fixture
 def fleet() -> Iterator[Fleet]:
     """A fleet for each test alone. After it, everything has to be as it was before."""
-    with fleets.running() as fleet:
+    with fleets.running(CHECKPOINTS__ENABLED="false") as fleet:
         yield fleet
         fleet.assert_as_before()
 

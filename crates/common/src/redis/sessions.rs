@@ -316,7 +316,10 @@ impl Sessions {
     }
 
     async fn read(&self, member: &str) -> Result<Option<Record>, Error> {
-        record(self.redis.query(cmd("HMGET").arg(self.keys.record(member)).arg(&FIELDS)).await?)
+        let mut commands = pipe();
+        commands.hmget(self.keys.record(member), &FIELDS).exists(self.keys.checkpoint(member));
+        let (fields, restorable): (Value, bool) = self.redis.pipeline(&commands).await?;
+        Ok(record(fields)?.map(|record| Record { restorable, ..record }))
     }
 
     fn of_principal(&self, principal: &Principal) -> Index<'_> {

@@ -128,7 +128,7 @@ impl Parts {
             SectionKind::Image => {
                 self.reply.images.push(Image { mime_type: open.mime_type, data: open.data.freeze() });
             }
-            SectionKind::Structured => self.reply.structured = structured(&open.data.freeze()),
+            SectionKind::Structured => self.reply.structure(structured(&open.data.freeze())),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use browserfleet_common::{error_code::ErrorCode, ids::SessionName};
-use browserfleet_tools::{Arguments, Close, ReadCursor, SessionClose, SessionList, SessionStats, parse};
+use browserfleet_tools::{Arguments, Close, ReadCursor, SESSION_ID, SessionClose, SessionList, SessionStats, parse};
 use serde_json::{Map, Value, json};
 
 use super::{Call, paging, reply::Reply, resolve};
@@ -29,6 +29,8 @@ pub(super) async fn run(core: &Arc<Core>, mut call: Call) -> Result<Reply, Failu
             stats(core, &call.caller).await
         }
         ReadCursor::TOOL => {
+            // The cursor says which session; agents pass a handle to every call, as they were told to.
+            call.arguments.remove(SESSION_ID);
             let arguments = check::<ReadCursor>(std::mem::take(&mut call.arguments))?;
             paging::read(core, &call, arguments).await
         }

@@ -64,6 +64,15 @@ impl Reply {
         }
     }
 
+    /// Adds to the structured form: objects become one, anything else stands alone.
+    pub(crate) fn structure(&mut self, value: Option<Value>) {
+        match (&mut self.structured, value) {
+            (Some(Value::Object(members)), Some(Value::Object(more))) => members.extend(more),
+            (structured, Some(value)) => *structured = Some(value),
+            (_, None) => {}
+        }
+    }
+
     pub(crate) fn push_text(&mut self, title: &str, body: impl Into<String>) {
         self.texts.push(Text { title: title.to_owned(), body: body.into() });
     }

@@ -82,6 +82,7 @@ fn item(record: &Record, now: Duration) -> Value {
         "expires_in_seconds": record.idle_ttl.saturating_sub(now.saturating_sub(record.last_used)).as_secs_f64(),
         "client": { "name": record.client.name, "version": record.client.version },
         "user_agent": record.client.user_agent,
+        "restorable": record.restorable,
         "lease": record.lease.lease.as_ref().map(|lease| &lease.lease_id),
     })
 }

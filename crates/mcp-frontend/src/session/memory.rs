@@ -51,7 +51,6 @@ impl Kept {
     fn prolong(&mut self, now: Instant, wall: Duration) -> Record {
         self.expires = self.hard_end.min(now + self.record.idle_ttl);
         self.record.last_used = wall;
-        self.record.restorable = self.checkpoint.is_some();
         self.record.clone()
     }
 
@@ -272,6 +271,7 @@ impl checkpoint::Store for MemoryStore {
             let held = kept.record.lease.lease.as_ref().is_some_and(|lease| lease.lease_id == lease_id);
             if held {
                 kept.checkpoint = Some(sealed);
+                kept.record.restorable = true;
             }
             held
         });
@@ -283,7 +283,10 @@ impl checkpoint::Store for MemoryStore {
     }
 
     async fn drop_checkpoint(&self, of: &Owner) -> Result<(), Unavailable> {
-        self.with(of, |kept| kept.checkpoint = None);
+        self.with(of, |kept| {
+            kept.checkpoint = None;
+            kept.record.restorable = false;
+        });
         Ok(())
     }
 }

@@ -98,7 +98,9 @@ async fn modern_clients_read_on_by_cursor_alone() {
     let world = replicas().await;
     let client = world.client();
     let first = client.modern_call("browser_navigate", json!({ "url": "http://h/" })).await;
-    let next = client.modern_call("browser_read_cursor", json!({ "cursor": cursor(&first).unwrap() })).await;
+    let next = client
+        .modern_call("browser_read_cursor", json!({ "cursor": cursor(&first).unwrap(), "session_id": "any" }))
+        .await;
     assert_eq!(next["isError"], false, "{next}");
     let uri = link(&first);
     let reader = client.again().for_modern("resources/read", &uri);
