@@ -217,7 +217,7 @@ impl<'a> Run<'a> {
             reply.tell(SESSION_ID, Value::String(self.record.name.as_str().to_owned()));
         }
         if !lines.is_empty() {
-            reply.push_text("Session", lines.join("\n"));
+            reply.add_text("Session", &lines.join("\n"));
         }
     }
 }

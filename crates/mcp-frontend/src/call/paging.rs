@@ -173,13 +173,14 @@ impl<'a> Marked<'a> {
     }
 }
 
-/// The end of the last line that fits; of a line that does not, the last character that does.
+/// The end of the last line that fits, unless that is less than half of what would; then, of the line that does not, the last
+/// character that does.
 fn border(text: &str, most: usize) -> usize {
     if text.len() <= most {
         return text.len();
     }
     let most = text.floor_char_boundary(most);
-    let line = text[..most].rfind('\n').map(|end| end + 1);
+    let line = text[..most].rfind('\n').map(|end| end + 1).filter(|end| *end >= most / 2);
     // A character at least: every page goes on from the last.
     line.unwrap_or(most).max(text.chars().next().map_or(0, char::len_utf8))
 }
@@ -235,6 +236,12 @@ mod tests {
                 pages.iter().map(|page| page.text.replace("```yaml", "").replace(['\n', '`'], "")).collect();
             assert_eq!(shown, "abcdefghijkl", "{most}: {pages:?}");
         }
+    }
+
+    #[test]
+    fn a_long_line_after_a_short_one_fills_its_page() {
+        let text = format!("<untrusted-1 origin=\"null\">\n{}\n</untrusted-1>", "x".repeat(1000));
+        assert!(Marked::of(&text).page(0, 500).to > 450);
     }
 
     #[test]

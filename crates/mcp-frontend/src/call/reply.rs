@@ -73,6 +73,14 @@ impl Reply {
         }
     }
 
+    /// Adds lines to the section of this title, or such a section.
+    pub(crate) fn add_text(&mut self, title: &str, lines: &str) {
+        match self.texts.iter_mut().find(|text| text.title == title) {
+            Some(text) => text.body.extend(["\n", lines]),
+            None => self.push_text(title, lines),
+        }
+    }
+
     pub(crate) fn push_text(&mut self, title: &str, body: impl Into<String>) {
         self.texts.push(Text { title: title.to_owned(), body: body.into() });
     }
