@@ -29,10 +29,20 @@ pub const EXIT_CONFIG: u8 = 78;
 pub const ENV_PREFIX: &str = "BROWSERFLEET_";
 
 /// What belongs to the front end: sections, or single keys of a section that programs share.
-pub const FRONT_END: &[&str] = &["http", "auth", "session", "call", "frontend"];
+pub const FRONT_END: &[&str] = &["http", "auth", "session", "call", "frontend", "store.state_dir"];
 /// What belongs to the pool daemon.
-pub const DAEMON: &[&str] =
-    &["daemon", "pool", "lease", "tool", "browser", "egress", "host", "grpc.operator_token_file", "unsafe.no_sandbox"];
+pub const DAEMON: &[&str] = &[
+    "daemon",
+    "pool",
+    "lease",
+    "tool",
+    "browser",
+    "checkpoints",
+    "egress",
+    "host",
+    "grpc.operator_token_file",
+    "unsafe.no_sandbox",
+];
 
 /// Everything that is wrong with the settings, one line each.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
