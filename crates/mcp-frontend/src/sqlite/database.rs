@@ -15,7 +15,10 @@ use browserfleet_common::{
 };
 use rusqlite::{Connection, ErrorCode};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 use crate::Unavailable;
 
@@ -24,6 +27,8 @@ const FILE: &str = "state.sqlite3";
 const SECRET: &str = "secret";
 /// Jobs that wait for the thread; more wait outside.
 const QUEUE: usize = 256;
+/// Most time for a job, its wait in the queue included: a disk may stop answering.
+const LIMIT: Duration = Duration::from_secs(5);
 /// The form of the tables. Another one is not touched.
 const VERSION: i64 = 1;
 
@@ -85,7 +90,7 @@ impl Database {
     /// Does something in one transaction: all of it or nothing.
     ///
     /// # Errors
-    /// When it cannot be done; then nothing was.
+    /// When it cannot be done, then nothing was; or not in time, then it may still be.
     pub(super) async fn with<T: Send + 'static>(
         &self,
         what: &'static str,
@@ -102,8 +107,12 @@ impl Database {
             let _gone = tell.send(result);
         });
         let ended = || Unavailable { what, cause: Some("its thread has ended".into()) };
-        self.jobs.send(job).await.map_err(|_ended| ended())?;
-        told.await.map_err(|_ended| ended())?.map_err(Unavailable::because(what))
+        let done = async {
+            self.jobs.send(job).await.map_err(|_ended| ended())?;
+            told.await.map_err(|_ended| ended())?.map_err(Unavailable::because(what))
+        };
+        let late = |_elapsed| Unavailable { what, cause: Some("it did not answer in time".into()) };
+        timeout(LIMIT, done).await.map_err(late)?
     }
 }
 
