@@ -70,8 +70,8 @@ pub enum SessionUse {
 pub const CATALOGUE: &[Tool] = &[
     browser::<Open>(
         "Open a browser",
-        "Open an isolated browser session and get its session_id. Pass the session_id to later calls. The session \
-         ends after 10 minutes without a call, or with session_close.",
+        "Open an isolated browser session and get its session_id. Pass the session_id to later calls. Unused \
+         for 10 minutes it loses its browser, and the next call restores what can be restored; session_close ends it.",
         Effect::Acts,
     )
     .under(Scope::Read)
