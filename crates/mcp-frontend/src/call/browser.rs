@@ -46,8 +46,11 @@ pub(super) async fn run(core: &Arc<Core>, mut call: Call) -> Result<Reply, Failu
         Err(failure) if minted && run.record.lease.lease.is_none() => return Err(failure),
         Err(failure) => failure.into(),
     };
-    keeping::keep(core, &run.record, &mut reply, name.as_deref()).await?;
-    paging::fit(core, &run.record, &mut reply).await?;
+    // The tool has run: if what came of it cannot be kept, it is in the reply all the same.
+    keeping::keep(core, &run.record, &mut reply, name.as_deref()).await;
+    if let Err(error) = paging::fit(core, &run.record, &mut reply).await {
+        tracing::warn!(%error, "a large reply is not cut: the rest of it could not be kept");
+    }
     if !reply.links.is_empty() {
         core.changes.raise(&run.record.principal, Change::Resources).await;
     }

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use browserfleet_common::artifact::Artifact;
 
-use super::reply::{Image, Link, Reply};
-use crate::{artifacts::New, caller::words, core::Core, failure::Failure, session::Record};
+use super::reply::{Link, Reply};
+use crate::{artifacts::New, caller::words, core::Core, session::Record};
 
 /// The argument by which a caller names what it wants to keep.
 const NAME: &str = "filename";
 /// A picture's name when it has none.
 const PICTURE: &str = "picture";
 const TEXT: &str = "text/plain";
+/// The sections that are what was asked for; the others say what was done, and where.
+const MAIN: [&str; 2] = ["Result", "Snapshot"];
 
 /// The name under which a call's result is to be kept.
 pub(super) fn name(arguments: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
@@ -19,45 +21,51 @@ pub(super) fn name(arguments: &serde_json::Map<String, serde_json::Value>) -> Op
     (!name.is_empty()).then_some(name)
 }
 
-/// Keeps what has to be kept, and says where. Pictures stay in the reply when they are small enough.
-pub(super) async fn keep(
-    core: &Arc<Core>,
-    record: &Record,
-    reply: &mut Reply,
-    name: Option<&str>,
-) -> Result<(), Failure> {
+/// Keeps what has to be kept, and says where. Pictures stay in the reply when they are small enough, and when they cannot be
+/// kept.
+pub(super) async fn keep(core: &Arc<Core>, record: &Record, reply: &mut Reply, name: Option<&str>) {
     let mut lines = Vec::new();
+    let pictured = !reply.images.is_empty();
     for image in std::mem::take(&mut reply.images) {
         let fits = image.data.len() <= core.config.call.inline_bytes;
+        let mut kept = false;
         if name.is_some() || !fits {
-            let Image { mime_type, data } = &image;
-            let artifact = kept(core, record, name.unwrap_or(PICTURE), mime_type, data).await?;
-            lines.push(line(record, &artifact));
-            reply.links.push(Link::to(record, &artifact));
+            let new = new(core, name.unwrap_or(PICTURE), &image.mime_type, &image.data);
+            kept = keep_one(core, record, reply, new, &mut lines).await;
         }
-        if fits {
+        if fits || !kept {
             reply.images.push(image);
         }
     }
-    let pictured = !lines.is_empty();
-    let main = reply.texts.iter().max_by_key(|text| text.body.len());
+    let main = reply.texts.iter().find(|text| MAIN.contains(&text.title.as_str()));
     if let (Some(name), Some(main), false, None) = (name, main, pictured, &reply.failure) {
-        let artifact = kept(core, record, name, TEXT, main.body.as_bytes()).await?;
-        lines.push(line(record, &artifact));
-        reply.links.push(Link::to(record, &artifact));
+        let body = main.body.clone();
+        keep_one(core, record, reply, new(core, name, TEXT, body.as_bytes()), &mut lines).await;
     }
     if !lines.is_empty() {
         reply.push_text("Kept", lines.join("\n"));
     }
-    Ok(())
 }
 
-async fn kept(core: &Core, record: &Record, name: &str, mime_type: &str, bytes: &[u8]) -> Result<Artifact, Failure> {
-    let new = New { name, mime_type, bytes, now: core.clock.now() };
-    core.artifacts.keep(&record.owner(), new).await?.ok_or_else(Failure::no_such_session)
+fn new<'a>(core: &Core, name: &'a str, mime_type: &'a str, bytes: &'a [u8]) -> New<'a> {
+    New { name, mime_type, bytes, now: core.clock.now() }
 }
 
-fn line(record: &Record, artifact: &Artifact) -> String {
-    let Link { uri, artifact: Artifact { name, mime_type, size, .. } } = Link::to(record, artifact);
-    format!("- {name} ({mime_type}, {size} bytes): {uri} until the session ends; read it as a resource")
+/// Keeps something and adds where it is. Answers whether it is kept.
+async fn keep_one(core: &Core, record: &Record, reply: &mut Reply, new: New<'_>, lines: &mut Vec<String>) -> bool {
+    let artifact = match core.artifacts.keep(&record.owner(), new).await {
+        Ok(Some(artifact)) => artifact,
+        // Its session has ended meanwhile, or it is too large for any.
+        Ok(None) => return false,
+        Err(error) => {
+            tracing::warn!(%error, "a result could not be kept");
+            return false;
+        }
+    };
+    let link = Link::to(record, &artifact);
+    let Artifact { name, mime_type, size, .. } = artifact;
+    let uri = &link.uri;
+    lines.push(format!("- {name} ({mime_type}, {size} bytes): {uri} until the session ends; read it as a resource"));
+    reply.links.push(link);
+    true
 }

@@ -14,6 +14,7 @@ use super::{
     reply::{Link, Reply, Text},
 };
 use crate::{
+    Unavailable,
     artifacts::{Cursor, New},
     core::Core,
     failure::Failure,
@@ -28,8 +29,12 @@ const TRAILER: usize = 400;
 const UNTRUSTED: &str = "<untrusted-";
 const CODE: &str = "```";
 
-/// Makes a reply fit: as long as its texts are larger than `budget`, the largest one is cut, and what it was is kept.
-pub(super) async fn fit(core: &Arc<Core>, record: &Record, reply: &mut Reply) -> Result<(), Failure> {
+/// Makes a reply fit: as long as its texts are larger than the budget, the largest one is cut, and what it was is kept. What
+/// cannot be kept, because the session has ended, stays whole.
+///
+/// # Errors
+/// When the store cannot answer: what has not been cut by then stays whole.
+pub(super) async fn fit(core: &Arc<Core>, record: &Record, reply: &mut Reply) -> Result<(), Unavailable> {
     let budget = core.config.call.reply_bytes;
     let mut order: Vec<usize> = (0..reply.texts.len()).collect();
     order.sort_by_key(|&at| Reverse(reply.texts[at].body.len()));
@@ -45,11 +50,11 @@ pub(super) async fn fit(core: &Arc<Core>, record: &Record, reply: &mut Reply) ->
     Ok(())
 }
 
-async fn cut(core: &Arc<Core>, record: &Record, reply: &mut Reply, at: usize, page: usize) -> Result<(), Failure> {
+async fn cut(core: &Arc<Core>, record: &Record, reply: &mut Reply, at: usize, page: usize) -> Result<(), Unavailable> {
     let Text { title, body } = &reply.texts[at];
     let new = New { name: title, mime_type: "text/plain", bytes: body.as_bytes(), now: core.clock.now() };
     let Some(artifact) = core.artifacts.keep(&record.owner(), new).await? else {
-        return Err(Failure::no_such_session());
+        return Ok(());
     };
     let cut = Marked::of(body).page(0, page);
     let next = next(core, record, &artifact, &cut).await?;
@@ -90,7 +95,7 @@ fn expired() -> Failure {
     )
 }
 
-async fn next(core: &Core, record: &Record, artifact: &Artifact, page: &Page) -> Result<Option<String>, Failure> {
+async fn next(core: &Core, record: &Record, artifact: &Artifact, page: &Page) -> Result<Option<String>, Unavailable> {
     let Some(offset) = page.next else { return Ok(None) };
     let cursor = Cursor { session: record.name.clone(), artifact: artifact.id.clone(), offset };
     Ok(Some(core.artifacts.point(&record.principal, &cursor).await?))

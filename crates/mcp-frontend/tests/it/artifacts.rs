@@ -1,8 +1,13 @@
 //! What is too large for a reply: pages and cursors, resources, pictures. Asked of several front ends in turn.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
-use browserfleet_mcp_frontend::{keys::command::Create, testing::Event};
+use async_trait::async_trait;
+use browserfleet_common::{
+    artifact::{Artifact, Store},
+    session::Owner,
+};
+use browserfleet_mcp_frontend::{Unavailable, keys::command::Create, testing::Event};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -182,6 +187,56 @@ async fn pictures_that_are_large_or_have_a_name_are_resources() {
     let kept = client.call("browser_snapshot", json!({ "filename": "page.yaml" })).await;
     assert!(text(&kept).contains("- button"), "{kept}");
     assert_eq!(read(&client, &link(&kept)).await["result"]["contents"][0]["text"], "- button");
+}
+
+/// Keeps nothing, as a store that is away.
+#[derive(Debug)]
+struct Away;
+
+#[async_trait]
+impl Store for Away {
+    async fn keep_artifact(&self, _: &Owner, _: &Artifact, _: Vec<u8>, _: usize) -> Result<bool, Unavailable> {
+        Err(Unavailable { what: "the store of artifacts", cause: None })
+    }
+
+    async fn artifact(&self, _: &Owner, _: &str) -> Result<Option<(Artifact, Vec<u8>)>, Unavailable> {
+        Err(Unavailable { what: "the store of artifacts", cause: None })
+    }
+
+    async fn artifacts(&self, _: &Owner) -> Result<Vec<Artifact>, Unavailable> {
+        Err(Unavailable { what: "the store of artifacts", cause: None })
+    }
+}
+
+#[tokio::test]
+async fn what_a_tool_has_done_is_told_even_if_it_cannot_be_kept() {
+    let world = World::keeping(|stores| stores.artifacts = Arc::new(Away)).await;
+    let text = snapshot();
+    world.daemon.answer(move |_| {
+        vec![Event::started(), Event::text("Snapshot", &text), Event::image(&vec![7; 2 << 20]), Event::end()]
+    });
+    let opened = world.client().modern_call("browser_navigate", json!({ "url": "x", "filename": "page" })).await;
+    assert_eq!(opened["isError"], false, "{}", text_start(&opened));
+    assert_eq!((nodes(&opened).len(), &opened["content"][1]["type"]), (4000, &json!("image")));
+    let handle = opened["structuredContent"]["session_id"].as_str().unwrap();
+    let again = world.client().modern_call("browser_snapshot", json!({ "session_id": handle })).await;
+    assert_eq!(again["isError"], false, "its session lives");
+}
+
+fn text_start(result: &Value) -> String {
+    text(result).chars().take(200).collect()
+}
+
+#[tokio::test]
+async fn what_has_a_name_is_what_was_asked_for() {
+    let world = World::start().await;
+    let code = "x".repeat(1000);
+    world.daemon.answer(move |_| {
+        vec![Event::started(), Event::text("Result", "42"), Event::text("Ran Playwright code", &code), Event::end()]
+    });
+    let client = world.legacy().await;
+    let kept = client.call("browser_evaluate", json!({ "function": "() => 42", "filename": "answer.json" })).await;
+    assert_eq!(read(&client, &link(&kept)).await["result"]["contents"][0]["text"], "42");
 }
 
 #[tokio::test]
