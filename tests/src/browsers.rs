@@ -14,8 +14,8 @@ use browserfleet_common::{
 };
 use browserfleet_pool_daemon::{
     chromium,
-    config::Config,
-    egress::{Exits, Network},
+    config::{Config, Defaults},
+    egress::Exits,
     launcher::ChromiumLauncher,
     pool::{Browser, LaunchError, Launcher as _},
 };
@@ -36,7 +36,7 @@ pub fn settings() -> anyhow::Result<(Config, TempDir)> {
     chromium::become_subreaper()?;
     let dir = tempfile::Builder::new().permissions(Permissions::from_mode(0o711)).tempdir()?;
     let mut reader = Reader::new(None, &[]);
-    let mut config = Config::read(&mut reader, 0, Network::Local);
+    let mut config = Config::read(&mut reader, Defaults::own(0));
     reader.finish(FRONT_END)?;
     config.chromium.state_dir = dir.path().join("state");
     Ok((config, dir))

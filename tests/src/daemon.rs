@@ -20,8 +20,7 @@ use browserfleet_common::{
 use browserfleet_pool_daemon::{
     app::{App, End},
     chromium,
-    config::Config,
-    egress::Network,
+    config::{Config, Defaults},
     grpc,
 };
 use futures_util::StreamExt as _;
@@ -54,7 +53,7 @@ impl Daemon {
     pub fn start_with(checkpoints: Option<Checkpoints>, adjust: impl FnOnce(&mut Config)) -> anyhow::Result<Self> {
         let state_dir = tempfile::tempdir()?;
         let mut reader = Reader::new(None, &[]);
-        let mut config = Config::read(&mut reader, 0, Network::Local);
+        let mut config = Config::read(&mut reader, Defaults::own(0));
         reader.finish(FRONT_END)?;
         state_dir.path().clone_into(&mut config.chromium.state_dir);
         config.limits.max_browsers = 2;
@@ -148,6 +147,14 @@ pub struct Lease {
     channel: Channel,
 }
 
+/// A file that came with an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    pub name: String,
+    pub mime_type: String,
+    pub bytes: Vec<u8>,
+}
+
 /// What a call answered.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
@@ -156,6 +163,7 @@ pub struct Answer {
     /// What stood between such marks, with its origin.
     pub fenced: Vec<(String, String)>,
     pub images: Vec<(String, Vec<u8>)>,
+    pub files: Vec<File>,
     pub error: Option<pb::ToolFailure>,
 }
 
@@ -229,10 +237,12 @@ impl Lease {
                     data.extend_from_slice(&section.data);
                     if section.last {
                         let bytes = std::mem::take(&mut data);
-                        if section.kind() == pb::SectionKind::Image {
-                            answer.images.push((section.mime_type, bytes));
-                        } else {
-                            answer.section(&title, &bytes);
+                        match section.kind() {
+                            pb::SectionKind::Image => answer.images.push((section.mime_type, bytes)),
+                            pb::SectionKind::File => {
+                                answer.files.push(File { name: title.clone(), mime_type: section.mime_type, bytes });
+                            }
+                            _ => answer.section(&title, &bytes),
                         }
                     }
                 }

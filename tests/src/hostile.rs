@@ -11,6 +11,22 @@ use axum::{
 };
 use flate2::{Compression, write::GzEncoder};
 
+/// Gives files away in every way there is.
+const GIVING: &str = "<title>Giving</title>
+<a href='/given/1'>Report</a> <a target=_blank href='/given/2'>Elsewhere</a>
+<a href='/download'>Endless</a> <a href='/given/3000'>Huge</a>
+<button onclick='made()'>Made</button> <button onclick='many()'>Many</button>
+<script>
+function give(href, name) { const a = document.createElement('a'); a.href = href; a.download = name; a.click() }
+function made() { give(URL.createObjectURL(new Blob(['made here'])), '../../etc/ma\\u202ede.txt') }
+function many() { for (let n = 0; n < 12; n++) { const f = document.createElement('iframe'); f.src = location.href.replace(/127.0.0.1|localhost/, n % 2 ? 'localhost' : '127.0.0.1').replace('giving', 'download'); document.body.append(f) } }
+</script>";
+
+async fn given(Path(kib): Path<usize>) -> Response {
+    ([(header::CONTENT_DISPOSITION, format!("attachment; filename=given-{kib}.pdf"))], vec![b'x'; kib << 10])
+        .into_response()
+}
+
 pub(crate) fn router() -> Router {
     Router::new()
         .route("/sandboxed", get(sandboxed))
@@ -34,6 +50,8 @@ pub(crate) fn router() -> Router {
                 Html("<title>D</title><a href='/download'>First</a> <a target=_blank href='/download'>Second</a>")
             }),
         )
+        .route("/giving", get(|| async { Html(GIVING) }))
+        .route("/given/{kib}", get(given))
         .route("/staying", get(|| async { Html(STAYING) }))
         .route("/preaching", get(|| async { Html(PREACHING) }))
         .route("/preached", get(|| async { PREACHED }))

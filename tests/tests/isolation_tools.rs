@@ -70,7 +70,7 @@ const TELLS: &[Tell] = &[
         act: "() => { setTimeout(() => { location.href = '/download' }, 300) }",
         tool: "browser_snapshot",
         arguments: "{}",
-        told: Told::Words("1 download was denied"),
+        told: Told::Words("a later reply: the download \"a.bin\" ("),
     },
     Tell {
         name: "history",

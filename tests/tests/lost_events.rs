@@ -114,7 +114,7 @@ impl Scene {
         let Child { read, write, process } = Spawner::start(config.chromium, &tasks)?.launch(0, None).await?;
         let (valve, read) = Valve::between(read)?;
         let connection = Connection::open(read, write, &tasks)?;
-        let page = Context::default_of(&connection, &tasks, None).open_page(soon()).await?;
+        let page = Context::default_of(&connection, &tasks, None, None).open_page(soon()).await?;
         page.navigate(&pages.at("/"), soon()).await?;
         Ok(Self { valve, page, connection, process, tasks, pages, _dir: dir })
     }

@@ -255,7 +255,7 @@ async fn a_storm_of_tabs_is_capped_and_told() -> Outcome {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn downloads_are_denied_and_it_is_said() -> Outcome {
-    let (daemon, pages, lease) = begin("downloads", "/downloads", |_| {}).await?;
+    let (daemon, pages, lease) = begin("downloads", "/downloads", |config| config.chromium.download_bytes = 0).await?;
     for link in ["First", "Second"] {
         let mut told = lease.ok("browser_click", json!({ "target": format!("text={link}") })).await?.text;
         until(

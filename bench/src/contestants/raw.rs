@@ -65,6 +65,7 @@ impl Raw {
             state_dir: setup.directory("raw")?,
             extra_args: Vec::new(),
             uid_base: UID_BASE,
+            download_bytes: 0,
         };
         Ok(Self {
             spawner: Spawner::start(config, &setup.tasks)?,

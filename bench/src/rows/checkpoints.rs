@@ -22,7 +22,11 @@ use browserfleet_common::{
     session::Owner,
     unavailable::Unavailable,
 };
-use browserfleet_pool_daemon::{app::App, config::Config, egress::Network, grpc};
+use browserfleet_pool_daemon::{
+    app::App,
+    config::{Config, Defaults},
+    grpc,
+};
 use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
@@ -140,7 +144,7 @@ struct Daemon {
 impl Daemon {
     async fn start(setup: &Setup, checkpoints: Option<Checkpoints>) -> anyhow::Result<Self> {
         let mut reader = Reader::new(None, &[]);
-        let mut config = Config::read(&mut reader, 0, Network::Local);
+        let mut config = Config::read(&mut reader, Defaults::own(0));
         reader.finish(FRONT_END)?;
         config.chromium.executable.clone_from(&setup.chromium);
         config.chromium.state_dir = setup.directory("state")?;

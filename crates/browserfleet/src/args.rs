@@ -8,7 +8,7 @@ use browserfleet_common::{
     telemetry::LogConfig,
 };
 use browserfleet_mcp_frontend as frontend;
-use browserfleet_pool_daemon::{self as daemon, egress::Network};
+use browserfleet_pool_daemon::{self as daemon, config::Defaults};
 use clap::{Parser, Subcommand};
 
 /// Browsers for AI agents: an MCP server whose sessions are isolated Chromium processes.
@@ -131,13 +131,13 @@ impl Run {
         // a proxy on this machine.
         let alone =
             transport == Transport::Stdio || (frontend.http.listen.ip().is_loopback() && frontend.auth.is_none());
-        let network = if alone { Network::Local } else { Network::Public };
+        let defaults = if alone { Defaults::own(min_warm) } else { Defaults::others(min_warm) };
         let store_away = checks::read(&mut reader, frontend.store.as_ref(), Need::Messages);
         let settings = Settings {
             transport,
             store_away,
             frontend,
-            daemon: daemon::config::Config::read(&mut reader, min_warm, network),
+            daemon: daemon::config::Config::read(&mut reader, defaults),
             log: LogConfig::read(&mut reader),
         };
         let problems = reader.finish(&["frontend"]).err().unwrap_or(Problems(Vec::new()));

@@ -16,7 +16,7 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/browser
 pub const SECTION_PIECE_BYTES: usize = 1 << 20;
 
 /// Most bytes of one gRPC message: a piece of a section, or the arguments of a call, and their envelope.
-pub const MESSAGE_BYTES: usize = 8 << 20;
+pub const MESSAGE_BYTES: usize = 12 << 20;
 
 /// A wire duration. Anything beyond the wire type's range (10,000 years) is that range's end.
 pub fn to_wire(duration: Duration) -> prost_types::Duration {

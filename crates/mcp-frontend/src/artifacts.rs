@@ -1,28 +1,35 @@
-//! Artifacts of sessions in clear, and what points to them: cursors and URIs.
+//! Artifacts of sessions in clear, and what points to them: cursors, URIs and links.
 //!
 //! A *cursor* says from where on an artifact is to be read. It is signed for its principal, and its artifact is found in the
-//! principal's own session or nowhere, so one that is foreign, forged or out of date means nothing.
+//! principal's own session or nowhere, so one that is foreign, forged or out of date means nothing. A *link* is for whoever has it,
+//! until it expires: a program without a key. It is sealed, and so shows nothing of whose it is.
 
 use std::{sync::Arc, time::Duration};
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use browserfleet_common::{
     artifact::{Artifact, Store},
     ids::{Principal, SessionName, random_hex},
     keyring::{Keyring, Unusable},
     secrets::Secrets,
-    session::Owner,
+    session::{Key, Owner},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::Unavailable;
 
+/// The type of what nobody knows the kind of.
+pub(crate) const BYTES: &str = "application/octet-stream";
 /// Most bytes of an artifact.
 pub(crate) const BYTES_MAX: usize = 16 << 20;
-/// Longest cursor that is looked at, in bytes.
-const CURSOR_MAX: usize = 1024;
+/// Most bytes of the files of a call, whether they came with it or before.
+pub(crate) const FILES_BYTES_MAX: usize = 8 << 20;
+/// Longest cursor, and longest link, that is looked at, in bytes.
+const POINTER_MAX: usize = 1024;
 /// What the keys are for.
 const SEALING: &str = "artifact";
 const POINTING: &str = "cursor";
+const LINKING: &str = "link";
 /// How URIs of artifacts begin; then the session and the artifact, with a slash between.
 const SCHEME: &str = "browserfleet://";
 
@@ -56,6 +63,22 @@ pub(crate) struct Cursor {
     pub(crate) offset: usize,
 }
 
+/// Which artifact a link lets its holder read, and until when.
+#[derive(Debug, Serialize, Deserialize)]
+struct Grant {
+    #[serde(rename = "p")]
+    principal: Principal,
+    #[serde(rename = "s")]
+    session: SessionName,
+    #[serde(rename = "b")]
+    birth: String,
+    #[serde(rename = "a")]
+    artifact: String,
+    /// Wall time.
+    #[serde(rename = "u")]
+    until: Duration,
+}
+
 impl Artifacts {
     pub(crate) fn new(store: Arc<dyn Store>, secrets: Secrets, room: usize) -> Self {
         Self { store, secrets, room }
@@ -84,6 +107,26 @@ impl Artifacts {
         let opened = self.secrets.keyring().await?.open(SEALING, &bound(of, id), &sealed, BYTES_MAX);
         let unreadable = |error: &Unusable| tracing::warn!(%error, "an artifact cannot be read");
         Ok(opened.inspect_err(unreadable).ok().map(|bytes| (artifact, bytes)))
+    }
+
+    /// What lets whoever has it read an artifact until then, and as long as its session lives.
+    pub(crate) async fn link(&self, of: &Owner, id: &str, until: Duration) -> Result<String, Unavailable> {
+        let Owner { key: Key { principal, name }, birth } = of.clone();
+        let grant = Grant { principal, session: name, birth, artifact: id.to_owned(), until };
+        let plain = serde_json::to_vec(&grant).expect("texts and numbers are JSON");
+        Ok(BASE64_URL_SAFE_NO_PAD.encode(self.secrets.keyring().await?.seal(LINKING, &[], &plain)))
+    }
+
+    /// What a link leads to, if it is one of ours and holds good.
+    pub(crate) async fn linked(&self, link: &str, now: Duration) -> Result<Option<(Artifact, Vec<u8>)>, Unavailable> {
+        let Some(Grant { principal, session, birth, artifact, until }) = granted(&self.secrets.keyring().await?, link)
+        else {
+            return Ok(None);
+        };
+        if until <= now {
+            return Ok(None);
+        }
+        self.read(&Owner { key: Key { principal, name: session }, birth }, &artifact).await
     }
 
     /// The artifacts of a session, oldest first.
@@ -116,10 +159,18 @@ fn point(keyring: &Keyring, principal: &Principal, cursor: &Cursor) -> String {
 }
 
 fn follow(keyring: &Keyring, principal: &Principal, cursor: &str) -> Option<Cursor> {
-    if cursor.len() > CURSOR_MAX {
+    if cursor.len() > POINTER_MAX {
         return None;
     }
     serde_json::from_slice(&keyring.verify(&purpose(principal), cursor).ok()?).ok()
+}
+
+fn granted(keyring: &Keyring, link: &str) -> Option<Grant> {
+    if link.len() > POINTER_MAX {
+        return None;
+    }
+    let sealed = BASE64_URL_SAFE_NO_PAD.decode(link).ok()?;
+    serde_json::from_slice(&keyring.open(LINKING, &[], &sealed, POINTER_MAX).ok()?).ok()
 }
 
 /// How MCP names an artifact.
@@ -154,7 +205,7 @@ mod tests {
             assert_eq!(follow(&keyring, &me, &String::from_utf8(changed).unwrap()), None, "byte {at}");
             assert_eq!(follow(&keyring, &me, &shown[..at]), None, "{at} bytes");
         }
-        for foreign in ["", "x", &"x".repeat(CURSOR_MAX + 1)] {
+        for foreign in ["", "x", &"x".repeat(POINTER_MAX + 1)] {
             assert_eq!(follow(&keyring, &me, foreign), None);
         }
     }

@@ -46,6 +46,10 @@ pub struct Http {
     pub keep_alive: Duration,
     /// How long running calls may go on after the stop signal.
     pub drain_timeout: Duration,
+    /// How clients reach this server, without a slash at the end. None: replies hold no links for downloads.
+    pub public_url: Option<String>,
+    /// How long such a link holds good.
+    pub link_ttl: Duration,
 }
 
 /// `[session]`: how long sessions live, and how many there may be.
@@ -98,6 +102,8 @@ impl Default for Config {
                 max_connections: 1024,
                 keep_alive: 15 * SECOND,
                 drain_timeout: 25 * SECOND,
+                public_url: None,
+                link_ttl: 10 * MINUTE,
             },
             session: Session {
                 idle_ttl: 10 * MINUTE,
@@ -177,6 +183,8 @@ impl Http {
             max_connections: reader.count("http.max_connections", default.max_connections, 1..=100_000),
             keep_alive: reader.duration("http.keep_alive", default.keep_alive, SECOND..=5 * MINUTE),
             drain_timeout: reader.duration("http.drain_timeout", default.drain_timeout, Duration::ZERO..=HOUR),
+            public_url: read_public_url(reader),
+            link_ttl: reader.duration("http.link_ttl", default.link_ttl, SECOND..=24 * HOUR),
         }
     }
 }
@@ -206,6 +214,20 @@ impl Call {
             inline_bytes: reader.count("call.inline_bytes", default.inline_bytes, 0..=16 << 20),
         }
     }
+}
+
+fn read_public_url(reader: &mut Reader) -> Option<String> {
+    let text = reader.text("http.public_url", "");
+    let url = text.trim_end_matches('/');
+    let usable = url.parse::<http::Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some() && uri.query().is_none()
+    });
+    if !url.is_empty() && !usable {
+        reader.problem(format!(
+            "http.public_url = {url}: not how clients reach this server, such as https://browsers.example.com"
+        ));
+    }
+    usable.then(|| url.to_owned())
 }
 
 /// The keys of a file; a file that cannot be used lets nobody in, so it is a problem of the start.

@@ -3,10 +3,13 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use browserfleet_common::{
+    artifact::Artifact,
     checkpoint,
     clock::Clock,
+    ids::Principal,
     lifecycle::{Shutdown, Tasks},
     redis::{Fitness, Redis, checks::Need},
+    session::Owner,
 };
 use browserfleet_tools::Tool;
 use futures_util::{StreamExt as _, stream};
@@ -20,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Config, Stores, Unavailable,
     access::Access,
-    artifacts::Artifacts,
+    artifacts::{Artifacts, parse_uri},
     bus::{self, Bus},
     caller::Caller,
     changes::Changes,
@@ -167,6 +170,28 @@ impl Core {
         let new = connection::NewConnection { key: key.clone(), initialize: Value::Null, client };
         let full = Unavailable { what: "room for a connection", cause: None };
         self.connections.create(new).await?.ok_or(full)
+    }
+
+    /// The artifact at a URI, if its session lives and is this principal's. Reading counts as use.
+    pub(crate) async fn read_artifact(
+        &self,
+        principal: &Principal,
+        uri: &str,
+    ) -> Result<Option<(Artifact, Vec<u8>)>, Unavailable> {
+        let Some((name, id)) = parse_uri(uri) else { return Ok(None) };
+        let key = session::Key { principal: principal.clone(), name };
+        let Some(record) = self.sessions.touch(&key).await? else { return Ok(None) };
+        self.artifacts.read(&record.owner(), id).await
+    }
+
+    /// Where an artifact can be had without a key, for a while; none where the operator has not said how this server is
+    /// reached.
+    pub(crate) async fn download_url(&self, of: &Owner, artifact: &str) -> Option<String> {
+        let base = self.config.http.public_url.as_deref()?;
+        let until = self.clock.now() + self.config.http.link_ttl;
+        let link = self.artifacts.link(of, artifact, until).await;
+        let unsealed = |error: &Unavailable| tracing::warn!(%error, "an artifact gets no link");
+        link.inspect_err(unsealed).ok().map(|link| format!("{base}/artifacts/{link}"))
     }
 
     /// Ends a session and everything of it: every step is tried even if another fails. Answers whether there was one.

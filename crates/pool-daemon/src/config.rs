@@ -26,6 +26,8 @@ use crate::{
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
+/// Front ends take no larger reply.
+const DOWNLOAD_BYTES_MAX: u64 = 16 * MIB;
 
 /// Everything the daemon can be told.
 #[derive(Clone, Debug)]
@@ -47,6 +49,29 @@ pub struct Config {
     pub pressure: pressure::Config,
     /// `[store]`: where front ends keep sessions. None: they keep them to themselves, and an idle lease ends by itself.
     pub store: Option<redis::Settings>,
+}
+
+/// Defaults that depend on who is served.
+#[derive(Clone, Copy, Debug)]
+pub struct Defaults {
+    /// `pool.min_warm`.
+    pub min_warm: usize,
+    /// `egress.network`.
+    pub network: Network,
+    /// `browser.download_bytes`.
+    pub download_bytes: u64,
+}
+
+impl Defaults {
+    /// For a program that serves the developer in front of it.
+    pub fn own(min_warm: usize) -> Self {
+        Self { min_warm, network: Network::Local, download_bytes: DOWNLOAD_BYTES_MAX }
+    }
+
+    /// For one that serves others.
+    pub fn others(min_warm: usize) -> Self {
+        Self { min_warm, network: Network::Public, download_bytes: 0 }
+    }
 }
 
 /// `[daemon]`: the program itself.
@@ -89,11 +114,11 @@ impl LeaseConfig {
 }
 
 impl Config {
-    /// Reads the settings; `min_warm` and `network` are the defaults of `pool.min_warm` and `egress.network`.
-    pub fn read(reader: &mut Reader, min_warm: usize, network: Network) -> Self {
+    /// Reads the settings.
+    pub fn read(reader: &mut Reader, defaults: Defaults) -> Self {
         let health = read_health(reader);
         let store = redis::Settings::read(reader);
-        let limits = read_limits(reader, min_warm, &health, store.is_some());
+        let limits = read_limits(reader, defaults.min_warm, &health, store.is_some());
         let daemon = read_daemon(reader);
         Self {
             leases: read_leases(reader),
@@ -103,12 +128,12 @@ impl Config {
                 script: reader.duration("tool.script_timeout", 30 * SECOND, SECOND / 10..=2 * MINUTE),
             },
             max_call: reader.duration("tool.max_call", 2 * MINUTE, SECOND..=10 * MINUTE),
-            egress: read_egress(reader, network),
+            egress: read_egress(reader, defaults.network),
             checkpoints: checkpoint::Config {
                 enabled: reader.flag("checkpoints.enabled", true),
                 interval: reader.duration("checkpoints.interval", SECOND, SECOND / 10..=HOUR),
             },
-            chromium: read_chromium(reader, limits.max_browsers),
+            chromium: read_chromium(reader, limits.max_browsers, defaults.download_bytes),
             health,
             pressure: read_pressure(reader),
             store: announced(reader, store, &daemon),
@@ -239,7 +264,7 @@ fn read_leases(reader: &mut Reader) -> LeaseConfig {
     }
 }
 
-fn read_chromium(reader: &mut Reader, max_browsers: usize) -> chromium::Config {
+fn read_chromium(reader: &mut Reader, max_browsers: usize, download_bytes: u64) -> chromium::Config {
     let configured = reader.path("browser.chromium");
     let executable = chromium::find(configured.as_deref()).unwrap_or_else(|error| {
         reader.problem(format!("browser.chromium: {error}"));
@@ -260,6 +285,7 @@ fn read_chromium(reader: &mut Reader, max_browsers: usize) -> chromium::Config {
         state_dir: reader.path("browser.state_dir").unwrap_or(default_state),
         extra_args,
         uid_base: u32::try_from(uid_base.min(u32::MAX as usize - max_browsers)).unwrap_or(61_000),
+        download_bytes: reader.bytes("browser.download_bytes", download_bytes, 0..=DOWNLOAD_BYTES_MAX),
     }
 }
 

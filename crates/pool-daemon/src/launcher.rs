@@ -19,7 +19,7 @@ use crate::{
     egress::{Exits, Gate},
     health::{self, Examine, Finding},
     host::memory::{Meter, Scale},
-    page::Context,
+    page::{Context, DownloadPlace},
     pool::{
         Browser, LaunchError, Launcher,
         browser::{Death, ProcessTree, Ready},
@@ -37,6 +37,8 @@ pub struct ChromiumLauncher {
     health: health::Config,
     /// Whether the first page works in a context of its own, because others will share the browser.
     shared: bool,
+    /// Most bytes of a download; 0 denies them.
+    download_bytes: u64,
     exits: Exits,
     meter: Arc<Meter>,
     tasks: Tasks,
@@ -51,9 +53,18 @@ impl ChromiumLauncher {
         shared: bool,
         tasks: &Tasks,
     ) -> Result<Self, chromium::StartError> {
-        let timeout = config.launch_timeout;
+        let (timeout, download_bytes) = (config.launch_timeout, config.download_bytes);
         let spawner = Spawner::start(config, tasks)?;
-        Ok(Self { spawner, timeout, health, shared, exits, meter: Arc::default(), tasks: tasks.clone() })
+        Ok(Self {
+            spawner,
+            timeout,
+            health,
+            shared,
+            download_bytes,
+            exits,
+            meter: Arc::default(),
+            tasks: tasks.clone(),
+        })
     }
 
     /// Opens the pipe and a page, and lets the page prove that it works.
@@ -64,15 +75,16 @@ impl ChromiumLauncher {
         deadline: Instant,
     ) -> Result<(Connection, Ready, Process), String> {
         let chromium::Child { read, write, process } = child;
+        let downloads = self.downloads(&process);
         let opened = async {
             let connection = Connection::open(read, write, &self.tasks).map_err(|error| error.to_string())?;
             let context = if self.shared {
                 let own = open_gate(&self.exits, process.pid()).await?;
-                Context::create(&connection, &self.tasks, Some(own), deadline)
+                Context::create(&connection, &self.tasks, Some(own), downloads, deadline)
                     .await
                     .map_err(|failure| failure.message)?
             } else {
-                Context::default_of(&connection, &self.tasks, Some(gate.clone()))
+                Context::default_of(&connection, &self.tasks, Some(gate.clone()), downloads)
             };
             let page = context.open_page(deadline).await.map_err(|failure| failure.message)?;
             // Health means a page that shows and reads something, not a browser that tells its version.
@@ -98,6 +110,11 @@ impl ChromiumLauncher {
         }
     }
 
+    fn downloads(&self, process: &Process) -> Option<DownloadPlace> {
+        let dir = process.downloads().clone();
+        (self.download_bytes > 0).then_some(DownloadPlace { dir, most: self.download_bytes })
+    }
+
     /// Why a page could not be opened. A browser that exits closes its pipe first: its exit says more than the pipe.
     async fn why(process: &Process, reason: String) -> String {
         match timeout(EXIT, process.exited()).await {
@@ -118,9 +135,11 @@ impl Launcher for ChromiumLauncher {
         gate.belongs_to(child.process.pid());
         let (connection, ready, process) = self.ready(child, &gate, deadline).await.map_err(LaunchError)?;
         let limit = self.health.memory_limit;
+        let downloads = self.downloads(&process);
         let scale = Arc::new(Scale::new(Arc::clone(&self.meter), process.pid(), limit));
         let tree = Arc::new(ChromiumTree {
             process,
+            downloads,
             connection: connection.clone(),
             exits: self.exits.clone(),
             gate,
@@ -148,6 +167,7 @@ fn no_gate(error: &std::io::Error) -> String {
 #[derive(Debug)]
 struct ChromiumTree {
     process: Process,
+    downloads: Option<DownloadPlace>,
     connection: Connection,
     exits: Exits,
     /// The browser's only way out; in a shared one, that of nobody.
@@ -189,6 +209,10 @@ impl ProcessTree for ChromiumTree {
 
     async fn gate(&self) -> Result<Option<Gate>, String> {
         open_gate(&self.exits, self.pid()).await.map(Some)
+    }
+
+    fn downloads(&self) -> Option<DownloadPlace> {
+        self.downloads.clone()
     }
 
     async fn end(&self) -> usize {

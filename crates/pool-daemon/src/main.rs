@@ -18,8 +18,7 @@ use browserfleet_common::{
 use browserfleet_pool_daemon::{
     app::{App, End},
     chromium,
-    config::Config,
-    egress::Network,
+    config::{Config, Defaults},
     grpc,
     host::{checks, doctor},
     store,
@@ -80,7 +79,7 @@ fn main() -> ExitCode {
         ("unsafe.insecure", args.insecure.then_some(&true as _)),
     ];
     let mut reader = Reader::new(args.config.as_deref(), &flags);
-    let (config, log) = (Config::read(&mut reader, MIN_WARM, Network::Public), LogConfig::read(&mut reader));
+    let (config, log) = (Config::read(&mut reader, Defaults::others(MIN_WARM)), LogConfig::read(&mut reader));
     let away = redis::checks::read(&mut reader, config.store.as_ref(), Need::Memory);
     let mut problems = reader.finish(FRONT_END).err().unwrap_or(Problems(Vec::new()));
     if args.check {

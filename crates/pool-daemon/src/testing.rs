@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     egress::Gate,
-    page::{Context, Page},
+    page::{Context, DownloadPlace, Page},
     pool::{
         Browser, LaunchError, Launcher,
         browser::{Death, ProcessTree, Ready},
@@ -84,7 +84,7 @@ impl Launcher for FakeLauncher {
             peer: Mutex::new(Some(peer)),
         });
         self.trees.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&tree));
-        let context = Context::default_of(&connection, &self.tasks, None);
+        let context = Context::default_of(&connection, &self.tasks, None, None);
         let ready = Ready { page: Page::detached(&connection), context };
         Ok(Arc::new(Browser::new(connection, self.tasks.clone(), tree, ready)))
     }
@@ -135,6 +135,10 @@ impl ProcessTree for FakeTree {
 
     async fn gate(&self) -> Result<Option<Gate>, String> {
         Ok(None)
+    }
+
+    fn downloads(&self) -> Option<DownloadPlace> {
+        None
     }
 
     async fn end(&self) -> usize {

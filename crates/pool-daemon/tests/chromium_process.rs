@@ -51,6 +51,7 @@ impl Scene {
             state_dir: dir.path().join("state"),
             extra_args: Vec::new(),
             uid_base: UID_BASE,
+            download_bytes: 0,
         };
         Self { spawner: Spawner::start(config, &Tasks::new()).unwrap(), _dir: dir }
     }

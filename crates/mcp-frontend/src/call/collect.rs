@@ -13,13 +13,13 @@ use tonic::Streaming;
 
 use super::{
     progress::Progress,
-    reply::{Image, Reply, Text},
+    reply::{File, Image, Reply, Text},
 };
 use crate::failure::{DaemonError, Failure};
 
 /// Most bytes of all texts of a reply. What is beyond is cut, and said so.
 const TEXT_BYTES_MAX: usize = 1 << 20;
-/// Most bytes of all pictures, and of the structured form.
+/// Most bytes of all pictures and files, and of the structured form.
 const OTHER_BYTES_MAX: usize = 16 << 20;
 /// How long the end of a stream may take after its last message.
 const LAST_WORD: Duration = Duration::from_millis(100);
@@ -109,7 +109,9 @@ impl Parts {
         });
         let (used, max) = match open.kind {
             SectionKind::Text | SectionKind::Unspecified => (&mut self.text_bytes, TEXT_BYTES_MAX),
-            SectionKind::Image | SectionKind::Structured => (&mut self.other_bytes, OTHER_BYTES_MAX),
+            SectionKind::Image | SectionKind::File | SectionKind::Structured => {
+                (&mut self.other_bytes, OTHER_BYTES_MAX)
+            }
         };
         let room = piece.data.len().min(max - *used);
         *used += room;
@@ -127,6 +129,10 @@ impl Parts {
             _ if open.cut > 0 => self.too_large(&open),
             SectionKind::Image => {
                 self.reply.images.push(Image { mime_type: open.mime_type, data: open.data.freeze() });
+            }
+            SectionKind::File => {
+                let Open { title: name, mime_type, data, .. } = open;
+                self.reply.files.push(File { name, mime_type, data: data.freeze() });
             }
             SectionKind::Structured => self.reply.structure(structured(&open.data.freeze())),
         }

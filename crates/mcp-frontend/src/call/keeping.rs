@@ -1,11 +1,16 @@
 //! Results that are kept beside the reply: those that are too large for it, and those the caller gave a name.
 
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 
 use browserfleet_common::artifact::Artifact;
 
-use super::reply::{Link, Reply};
-use crate::{artifacts::New, caller::words, core::Core, session::Record};
+use super::reply::{File, Link, Reply};
+use crate::{
+    artifacts::{BYTES, New},
+    caller::words,
+    core::Core,
+    session::Record,
+};
 
 /// The argument by which a caller names what it wants to keep.
 const NAME: &str = "filename";
@@ -21,10 +26,16 @@ pub(super) fn name(arguments: &serde_json::Map<String, serde_json::Value>) -> Op
     (!name.is_empty()).then_some(name)
 }
 
-/// Keeps what has to be kept, and says where. Pictures stay in the reply when they are small enough, and when they cannot be
+/// Keeps what has to be kept, files first, and says where. Pictures stay in the reply when they are small enough, and when they cannot be
 /// kept.
 pub(super) async fn keep(core: &Arc<Core>, record: &Record, reply: &mut Reply, name: Option<&str>) {
     let mut lines = Vec::new();
+    for File { name, mime_type, data } in std::mem::take(&mut reply.files) {
+        let mime_type = if mime_type.is_empty() { BYTES } else { &mime_type };
+        if !keep_one(core, record, reply, new(core, &name, mime_type, &data), &mut lines).await {
+            lines.push(format!("- {name} ({} bytes) could not be kept; it is lost", data.len()));
+        }
+    }
     let pictured = !reply.images.is_empty();
     for image in std::mem::take(&mut reply.images) {
         let fits = image.data.len() <= core.config.call.inline_bytes;
@@ -62,10 +73,21 @@ async fn keep_one(core: &Core, record: &Record, reply: &mut Reply, new: New<'_>,
             return false;
         }
     };
-    let link = Link::to(record, &artifact);
-    let Artifact { name, mime_type, size, .. } = artifact;
-    let uri = &link.uri;
-    lines.push(format!("- {name} ({mime_type}, {size} bytes): {uri} until the session ends; read it as a resource"));
+    let url = core.download_url(&record.owner(), &artifact.id).await;
+    let link = Link { url, ..Link::to(record, &artifact) };
+    lines.push(line(core, &link));
     reply.links.push(link);
     true
+}
+
+/// Where something is, for whoever reads the reply.
+fn line(core: &Core, Link { uri, artifact, url }: &Link) -> String {
+    let Artifact { name, mime_type, size, .. } = artifact;
+    let mut line = format!("- {name} ({mime_type}, {size} bytes): {uri} until the session ends; read it as a resource");
+    if let Some(url) = url {
+        let ttl = humantime::format_duration(core.config.http.link_ttl);
+        // Writing to a String cannot fail.
+        let _infallible = write!(line, ", or within {ttl} from {url}");
+    }
+    line
 }

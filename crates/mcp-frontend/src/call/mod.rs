@@ -3,7 +3,7 @@
 //! [`reply`] is what comes out, [`browser`] runs tools in a browser ([`resolve`] says whose, [`lease`] gets one, [`collect`] reads the
 //! answer),
 //! [`front_end`] has the tools that need none. What is too large for a reply is behind a cursor ([`paging`]), or
-//! a resource, as is what the caller gave a name ([`keeping`]).
+//! a resource, as is what the caller gave a name ([`keeping`]); resources can be files of a call ([`uploads`]).
 
 pub(crate) mod reply;
 
@@ -22,6 +22,8 @@ pub(crate) mod progress;
 mod keeping;
 
 mod paging;
+
+mod uploads;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 

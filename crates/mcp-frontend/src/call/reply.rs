@@ -13,6 +13,8 @@ pub(crate) struct Reply {
     pub(crate) failure: Option<Failure>,
     pub(crate) texts: Vec<Text>,
     pub(crate) images: Vec<Image>,
+    /// What is kept in any case.
+    pub(crate) files: Vec<File>,
     /// Artifacts, for clients that read resources.
     pub(crate) links: Vec<Link>,
     pub(crate) structured: Option<Value>,
@@ -32,12 +34,23 @@ pub(crate) struct Text {
 pub(crate) struct Link {
     pub(crate) uri: String,
     pub(crate) artifact: Artifact,
+    /// Where whoever has it reads the same without a key, for a while.
+    pub(crate) url: Option<String>,
 }
 
 impl Link {
     pub(crate) fn to(record: &Record, artifact: &Artifact) -> Self {
-        Self { uri: uri(&record.name, &artifact.id), artifact: artifact.clone() }
+        Self { uri: uri(&record.name, &artifact.id), artifact: artifact.clone(), url: None }
     }
+}
+
+/// A file that a page gave away, or a tool made.
+#[derive(Debug)]
+pub(crate) struct File {
+    pub(crate) name: String,
+    /// Empty where nobody knows.
+    pub(crate) mime_type: String,
+    pub(crate) data: Bytes,
 }
 
 /// A picture.

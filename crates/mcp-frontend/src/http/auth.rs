@@ -15,11 +15,12 @@ use axum::{
 use browserfleet_common::{error_code::ErrorCode, metrics::metrics};
 use browserfleet_tools::Scope;
 use http::{
-    HeaderMap, HeaderValue, Request, StatusCode,
+    HeaderMap, HeaderValue, Method, Request, StatusCode,
     header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde_json::json;
 
+use super::artifacts;
 use crate::{access::Access, core::Core, keys::Keyring};
 
 /// What answers everybody: probes have no keys.
@@ -36,7 +37,7 @@ pub(super) async fn check(State(core): State<Arc<Core>>, mut request: Request<Bo
         None => Access::open(),
         Some(keys) => match authenticated(&core, keys, &request) {
             Ok(access) => access,
-            Err(_refused) if OPEN.contains(&request.uri().path()) => return next.run(request).await,
+            Err(_refused) if is_open(&request) => return next.run(request).await,
             Err(refused) => return refused.answer(),
         },
     };
@@ -49,6 +50,13 @@ pub(super) async fn check(State(core): State<Arc<Core>>, mut request: Request<Bo
     request.headers_mut().remove(AUTHORIZATION);
     request.extensions_mut().insert(access);
     next.run(request).await
+}
+
+/// Whether a request is answered whoever sends it.
+fn is_open(request: &Request<Body>) -> bool {
+    let path = request.uri().path();
+    // Of artifacts the link says that its holder may have them.
+    OPEN.contains(&path) || (request.method() == Method::GET && path.starts_with(artifacts::PATH))
 }
 
 fn authenticated(core: &Core, keys: &Keyring, request: &Request<Body>) -> Result<Arc<Access>, Refused> {

@@ -13,6 +13,8 @@ mod guard;
 
 mod auth;
 
+mod artifacts;
+
 mod calls;
 
 pub(crate) mod body;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::{
     Router,
     middleware::from_fn_with_state,
-    routing::{any, delete, get},
+    routing::{any, delete, get, post},
 };
 use rmcp::ServerHandler;
 
 use super::{
-    auth, calls,
+    artifacts, auth, calls,
     guard::{self, Guard},
     health, sessions,
 };
@@ -29,10 +29,14 @@ pub(crate) fn router<H: ServerHandler + Clone>(core: &Arc<Core>, handler: H) -> 
         .route("/sessions", get(sessions::sessions))
         .route("/calls/{id}", delete(calls::stop))
         .with_state(Arc::clone(core));
+    let artifacts = Router::new()
+        .route("/artifacts/{name}", post(artifacts::upload).put(artifacts::upload).get(artifacts::download))
+        .with_state(artifacts::Doors::new(core));
     Router::new()
         .route("/mcp", any(endpoint::serve::<H>))
         .with_state(Endpoint::new(core, handler))
         .merge(operators)
+        .merge(artifacts)
         .layer(from_fn_with_state(Arc::clone(core), auth::check))
         // The last layer is the first that a request meets.
         .layer(from_fn_with_state(guard, guard::check))

@@ -30,8 +30,9 @@ pub(super) fn render(mut reply: Reply) -> CallToolResult {
     content.extend(
         reply.images.iter().map(|image| ContentBlock::image(BASE64_STANDARD.encode(&image.data), &image.mime_type)),
     );
-    content
-        .extend(reply.links.iter().map(|Link { uri, artifact }| ContentBlock::resource_link(described(uri, artifact))));
+    content.extend(
+        reply.links.iter().map(|Link { uri, artifact, .. }| ContentBlock::resource_link(described(uri, artifact))),
+    );
     let mut result = if failure.is_some() { CallToolResult::error(content) } else { CallToolResult::success(content) };
     result.structured_content = reply.structured;
     result

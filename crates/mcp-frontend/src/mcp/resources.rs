@@ -9,10 +9,10 @@ use rmcp::model::{Resource, ResourceContents};
 
 use crate::{
     Unavailable,
-    artifacts::{parse_uri, uri},
+    artifacts::uri,
     caller::Caller,
     core::Core,
-    session::{Key, Record, Scope},
+    session::{Record, Scope},
 };
 
 /// Sessions whose artifacts are listed; the latest ones.
@@ -48,10 +48,7 @@ pub(super) async fn read(
     caller: &Caller,
     uri: &str,
 ) -> Result<Option<ResourceContents>, Unavailable> {
-    let Some((name, id)) = parse_uri(uri) else { return Ok(None) };
-    let key = Key { principal: caller.principal.clone(), name };
-    let Some(record) = core.sessions.touch(&key).await? else { return Ok(None) };
-    let Some((artifact, bytes)) = core.artifacts.read(&record.owner(), id).await? else { return Ok(None) };
+    let Some((artifact, bytes)) = core.read_artifact(&caller.principal, uri).await? else { return Ok(None) };
     let contents = match String::from_utf8(bytes) {
         Ok(text) if artifact.mime_type.starts_with("text/") => ResourceContents::text(text, uri),
         Ok(text) => ResourceContents::blob(BASE64_STANDARD.encode(text), uri),

@@ -44,6 +44,10 @@ impl Event {
         Self::section(SectionKind::Image, "", data)
     }
 
+    pub fn file(name: &str, data: &[u8]) -> Self {
+        Self::section(SectionKind::File, name, data)
+    }
+
     pub fn structured(json: &str) -> Self {
         Self::section(SectionKind::Structured, "", json.as_bytes())
     }

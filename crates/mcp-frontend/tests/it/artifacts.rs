@@ -61,7 +61,7 @@ async fn rest(client: &Client, mut result: Value) -> Vec<String> {
     all
 }
 
-fn link(result: &Value) -> String {
+pub(crate) fn link(result: &Value) -> String {
     let mut blocks = result["content"].as_array().unwrap().iter();
     blocks.rfind(|block| block["type"] == "resource_link").unwrap_or_else(|| panic!("no link: {result}"))["uri"]
         .as_str()
@@ -69,7 +69,7 @@ fn link(result: &Value) -> String {
         .to_owned()
 }
 
-async fn read(client: &Client, uri: &str) -> Value {
+pub(crate) async fn read(client: &Client, uri: &str) -> Value {
     client.post(&request(1, "resources/read", json!({ "uri": uri }))).await.json()
 }
 

@@ -22,6 +22,8 @@ mod sessions;
 
 mod artifacts;
 
+mod files;
+
 mod restoring;
 
 mod keys;

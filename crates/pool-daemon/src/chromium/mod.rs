@@ -3,6 +3,7 @@
 //! One [`Spawner`] a daemon; one [`Process`] a browser. What a browser leaves behind is nobody else's business: its
 //! [`Process`] kills and reaps every process of it, also those that left the group, and removes its directory.
 
+mod downloads;
 mod family;
 pub mod find;
 pub mod flags;
@@ -17,6 +18,7 @@ pub mod version;
 
 use std::{path::PathBuf, time::Duration};
 
+pub use downloads::DownloadDir;
 pub(crate) use family::groups;
 pub use find::{FindError, find, is_headless_shell};
 pub(crate) use flags::BYPASS_NOTHING;
@@ -45,6 +47,8 @@ pub struct Config {
     pub extra_args: Vec<String>,
     /// Used only as root: the browser of slot n runs as user and group `uid_base + n`.
     pub uid_base: u32,
+    /// Most bytes of a file that a page gives away; 0 denies them all.
+    pub download_bytes: u64,
 }
 
 /// An error and its causes on one line.

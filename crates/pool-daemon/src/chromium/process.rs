@@ -24,7 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use super::group::Exit;
-use super::{family::Family, group::Group, launch::Spawner, profile::Profile, stderr::Tail};
+use super::{downloads::DownloadDir, family::Family, group::Group, launch::Spawner, profile::Profile, stderr::Tail};
 
 /// How often we look while a group is ending. Helpers that are not our children end without a SIGCHLD to us.
 const TICK: Duration = Duration::from_millis(20);
@@ -74,6 +74,11 @@ impl Process {
         self.shared.group.leader().as_raw().unsigned_abs()
     }
 
+    /// Where it puts what pages give away.
+    pub fn downloads(&self) -> &DownloadDir {
+        &self.shared.downloads
+    }
+
     /// Waits until the main process has exited, for whatever reason. Helpers may still be there: call [`Self::end`].
     pub async fn exited(&self) -> Exit {
         let mut exit = self.exit.clone();
@@ -101,6 +106,7 @@ impl Process {
     pub(super) fn own(parts: Parts, tasks: &Tasks) -> Self {
         let shared = Arc::new(Shared {
             group: Group::new(parts.leader),
+            downloads: parts.profile.downloads(),
             tail: Mutex::default(),
             end: CancellationToken::new(),
             abandoned: CancellationToken::new(),
@@ -173,6 +179,7 @@ pub(super) struct Grace {
 #[derive(Debug)]
 struct Shared {
     group: Group,
+    downloads: DownloadDir,
     /// Short, never held across an await.
     tail: Mutex<Tail>,
     /// Asked for by [`Process::end`].

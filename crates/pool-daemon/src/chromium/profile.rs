@@ -4,7 +4,7 @@
 //! <state_dir>/.lock                  held while directories of daemons are made or judged
 //! <state_dir>/<12 hex>/              0711, one for each run of a daemon
 //! <state_dir>/<12 hex>/lock          flock()ed for that daemon's life: whoever can take it may remove the directory
-//! <state_dir>/<12 hex>/<slot>-<n>/   0700, one for each browser, owned by its user: data, home, tmp
+//! <state_dir>/<12 hex>/<slot>-<n>/   0700, one for each browser, owned by its user: data, downloads, home, tmp
 //! ```
 //!
 //! The names are short because Chromium binds a socket far below, and a socket's path ends at 107 bytes.
@@ -32,12 +32,15 @@ use nix::{
 };
 use uuid::Uuid;
 
+use super::DownloadDir;
+
 /// With less than this left on the disk no browser is started. A profile begins with some megabytes and grows with what
 /// pages store; a disk that fills up breaks every browser on it, in ways that look like the pages' fault.
 pub const MIN_FREE_DISK: u64 = 512 * MIB;
 
 const LOCK: &str = "lock";
 const STATE_LOCK: &str = ".lock";
+const DOWNLOADS: &str = "downloads";
 /// Length of the name of a daemon's directory.
 const NAME: usize = 12;
 /// The longest path that Chromium makes a socket of, below the daemon's directory.
@@ -267,6 +270,7 @@ fn remove_tree(path: &Path) -> io::Result<()> {
 pub(super) struct Profile {
     path: PathBuf,
     mark: String,
+    owner: Uid,
     /// The directory above must stay locked as long as this one is in use.
     _instance: Arc<InstanceDir>,
 }
@@ -278,13 +282,14 @@ impl Profile {
         let name = format!("{slot}-{}", instance.next.fetch_add(1, Ordering::Relaxed));
         let path = instance.path.join(&name);
         let instance_name = instance.path.file_name().unwrap_or_default().to_string_lossy();
-        let profile = Self { path, mark: format!("{instance_name}/{name}"), _instance: Arc::clone(instance) };
+        let mark = format!("{instance_name}/{name}");
+        let profile = Self { path, mark, owner: owner.unwrap_or_else(geteuid), _instance: Arc::clone(instance) };
         profile.make(owner).inspect_err(|_| drop(remove_tree(&profile.path)))?;
         Ok(profile)
     }
 
     fn make(&self, owner: Option<Uid>) -> Result<(), ProfileError> {
-        for dir in [self.path.clone(), self.data(), self.home(), self.tmp()] {
+        for dir in [self.path.clone(), self.data(), self.path.join(DOWNLOADS), self.home(), self.tmp()] {
             DirBuilder::new().mode(0o700).create(&dir).map_err(ProfileError::io(&dir))?;
             if let Some(uid) = owner {
                 chown(&dir, Some(uid.as_raw()), Some(uid.as_raw())).map_err(ProfileError::io(&dir))?;
@@ -295,6 +300,11 @@ impl Profile {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where it puts what pages give away.
+    pub(super) fn downloads(&self) -> DownloadDir {
+        DownloadDir::new(self.path.join(DOWNLOADS), self.owner.as_raw())
     }
 
     pub(super) fn data(&self) -> PathBuf {

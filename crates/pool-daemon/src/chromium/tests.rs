@@ -81,6 +81,7 @@ fn config(dir: &Path) -> Config {
         state_dir: dir.join("state"),
         extra_args: Vec::new(),
         uid_base: 61_000,
+        download_bytes: 0,
     }
 }
 

@@ -251,9 +251,10 @@ fn message(event: pb::call_tool_response::Event) -> pb::CallToolResponse {
 /// A section in pieces that fit a message.
 fn pieces(section: Section) -> Vec<pb::Section> {
     let (kind, title, bytes, mime_type) = match section {
-        Section::Text { title, body } => (pb::SectionKind::Text, title, body.into_bytes(), ""),
-        Section::Image { mime_type, bytes } => (pb::SectionKind::Image, "", bytes, mime_type),
-        Section::Structured(value) => (pb::SectionKind::Structured, "", value.to_string().into_bytes(), ""),
+        Section::Text { title, body } => (pb::SectionKind::Text, title.to_owned(), body.into_bytes(), ""),
+        Section::Image { mime_type, bytes } => (pb::SectionKind::Image, String::new(), bytes, mime_type),
+        Section::File { name, mime_type, bytes } => (pb::SectionKind::File, name, bytes, mime_type),
+        Section::Structured(value) => (pb::SectionKind::Structured, String::new(), value.to_string().into_bytes(), ""),
     };
     let count = bytes.len().div_ceil(pb::SECTION_PIECE_BYTES).max(1);
     (0..count)
@@ -262,7 +263,7 @@ fn pieces(section: Section) -> Vec<pb::Section> {
             let end = bytes.len().min(start + pb::SECTION_PIECE_BYTES);
             pb::Section {
                 kind: kind.into(),
-                title: if index == 0 { title.to_owned() } else { String::new() },
+                title: if index == 0 { title.clone() } else { String::new() },
                 data: bytes[start..end].to_vec(),
                 mime_type: mime_type.to_owned(),
                 last: index + 1 == count,

@@ -23,7 +23,15 @@ use serde_json::{Value, json};
 use tokio::{sync::OnceCell, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Page, arrivals::Arrivals, looks::Looks, notices::Notices, tabs, wire};
+use super::{
+    Page,
+    arrivals::Arrivals,
+    downloads::{Download, DownloadPlace, Downloads},
+    looks::Looks,
+    notices::{MAX_WORDS, Notice, Notices},
+    state::cut,
+    tabs, wire,
+};
 use crate::{chromium::BYPASS_NOTHING, egress::Gate, failure::Failure};
 
 /// What the pages of one session share.
@@ -31,6 +39,8 @@ use crate::{chromium::BYPASS_NOTHING, egress::Gate, failure::Failure};
 pub(super) struct Shared {
     /// What the agent is to hear of.
     pub(super) notices: Notices,
+    /// What they have given away.
+    pub(super) downloads: Downloads,
     /// How they are shown.
     pub(super) looks: Mutex<Looks>,
     /// How many documents snapshots have shown: the refs of each have a number of their own, whichever page shows it.
@@ -39,6 +49,16 @@ pub(super) struct Shared {
     pub(super) first_document: AtomicU32,
     /// The way out. Fake browsers have none.
     pub(super) gate: Option<Gate>,
+}
+
+impl Shared {
+    /// A page, or the guard of the context, hears that a download begins.
+    pub(super) fn download_begins(&self, download: wire::DownloadBegins) {
+        let name = cut(download.suggested_filename, MAX_WORDS);
+        if self.downloads.begins(&download.guid, name.clone()) {
+            self.notices.add(Notice::DownloadDenied(name));
+        }
+    }
 }
 
 /// A context of a browser. Not a border between tenants: the clipboard, crashes and the browser's own process are shared.
@@ -57,12 +77,17 @@ pub struct Context {
 
 impl Context {
     /// The context every browser has.
-    pub fn default_of(connection: &Connection, tasks: &Tasks, gate: Option<Gate>) -> Self {
+    pub fn default_of(
+        connection: &Connection,
+        tasks: &Tasks,
+        gate: Option<Gate>,
+        downloads: Option<DownloadPlace>,
+    ) -> Self {
         Self {
             id: None,
             connection: connection.clone(),
             tasks: tasks.clone(),
-            shared: Arc::new(Shared { gate, ..Shared::default() }),
+            shared: Arc::new(Shared { gate, downloads: Downloads::new(downloads), ..Shared::default() }),
             arrivals: Arc::default(),
             guard: Arc::default(),
         }
@@ -73,6 +98,7 @@ impl Context {
         connection: &Connection,
         tasks: &Tasks,
         gate: Option<Gate>,
+        downloads: Option<DownloadPlace>,
         deadline: Instant,
     ) -> Result<Self, Failure> {
         let create = CreateBrowserContextParams {
@@ -81,7 +107,7 @@ impl Context {
             ..CreateBrowserContextParams::default()
         };
         let created = connection.browser().call(create, deadline).await?;
-        Ok(Self { id: Some(created.browser_context_id), ..Self::default_of(connection, tasks, gate) })
+        Ok(Self { id: Some(created.browser_context_id), ..Self::default_of(connection, tasks, gate, downloads) })
     }
 
     /// The way out of this context. Fake browsers have none.
@@ -129,6 +155,17 @@ impl Context {
         self.shared.notices.take()
     }
 
+    /// Whether files that pages give away are kept, and not denied.
+    pub fn keeps_downloads(&self) -> bool {
+        self.shared.downloads.place().is_some()
+    }
+
+    /// What pages have given away and nobody has taken, and sentences about what has not come. Waits a little for what is on
+    /// its way.
+    pub async fn take_downloads(&self, deadline: Instant) -> (Vec<Download>, Vec<String>) {
+        self.shared.downloads.take(deadline).await
+    }
+
     /// Waits until the tabs that pages are just opening are ready, within a bound.
     pub async fn arrivals_settled(&self) {
         self.arrivals.settled().await;
@@ -154,24 +191,34 @@ impl Context {
             .collect())
     }
 
-    /// Denies downloads, and watches what pages open.
+    /// Keeps or denies downloads, and watches what pages open.
     async fn watch(&self, page: &TargetId, deadline: Instant) -> Result<DropGuard, Failure> {
         let browser = self.connection.browser();
         let events = browser.subscribe(tabs::EVENTS, tabs::CAPACITY);
-        let mut deny = SetDownloadBehaviorParams::new(SetDownloadBehaviorBehavior::Deny);
-        deny.browser_context_id.clone_from(&self.id);
-        deny.events_enabled = Some(true);
+        let place = self.shared.downloads.place().map(|place| place.dir.path().to_string_lossy().into_owned());
+        let downloads = SetDownloadBehaviorParams {
+            behavior: if place.is_some() {
+                SetDownloadBehaviorBehavior::AllowAndName
+            } else {
+                SetDownloadBehaviorBehavior::Deny
+            },
+            browser_context_id: self.id.clone(),
+            download_path: place,
+            events_enabled: Some(true),
+        };
         let mut discover = SetDiscoverTargetsParams::new(true);
         let pages = FilterEntry { r#type: Some("page".to_owned()), ..FilterEntry::default() };
         discover.filter = Some(TargetFilter::new(vec![pages]));
-        let (context, ..) =
-            tokio::try_join!(self.own_id(page, deadline), async { Ok(browser.call(deny, deadline).await?) }, async {
-                Ok(browser.call(discover, deadline).await?)
-            },)?;
+        let (context, ..) = tokio::try_join!(
+            self.own_id(page, deadline),
+            async { Ok(browser.call(downloads, deadline).await?) },
+            async { Ok(browser.call(discover, deadline).await?) },
+        )?;
         let ended = CancellationToken::new();
         let guard = tabs::Guard {
             connection: self.connection.clone(),
             context,
+            id: self.id.clone(),
             shared: Arc::clone(&self.shared),
             arrivals: Arc::clone(&self.arrivals),
             tasks: self.tasks.clone(),

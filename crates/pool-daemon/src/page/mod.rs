@@ -22,6 +22,7 @@ mod traffic;
 mod world;
 
 mod cookies;
+mod downloads;
 mod drag;
 mod evaluate;
 mod files;
@@ -49,6 +50,7 @@ use tokio::{
 pub use console::{ConsoleCounts, ConsoleMessage, Level};
 pub use context::Context;
 pub use cookies::Cookie;
+pub use downloads::{Download, DownloadPlace};
 pub use evaluate::Evaluated;
 pub use files::FileData;
 pub use input::{Button, Press, modifier};

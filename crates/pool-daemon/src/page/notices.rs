@@ -1,17 +1,11 @@
 //! What happened to a session's pages without being asked for, until a reply tells it.
 
-use std::{
-    collections::VecDeque,
-    sync::{Mutex, PoisonError},
-};
+use std::sync::{Mutex, PoisonError};
 
 use super::{Dialog, tabs::MAX_TABS};
 
 /// Most characters of a page's own words in a notice.
-const MAX_WORDS: usize = 200;
-
-/// How many downloads are told apart.
-const DOWNLOADS: usize = 32;
+pub(super) const MAX_WORDS: usize = 200;
 
 /// Something the agent should hear of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,14 +20,16 @@ pub(super) enum Notice {
     LoginAsked(String),
     /// A download was denied; its suggested name.
     DownloadDenied(String),
+    /// A download was stopped, and why.
+    DownloadStopped(String),
+    /// A download ended before it was complete; its suggested name.
+    DownloadBrokenOff(String),
 }
 
 /// The notices of one session that nobody has been told yet: one of each kind with its count, however many there were.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
     untold: Mutex<Vec<(Notice, u64)>>,
-    /// The latest downloads, by Chromium's id: a tab's own page and the guard of the context both hear of them.
-    downloads: Mutex<VecDeque<String>>,
 }
 
 impl Notices {
@@ -46,20 +42,6 @@ impl Notices {
         } else {
             untold.push((notice, 1));
         }
-    }
-
-    /// Adds a download that was denied, once.
-    pub(super) fn download(&self, id: String, name: String) {
-        let mut downloads = self.downloads.lock().unwrap_or_else(PoisonError::into_inner);
-        if downloads.contains(&id) {
-            return;
-        }
-        if downloads.len() == DOWNLOADS {
-            downloads.pop_front();
-        }
-        downloads.push_back(id);
-        drop(downloads);
-        self.add(Notice::DownloadDenied(name));
     }
 
     /// What has to be told, one sentence a kind; only the first who asks hears of it.
@@ -86,8 +68,11 @@ fn sentence(notice: &Notice, count: u64) -> String {
             )
         }
         Notice::DownloadDenied(name) => {
-            format!("{} denied, the last one: \"{}\"; downloads are not kept", were("download"), cut(name))
+            let were = were("download");
+            format!("{were} denied, the last one: \"{}\"; whoever runs this server has not allowed any", cut(name))
         }
+        Notice::DownloadStopped(why) => format!("{} stopped: {}", were("download"), why),
+        Notice::DownloadBrokenOff(name) => format!("{} broken off, the last one: \"{name}\"", were("download")),
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     Inner,
     files::Chooser,
-    notices::Notice,
+    notices::{MAX_WORDS, Notice},
     open, resync,
     state::{Crash, Dialog, PageState, Verdict, cut},
     wire,
@@ -63,9 +63,6 @@ const ANSWER: Duration = Duration::from_secs(1);
 
 /// After this many dialogs in a row that were dismissed, the script that opens them is stopped.
 const PATIENCE: u64 = 50;
-
-/// Longest name of a download that is kept.
-pub(super) const MAX_NAME: usize = 200;
 
 /// What a pump needs.
 pub(super) struct Pump {
@@ -125,7 +122,7 @@ impl Pump {
             }
             "Page.downloadWillBegin" => {
                 if let Some(download) = decode::<wire::DownloadBegins>(event) {
-                    self.page.shared.notices.download(download.guid, cut(download.suggested_filename, MAX_NAME));
+                    self.page.shared.download_begins(download);
                 }
             }
             "Page.fileChooserOpened" => {
@@ -168,7 +165,7 @@ impl Pump {
             }
             Verdict::Dismiss => {
                 *dismissed += 1;
-                Notice::DialogDismissed(Dialog { message: cut(dialog.message, MAX_NAME), ..dialog })
+                Notice::DialogDismissed(Dialog { message: cut(dialog.message, MAX_WORDS), ..dialog })
             }
             Verdict::Leave => Notice::Left,
         };

@@ -7,7 +7,10 @@ use std::{collections::HashSet, sync::Arc};
 
 use browserfleet_cdp::{
     Connection, Events, Item,
-    browser_protocol::target::{CloseTargetParams, GetTargetsParams},
+    browser_protocol::{
+        browser::{BrowserContextId, CancelDownloadParams},
+        target::{CloseTargetParams, GetTargetsParams},
+    },
 };
 use browserfleet_common::{lifecycle::Tasks, metrics::metrics};
 use futures_util::future::join_all;
@@ -21,9 +24,8 @@ use super::{
     Page,
     arrivals::{Arrivals, Flush},
     context::Shared,
+    downloads::Verdict,
     notices::Notice,
-    pump::MAX_NAME,
-    state::cut,
     wire,
 };
 
@@ -31,7 +33,8 @@ use super::{
 pub(crate) const MAX_TABS: usize = 10;
 
 /// What the guard listens to, on the browser's own level.
-pub(super) const EVENTS: &[&str] = &["Target.targetCreated", "Target.targetDestroyed", "Browser.downloadWillBegin"];
+pub(super) const EVENTS: &[&str] =
+    &["Target.targetCreated", "Target.targetDestroyed", "Browser.downloadWillBegin", "Browser.downloadProgress"];
 
 /// Events that may wait for the guard. When more have come it asks the browser which tabs there are.
 pub(super) const CAPACITY: usize = 1024;
@@ -46,6 +49,8 @@ const CLOSING: Duration = Duration::from_secs(1);
 pub(super) struct Guard {
     pub(super) connection: Connection,
     pub(super) context: String,
+    /// How commands name it: the default context has no name there.
+    pub(super) id: Option<BrowserContextId>,
     pub(super) shared: Arc<Shared>,
     pub(super) arrivals: Arc<Arrivals>,
     pub(super) tasks: Tasks,
@@ -109,13 +114,36 @@ impl Guard {
             }
             // The pages we drive tell of theirs; a tab may download and be gone before it is one of them.
             "Browser.downloadWillBegin" => {
-                if let Ok(wire::DownloadBegins { guid, frame_id, suggested_filename }) = event.decode()
-                    && tabs.has(&frame_id)
+                if let Ok(download) = event.decode::<wire::DownloadBegins>()
+                    && tabs.has(&download.frame_id)
                 {
-                    self.shared.notices.download(guid, cut(suggested_filename, MAX_NAME));
+                    self.shared.download_begins(download);
+                }
+            }
+            "Browser.downloadProgress" => {
+                if let Ok(progress) = event.decode::<wire::DownloadProgress>() {
+                    self.judge(progress);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Stops a download that is not to go on.
+    fn judge(&self, progress: wire::DownloadProgress) {
+        match self.shared.downloads.progress(&progress) {
+            Verdict::BrokenOff(None) | Verdict::Fine => {}
+            Verdict::BrokenOff(Some(name)) => self.shared.notices.add(Notice::DownloadBrokenOff(name)),
+            Verdict::Stop(why) => {
+                self.shared.notices.add(Notice::DownloadStopped(why));
+                let mut cancel = CancelDownloadParams::new(progress.guid);
+                cancel.browser_context_id.clone_from(&self.id);
+                let browser = self.connection.browser();
+                self.tasks.spawn("context.cancel_download", async move {
+                    // Complete by now: then it lies there until its browser ends, and nobody is told of it again.
+                    let _over = browser.call(cancel, Instant::now() + CLOSING).await;
+                });
+            }
         }
     }
 

@@ -100,6 +100,20 @@ pub(super) struct DownloadBegins {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
+pub(super) struct DownloadProgress {
+    pub(super) guid: String,
+    /// 0 when the server does not say.
+    #[serde(default)]
+    pub(super) total_bytes: f64,
+    #[serde(default)]
+    pub(super) received_bytes: f64,
+    /// `inProgress`, `completed`, `canceled`.
+    #[serde(default)]
+    pub(super) state: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct TargetCreated {
     pub(super) target_info: TargetInfo,
 }

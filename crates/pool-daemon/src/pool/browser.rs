@@ -13,7 +13,7 @@ use tokio::sync::SetOnce;
 
 use crate::{
     egress::Gate,
-    page::{Context, Page},
+    page::{Context, DownloadPlace, Page},
 };
 
 /// Starts browsers. Real ones in production, fake ones in tests of the pool.
@@ -41,6 +41,8 @@ pub trait ProcessTree: Send + Sync + fmt::Debug + 'static {
     fn memory(&self) -> u64;
     /// Another way out, for a further context of a shared browser. Fake browsers have none.
     async fn gate(&self) -> Result<Option<Gate>, String>;
+    /// Where its pages' downloads go. None: they are denied.
+    fn downloads(&self) -> Option<DownloadPlace>;
     /// Ends everything: TERM, grace, KILL, verified. Idempotent. Answers how many processes are left: 0.
     async fn end(&self) -> usize;
 }

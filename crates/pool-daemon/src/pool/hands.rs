@@ -208,8 +208,10 @@ pub(super) fn report(violation: &Violation) {
 async fn open_place(browser: &Browser) -> Result<Ready, String> {
     let deadline = Instant::now() + OPEN;
     let gate = browser.tree.gate().await?;
-    let context =
-        Context::create(&browser.connection, &browser.tasks, gate, deadline).await.map_err(|error| error.message)?;
+    let downloads = browser.tree.downloads();
+    let context = Context::create(&browser.connection, &browser.tasks, gate, downloads, deadline)
+        .await
+        .map_err(|error| error.message)?;
     match context.open_page(deadline).await {
         Ok(page) => Ok(Ready { context, page }),
         Err(error) => {

@@ -83,7 +83,10 @@ fn decoded(files: Vec<FileGiven>) -> Result<Vec<FileData>, Failure> {
 }
 
 fn one(file: FileGiven, left: &mut usize) -> Result<FileData, Failure> {
-    let FileGiven { name, content, encoding, mime_type } = file;
+    let FileGiven { name, content, artifact: _, encoding, mime_type } = file;
+    // Front ends put contents in the place of artifacts.
+    let content = content.ok_or_else(|| Failure::invalid("a file needs its content, or the URI of an artifact"))?;
+    let name = name.ok_or_else(|| Failure::invalid("a file needs a name"))?;
     if name.is_empty() || name.len() > MAX_NAME || name.contains(['/', '\\', '\0']) {
         return Err(Failure::invalid(format!(
             "{} is no name of a file: 1 to {MAX_NAME} bytes, without slashes",
@@ -103,8 +106,8 @@ fn one(file: FileGiven, left: &mut usize) -> Result<FileData, Failure> {
     Ok(FileData { name, mime_type, base64: STANDARD.encode(bytes) })
 }
 
-/// What a browser would take a file of this name for.
-fn type_of(name: &str) -> &'static str {
+/// What a browser would take a file of this name for; empty where it would not know.
+pub(super) fn type_of(name: &str) -> &'static str {
     let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
     match extension.as_deref() {
         Some("txt" | "log") => "text/plain",
@@ -129,7 +132,8 @@ mod tests {
     use super::*;
 
     fn file(name: &str, content: &str, encoding: Option<Encoding>) -> FileGiven {
-        FileGiven { name: name.to_owned(), content: content.to_owned(), encoding, mime_type: None }
+        let (name, content) = (Some(name.to_owned()), Some(content.to_owned()));
+        FileGiven { name, content, artifact: None, encoding, mime_type: None }
     }
 
     #[test]

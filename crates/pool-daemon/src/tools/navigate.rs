@@ -33,8 +33,11 @@ pub(super) fn allowed(call: &Call, url: &str) -> Result<Url, Failure> {
 /// Goes to a URL. Answers what the same would be in test code.
 pub(super) async fn to(call: &Call, url: &Url) -> ToolResult {
     if call.page.navigate(url.as_str(), call.within(call.times.navigation)).await? == Navigated::Download {
-        let message = "the URL is a download, and downloads are denied; the page has not changed";
-        return Err(Failure::new(ErrorCode::NavigationFailed, message));
+        if !call.workspace.context().keeps_downloads() {
+            let message = "the URL is a download, and downloads are denied; the page has not changed";
+            return Err(Failure::new(ErrorCode::NavigationFailed, message));
+        }
+        return Ok(Reply::new().result("The URL is a download; the page has not changed."));
     }
     Ok(Reply::new().code(format!("await page.goto({});", quoted(url.as_str()))))
 }

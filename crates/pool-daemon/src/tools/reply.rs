@@ -23,6 +23,13 @@ pub enum Section {
         mime_type: &'static str,
         bytes: Vec<u8>,
     },
+    /// Something to keep.
+    File {
+        /// For people; a site may have chosen it.
+        name: String,
+        mime_type: &'static str,
+        bytes: Vec<u8>,
+    },
     /// The structured form of the result.
     Structured(Value),
 }
@@ -171,6 +178,12 @@ impl Reply {
         let message = untrusted::line(message);
         let body = format!("- [\"{kind}\" dialog with message \"{message}\"]: can be handled by browser_handle_dialog");
         self.text("Modal state", body)
+    }
+
+    /// A file, for whoever keeps it for the agent.
+    pub fn file(mut self, name: &str, mime_type: &'static str, bytes: Vec<u8>) -> Self {
+        self.sections.push(Section::File { name: untrusted::line(name), mime_type, bytes });
+        self
     }
 
     /// A picture.

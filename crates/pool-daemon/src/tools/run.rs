@@ -3,13 +3,13 @@
 use browserfleet_common::{error_code::ErrorCode, metrics::metrics};
 use browserfleet_tools::SessionUse;
 use serde_json::Value;
-use tokio::time::{Duration, timeout, timeout_at};
+use tokio::time::{Duration, Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Call, Registry, Reply, untrusted};
+use super::{Call, Registry, Reply, files, untrusted};
 use crate::{
     failure::Failure,
-    page::{Freed, Page},
+    page::{Download, Freed, Page},
     pool::{Leased, browser::Death},
     workspace::Workspace,
 };
@@ -39,13 +39,25 @@ pub async fn run(
     call: Call,
     cancel: &CancellationToken,
 ) -> Outcome {
+    let deadline = call.deadline;
     let mut outcome = work(registry, leased, tool, arguments, call, cancel).await;
     // Whoever cancelled does not listen any more: the next call hears of it.
     if outcome.failure.as_ref().is_none_or(|failure| failure.code != ErrorCode::Cancelled) {
         outcome.reply = with_place(outcome.reply, leased).await;
-        outcome.reply = outcome.reply.events(&leased.workspace.take_notices());
+        outcome.reply = with_downloads(outcome.reply, leased, deadline).await;
     }
     outcome
+}
+
+/// Adds what pages have given away, and what happened unasked.
+async fn with_downloads(mut reply: Reply, leased: &Leased, deadline: Instant) -> Reply {
+    let (files, told) = leased.workspace.context().take_downloads(deadline).await;
+    for Download { name, bytes } in files {
+        reply = reply.file(&name, files::type_of(&name), bytes);
+    }
+    let mut happened = leased.workspace.take_notices();
+    happened.extend(told);
+    reply.events(&happened)
 }
 
 /// Says where the session is: with the page that a reply shows, and otherwise when it is not where the agent was told.

@@ -235,10 +235,15 @@ pub struct Drop {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(inline)]
 pub struct FileGiven {
-    /// Its name, without a path
-    pub name: String,
+    /// Its name, without a path; by default the artifact's
+    #[serde(default)]
+    pub name: Option<String>,
     /// What is in it
-    pub content: String,
+    #[serde(default)]
+    pub content: Option<String>,
+    /// A file that this server keeps, in place of content: its browserfleet:// URI
+    #[serde(default)]
+    pub artifact: Option<String>,
     /// How content is written, text by default
     #[serde(default)]
     pub encoding: Option<Encoding>,

@@ -1,0 +1,38 @@
+//! Files of calls that are artifacts: what a session keeps goes to its page, or to another session's of the same caller.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use browserfleet_common::error_code::ErrorCode;
+use serde_json::{Map, Value};
+
+use crate::{artifacts::FILES_BYTES_MAX, caller::Caller, core::Core, failure::Failure};
+
+/// The argument that holds files, and in each of them the URI of an artifact in place of its content.
+const FILES: &str = "files";
+const ARTIFACT: &str = "artifact";
+
+/// Puts contents in the place of URIs: daemons know nothing of artifacts.
+pub(super) async fn fill(core: &Core, caller: &Caller, arguments: &mut Map<String, Value>) -> Result<(), Failure> {
+    let Some(Value::Array(files)) = arguments.get_mut(FILES) else { return Ok(()) };
+    let mut room = FILES_BYTES_MAX;
+    for file in files.iter_mut().filter_map(Value::as_object_mut) {
+        let Some(uri) = file.remove(ARTIFACT).filter(|uri| !uri.is_null()) else { continue };
+        if file.contains_key("content") {
+            return Err(invalid("a file is given by content or by artifact, not by both".to_owned()));
+        }
+        let found = core.read_artifact(&caller.principal, uri.as_str().unwrap_or_default()).await?;
+        let (artifact, bytes) = found.ok_or_else(|| {
+            invalid(format!("there is no artifact {uri}: its session has ended, or it made room for others"))
+        })?;
+        room = room
+            .checked_sub(bytes.len())
+            .ok_or_else(|| invalid(format!("the files of a call may have {} MiB together", FILES_BYTES_MAX >> 20)))?;
+        file.insert("content".to_owned(), BASE64_STANDARD.encode(bytes).into());
+        file.insert("encoding".to_owned(), "base64".into());
+        file.entry("name").or_insert_with(|| artifact.name.into());
+    }
+    Ok(())
+}
+
+fn invalid(message: String) -> Failure {
+    Failure::new(ErrorCode::InvalidArgument, message)
+}

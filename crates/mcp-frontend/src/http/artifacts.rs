@@ -1,0 +1,151 @@
+//! `/artifacts`: files by plain HTTP, for programs beside the agent.
+//!
+//! What a client sends (`curl -T cv.pdf -H "X-Session-ID: …" …/artifacts/`) is kept for its session, and the answer says by which
+//! URI a call names it. What a reply links to is read without a key: the link itself says that its holder may.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{Path, State},
+    response::{IntoResponse as _, Response},
+};
+use browserfleet_common::{error_code::ErrorCode, ids::SessionName};
+use browserfleet_tools::{Arguments as _, FileUpload};
+use http::{
+    HeaderName, HeaderValue, Request, StatusCode,
+    header::{
+        CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    },
+    request::Parts,
+};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use super::{
+    body::{self, BodyError},
+    sessions::store_unavailable,
+};
+use crate::{
+    artifacts::{BYTES, FILES_BYTES_MAX, New, uri},
+    caller::{Caller, words},
+    changes::Change,
+    core::Core,
+    session::{Key, Record},
+};
+
+/// How the paths of artifacts begin.
+pub(super) const PATH: &str = "/artifacts/";
+/// Most files that come in at a time, each held in memory until it is kept.
+const UPLOADS_AT_ONCE: usize = 8;
+/// What curl calls every body: no kind of file.
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// What the routes share.
+#[derive(Clone, Debug)]
+pub(super) struct Doors {
+    core: Arc<Core>,
+    places: Arc<Semaphore>,
+}
+
+impl Doors {
+    pub(super) fn new(core: &Arc<Core>) -> Self {
+        Self { core: Arc::clone(core), places: Arc::new(Semaphore::new(UPLOADS_AT_ONCE)) }
+    }
+}
+
+/// Keeps a file for the session in `X-Session-ID`.
+pub(super) async fn upload(
+    State(Doors { core, places }): State<Doors>,
+    Path(name): Path<String>,
+    request: Request<Body>,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(_place) = places.try_acquire() else {
+        let text = "As many files as there is room for are coming in. Try again in a moment.";
+        let busy = refused(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::PoolFull, text);
+        return body::closing(([(RETRY_AFTER, "1")], busy).into_response());
+    };
+    let record = match receiver(&core, &parts).await {
+        Ok(record) => record,
+        Err(answer) => return body::closing(answer),
+    };
+    let bytes = match body::read(body, &parts.headers, FILES_BYTES_MAX, core.config.http.body_timeout).await {
+        Ok(bytes) => bytes,
+        Err(error) => return body::closing(not_read(&error)),
+    };
+    let given = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).filter(|kind| *kind != FORM);
+    let (name, mime_type) = (words(&name), words(given.unwrap_or(BYTES)));
+    let new = New { name: &name, mime_type: &mime_type, bytes: &bytes, now: core.clock.now() };
+    match core.artifacts.keep(&record.owner(), new).await {
+        Ok(Some(artifact)) => {
+            core.changes.raise(&record.principal, Change::Resources).await;
+            let answer = json!({ "uri": uri(&record.name, &artifact.id), "name": name, "size": bytes.len() });
+            (StatusCode::CREATED, Json(answer)).into_response()
+        }
+        Ok(None) => unknown(),
+        Err(error) => store_unavailable(&error),
+    }
+}
+
+/// The session that is to get a file, if its sender may give it one.
+async fn receiver(core: &Core, parts: &Parts) -> Result<Record, Response> {
+    let caller = Caller::of(parts);
+    let tool = browserfleet_tools::find(FileUpload::TOOL).expect("the catalogue has what its crate defines");
+    if !caller.access.allows(tool) {
+        return Err(super::auth::forbidden(tool.scope));
+    }
+    let Some(name) = caller.session_header.as_deref().and_then(|name| SessionName::parse(name).ok()) else {
+        let text = "Name the session whose file this is in the header X-Session-ID.";
+        return Err(refused(StatusCode::BAD_REQUEST, ErrorCode::InvalidArgument, text));
+    };
+    let key = Key { principal: caller.principal.clone(), name };
+    core.sessions.touch(&key).await.map_err(|error| store_unavailable(&error))?.ok_or_else(unknown)
+}
+
+/// What a link leads to. A page may have written it, so no browser shows it as something of this server.
+pub(super) async fn download(State(Doors { core, .. }): State<Doors>, Path(link): Path<String>) -> Response {
+    let (artifact, bytes) = match core.artifacts.linked(&link, core.clock.now()).await {
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            let text = "This link is not valid, has expired, or its session has ended.";
+            return refused(StatusCode::NOT_FOUND, ErrorCode::HandleUnknownOrExpired, text);
+        }
+        Err(error) => return store_unavailable(&error),
+    };
+    let name = utf8_percent_encode(&artifact.name, NON_ALPHANUMERIC);
+    let kind = HeaderValue::from_str(&artifact.mime_type).unwrap_or(HeaderValue::from_static(BYTES));
+    let fixed: [(HeaderName, &str); 3] = [
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'"),
+        (CACHE_CONTROL, "private, no-store"),
+    ];
+    let disposition = format!("attachment; filename*=UTF-8''{name}");
+    (fixed, [(CONTENT_DISPOSITION, disposition)], [(CONTENT_TYPE, kind)], bytes).into_response()
+}
+
+fn unknown() -> Response {
+    let text = "This session is unknown or has expired. Call browser_open to get a new one.";
+    refused(StatusCode::NOT_FOUND, ErrorCode::HandleUnknownOrExpired, text)
+}
+
+fn not_read(error: &BodyError) -> Response {
+    let (status, code, text) = match error {
+        BodyError::TooLarge { limit } => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorCode::QuotaExceeded,
+            format!("The file is too large: {limit} bytes are allowed."),
+        ),
+        BodyError::TooSlow => {
+            (StatusCode::REQUEST_TIMEOUT, ErrorCode::InvalidArgument, "The file came too slowly.".to_owned())
+        }
+        BodyError::Broken => (StatusCode::BAD_REQUEST, ErrorCode::InvalidArgument, "The file broke off.".to_owned()),
+    };
+    refused(status, code, &text)
+}
+
+fn refused(status: StatusCode, code: ErrorCode, message: &str) -> Response {
+    (status, Json(json!({ "error": code.name(), "message": message }))).into_response()
+}
