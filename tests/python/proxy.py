@@ -19,8 +19,8 @@ from waiting import BOUND, until
 #: Headers about one connection: the next one has its own.
 HOP_BY_HOP = {b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 
-#: Answers may take as long as calls do; only connecting is quick. A front end that stops lets connections wait for a second before
-#: it refuses them, and the proxy shares two processors with everybody.
+#: Answers may take as long as calls do; only connecting is quick. A front end that stops lets connections wait for a second
+#: before it refuses them, and the proxy shares two processors with everybody.
 PATIENCE = httpx2.Timeout(None, connect=10.0)
 
 
@@ -95,8 +95,8 @@ class Proxy:
 
 
 def _client() -> httpx2.AsyncClient:
-    """For one request. Without certificates, which nobody looks at: to read them takes 30 ms, in which the proxy does nothing else,
-    and twenty clients at work would have it give up connections that were made long ago."""
+    """For one request. Without certificates, which nobody looks at: to read them takes 30 ms, in which the proxy does nothing
+    else, and twenty clients at work would have it give up connections that were made long ago."""
     return httpx2.AsyncClient(timeout=PATIENCE, trust_env=False, verify=False)
 
 

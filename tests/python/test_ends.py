@@ -1,10 +1,11 @@
-"""However a session ends, nothing of it is left, and everything of everybody else: counted in each place where sessions are kept,
-with payloads of more than 100 KB.
+"""However a session ends, nothing of it is left, and everything of everybody else: counted in each place where sessions are
+kept, with payloads of more than 100 KB.
 
 A way to end a session is one of: `session_close`; DELETE of the connection whose own it is; the end of a stdio client; its longest
-lifetime. Three others end its browser alone, and leave what the session is restored from, by design: a crash, a drain, and the
-idle time (a session that lapses is parked: its artifacts go, its checkpoint stays until the longest lifetime). `browser_close` is the
-opposite: its checkpoint goes, and the session stays with its artifacts. Each of these is followed here by an end that is one."""
+lifetime. Three others end its browser alone, and leave what the session is restored from, by design: a crash, a drain, and
+the idle time (a session that lapses is parked: its artifacts go, its checkpoint stays until the longest lifetime).
+`browser_close` is the opposite: its checkpoint goes, and the session stays with its artifacts. Each of these is followed here by
+an end that is one."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ import pytest
 from clients import Agent, Connector, Reply
 from pages import Pages
 from redis_server import Redis
-from stores import Home, Kept, home, kept_in, names_in, rows
+from stores import Alone, Home, Kept, home, kept_in, names_in, rows
 from waiting import eventually
 
 STORES = ("memory", "sqlite", "redis")
@@ -138,6 +139,8 @@ async def is_kept(home: Home, names: set[str], kept: Kept) -> None:
         return (len(home.names()), home.kept()) == (len(names), kept)
 
     await eventually(so, f"{len(names)} sessions with {kept}, and not {len(home.names())} with {home.kept()}")
+    if isinstance(home, Alone):
+        assert home.told() == kept
     found = home.names()
     assert found == names or found == {f"{number}" for number in range(len(names))}, found
 

@@ -160,15 +160,16 @@ async fn a_session_that_ends_while_its_page_is_freed_costs_nobody_a_browser() ->
     keeper.ok("browser_navigate", json!({ "url": pages.at("/") })).await?;
     leaving.ok("browser_navigate", json!({ "url": pages.at("/") })).await?;
     let stuck = "() => { const request = new XMLHttpRequest(); request.open('GET', '/never', false); request.send() }";
-    // Its caller goes at once, and freeing the page takes some seconds.
-    let called =
-        leaving.call_within("browser_evaluate", json!({ "function": stuck }), Duration::from_millis(500)).await;
+    let function = json!({ "function": stuck });
+    let called = leaving.call_within("browser_evaluate", function, Duration::from_millis(500));
+    // Freeing the page takes some seconds from when its call's time is over: it ends in the middle of that.
+    let ending = async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        daemon.pool().release(leaving.released()).await
+    };
+    let (called, ended) = tokio::join!(called, ending);
+    ended?;
     assert!(called.is_err() || called.is_ok_and(|answer| answer.error.is_some()));
-    daemon.pool().release(leaving.released()).await?;
-    let until = Instant::now() + Duration::from_secs(6);
-    while Instant::now() < until {
-        keeper.ok("browser_snapshot", json!({})).await?;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    keeper.ok("browser_snapshot", json!({})).await?;
     daemon.end().await
 }

@@ -33,3 +33,31 @@ pub(super) fn shut_out(listener: &TcpListener) -> io::Result<()> {
         SockFilter::new(RETURN, 0, 0, KEEP),
     ])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{net::TcpStream, time::timeout};
+
+    use super::*;
+
+    /// Longer than anything takes here but the second after which a client asks again.
+    const SHORTLY: Duration = Duration::from_millis(300);
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn newcomers_wait_and_are_refused_once_it_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let early = TcpStream::connect(address).await.unwrap();
+        shut_out(&listener).unwrap();
+        let mut late = Box::pin(TcpStream::connect(address));
+        assert!(timeout(SHORTLY, &mut late).await.is_err(), "nobody else is let in");
+        let (accepted, _) = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+        assert_eq!(accepted.peer_addr().unwrap(), early.local_addr().unwrap());
+        drop(listener);
+        let refused = timeout(LIMIT, late).await.expect("asked again").expect_err("closed by then");
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+}
