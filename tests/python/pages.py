@@ -6,6 +6,7 @@ for time to pass.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +29,9 @@ LOGIN = """<!doctype html><title>Logged in</title><h1>Logged in</h1><button>Log 
 if (!localStorage.user) { document.cookie = 'login=me; max-age=1000'; localStorage.user = 'me'; sessionStorage.tab = 'mine' }
 who.textContent = [document.cookie, localStorage.user, sessionStorage.tab].join(' ')
 </script>"""
+
+#: Of a site that knows its visitors by a cookie no script sees. Long enough to be scrolled.
+ACCOUNT = """<!doctype html><title>Account</title><p id=who>{who}</p><div style="height: 5000px"></div>"""
 
 PAGES = {"/": FORM, "/login": LOGIN, "/clipboard": CLIPBOARD, "/loop": LOOP}
 
@@ -116,6 +120,9 @@ def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
         def _body(self, path: str, query: dict[str, list[str]]) -> str:
             if path == "/done":
                 return DONE.format(name=query.get("name", [""])[0])
+            if path in ("/account", "/sign-in"):
+                user = re.search(r"account=(\w+)", self.headers.get("Cookie", ""))
+                return ACCOUNT.format(who=f"Signed in as {user[1]}" if user else "Signed out")
             if path in ("/who", "/set"):
                 return WHO.format(cookies=self.headers.get("Cookie", "none"))
             return PAGES.get(path, "ok")
@@ -127,6 +134,8 @@ def _handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(len(data)))
             if path == "/set":
                 self.send_header("Set-Cookie", f"{query}; Path=/")
+            if path == "/sign-in":
+                self.send_header("Set-Cookie", f"account={query}; Path=/; HttpOnly; Max-Age=3600")
             self.end_headers()
             self.wfile.write(data)
 

@@ -7,10 +7,16 @@ from collections.abc import Iterator
 import pytest
 
 import fleet as fleets
-from clients import HTTP
+from clients import HTTP, Agent
 from fleet import Fleet
 from pages import Pages
 from waiting import eventually
+
+#: More than a reply holds.
+LARGE = "() => Array.from({length: 10000}, (_, n) => 'line ' + n)"
+
+#: Within this an emptied Redis has the fleet's secret back, with some more for a busy machine.
+OFFERED = 10.0 + 5.0
 
 #: What the page finds again: its cookie, its local and its session storage.
 REMEMBERED = "login=me me mine"
@@ -68,3 +74,34 @@ async def test_a_browser_that_dies_is_replaced(fleet: Fleet, pages: Pages) -> No
         [leased] = [process for process in holder.program.browsers() if process.pid in ready]
         leased.kill()
         assert REMEMBERED in (await agent.back("browser_snapshot")).text
+
+
+async def test_an_emptied_redis_gets_everything_back_that_lives(fleet: Fleet, pages: Pages) -> None:
+    """The secret of the fleet, before anybody draws another one; the sessions; and what each is restored from, though nobody has
+    changed anything since."""
+    async with fleet.connect()("http-modern") as agent:
+        await agent.ok("browser_navigate", url=pages.at("/login"))
+        before = await large(agent)
+        await eventually(fleet.restorable, "the session is kept")
+        secret = fleet.redis.ask("GET", "bf:key")
+        assert len(secret[0]) >= 32
+        fleet.redis.ask("FLUSHALL")
+        await eventually(lambda: fleet.redis.ask("GET", "bf:key") == secret, "the secret is offered again", OFFERED)
+        await eventually(fleet.restorable, "the session is kept again")
+        # A front end that starts now takes the secret that all have.
+        fleet.front_ends[0].terminate()
+        fleet.front_ends[0].start_again()
+        cursor = await large(agent)
+        for _ in fleet.front_ends:
+            assert "line 9999" in (await agent.ok("browser_read_cursor", cursor=cursor, max_bytes=1_000_000)).text
+        # What it pointed to went with Redis.
+        assert (await agent.call("browser_read_cursor", cursor=before)).code == "handle_unknown_or_expired"
+        [holder] = fleet.holding()
+        holder.kill()
+        assert REMEMBERED in (await agent.back("browser_snapshot")).text
+        holder.start_again()
+
+
+async def large(agent: Agent) -> str:
+    """The cursor of a large result."""
+    return (await agent.ok("browser_evaluate", function=LARGE)).structured["next_cursor"]

@@ -149,3 +149,27 @@ async fn a_storm_of_tabs_closes_only_those_of_its_own_session() -> Outcome {
     assert!(again.text.starts_with("### Result\n9\n") && !again.text.contains("### Events"), "{}", again.text);
     daemon.end().await
 }
+
+/// It goes with its lease, and whoever was freeing its page finds nothing there: the browser is sound.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_ends_while_its_page_is_freed_costs_nobody_a_browser() -> Outcome {
+    let pages = Pages::start().await?;
+    let daemon = Daemon::start(dense)?;
+    let (keeper, leaving) = (daemon.lease("keeper").await?, daemon.lease("leaving").await?);
+    assert_eq!(keeper.lease.browser_pid, leaving.lease.browser_pid);
+    keeper.ok("browser_navigate", json!({ "url": pages.at("/") })).await?;
+    leaving.ok("browser_navigate", json!({ "url": pages.at("/") })).await?;
+    let stuck = "() => { const request = new XMLHttpRequest(); request.open('GET', '/never', false); request.send() }";
+    let function = json!({ "function": stuck });
+    let called = leaving.call_within("browser_evaluate", function, Duration::from_millis(500));
+    // Freeing the page takes some seconds from when its call's time is over: it ends in the middle of that.
+    let ending = async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        daemon.pool().release(leaving.released()).await
+    };
+    let (called, ended) = tokio::join!(called, ending);
+    ended?;
+    assert!(called.is_err() || called.is_ok_and(|answer| answer.error.is_some()));
+    keeper.ok("browser_snapshot", json!({})).await?;
+    daemon.end().await
+}

@@ -151,6 +151,9 @@ metrics! {
         "Questions to Redis: ok, late (no answer in time) or failed. Alert when the latter two rise";
     Count store_connections by "outcome" = "browserfleet_store_connections":
         "Connections to Redis: made for questions, bus (made to listen; more than one of either: it was lost), or failed";
+    Level kept by "what" = "browserfleet_kept":
+        "What is kept in this process or its state directory: sessions (those that have lapsed and can be restored, too), \
+         artifacts, checkpoints";
     Count pages_closed by "reason" = "browserfleet_pages_closed": "Pages closed by us, not by their session: too_many";
     @times store_seconds = "browserfleet_store_request_duration": "How long Redis took to answer";
 }

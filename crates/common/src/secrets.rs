@@ -15,8 +15,9 @@ use crate::{
     unavailable::Unavailable,
 };
 
-/// How long a secret kept in Redis is used without a look at it: after Redis was emptied, programs agree again within this.
-const FRESH: Duration = Duration::from_secs(10);
+/// How long a secret kept in Redis is used without a look at it. Front ends ask for it every second: a Redis that was emptied has
+/// it back within ten, before another program is started that would draw one of its own.
+const FRESH: Duration = Duration::from_secs(8);
 const WHAT: &str = "the store of the secret";
 
 /// Where the secret is. Cheap to clone.

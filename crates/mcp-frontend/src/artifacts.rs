@@ -84,6 +84,14 @@ impl Artifacts {
         Self { store, secrets, room }
     }
 
+    /// Looks after the secret where it is shared: one that its store has lost is given back.
+    ///
+    /// # Errors
+    /// When the store cannot answer.
+    pub(crate) async fn look_after_secret(&self) -> Result<(), Unavailable> {
+        self.secrets.keyring().await.map(drop)
+    }
+
     /// Keeps something for a session, unless that has ended or it is too large.
     pub(crate) async fn keep(&self, of: &Owner, new: New<'_>) -> Result<Option<Artifact>, Unavailable> {
         if new.bytes.len() > BYTES_MAX {

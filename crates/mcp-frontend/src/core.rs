@@ -308,7 +308,7 @@ impl Core {
         });
     }
 
-    /// Starts removing what has expired, for stores that do not do so themselves.
+    /// Starts removing what has expired, for stores that do not do so themselves, and looking after the secret.
     fn start_sweeping(self: &Arc<Self>) {
         let core = Arc::clone(self);
         self.tasks.spawn("sweep", async move {
@@ -332,6 +332,10 @@ impl Core {
         }
         if let Err(error) = self.connections.sweep().await {
             tracing::warn!(%error, "lapsed connections cannot be removed");
+        }
+        // Whoever needs it says so more loudly.
+        if let Err(error) = self.artifacts.look_after_secret().await {
+            tracing::debug!(%error, "the secret cannot be looked after");
         }
     }
 }

@@ -64,6 +64,12 @@ pub(super) async fn metrics(State(core): State<Arc<Core>>, extensions: Extension
     metrics.daemons.set("in_service", core.fleet.in_service());
     metrics.daemons.set("ejected", core.fleet.ejected());
     metrics.daemons.set("known", core.fleet.count());
+    // A store that cannot answer is found in the log, and by `/ready`.
+    if let Ok(Some(kept)) = core.sessions.kept().await {
+        metrics.kept.set("sessions", kept.sessions);
+        metrics.kept.set("artifacts", kept.artifacts);
+        metrics.kept.set("checkpoints", kept.checkpoints);
+    }
     let page = metrics.render();
     ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], page).into_response()
 }

@@ -12,11 +12,14 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tower::ServiceExt as _;
 
-use super::watch::{Limits, Phases, Watched};
+use super::{
+    newcomers,
+    watch::{Limits, Phases, Watched},
+};
 use crate::core::Core;
 
 /// Most bytes of a request's headers.
@@ -25,6 +28,8 @@ const HEADERS_BYTES_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 64;
 /// After a failed accept: out of file descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// For the kernel to finish the handshakes that had begun when we stopped: more than a round trip to any proxy.
+const HANDSHAKES: Duration = Duration::from_millis(200);
 /// For a client that connected just before we stopped: its request may still be on its way, and who is as busy as a proxy before
 /// many front ends may take seconds to send it. Nobody else waits for this: calls go on meanwhile.
 const FIRST_WORDS: Duration = Duration::from_secs(5);
@@ -38,7 +43,7 @@ const TURNED_AWAY: &[u8] =
 pub(crate) async fn serve(core: &Arc<Core>, listener: TcpListener, router: Router) {
     let graceful = GracefulShutdown::new();
     accept(core, &listener, &router, &graceful).await;
-    if let Err(error) = accept_last(core, listener, &router, &graceful) {
+    if let Err(error) = accept_last(core, listener, &router, &graceful).await {
         tracing::warn!(%error, "connections that waited to be accepted are lost");
     }
     // Idle connections close at once, others after their answer. A legacy call may run on without its connection.
@@ -80,21 +85,29 @@ async fn accept(core: &Arc<Core>, listener: &TcpListener, router: &Router, grace
     }
 }
 
-/// Admits whom the kernel has let in already: closing the listener would reset them, and nobody could know whether their
-/// requests ran.
-fn accept_last(
+/// Admits whom the kernel has let in already, once it lets in nobody else: closing the listener would reset them, and nobody
+/// could know whether their requests ran.
+async fn accept_last(
     core: &Arc<Core>,
     listener: TcpListener,
     router: &Router,
     graceful: &GracefulShutdown,
 ) -> io::Result<()> {
+    if let Err(error) = newcomers::shut_out(&listener) {
+        tracing::warn!(%error, "who connects in the very moment of the end may be reset");
+    }
+    let admit = |stream| admit(core, stream, &core.places, router.clone(), graceful.watcher());
+    let finished = Instant::now() + HANDSHAKES;
+    while let Ok(accepted) = timeout_at(finished, listener.accept()).await {
+        admit(accepted?.0);
+    }
     // Asked directly: the runtime may not have heard of them yet.
     let listener = listener.into_std()?;
     loop {
         match listener.accept() {
             Ok((stream, _)) => {
                 stream.set_nonblocking(true)?;
-                admit(core, TcpStream::from_std(stream)?, &core.places, router.clone(), graceful.watcher());
+                admit(TcpStream::from_std(stream)?);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),

@@ -16,17 +16,17 @@ use browserfleet_common::{
 };
 use tokio::time::Instant;
 
-use super::{Counts, Created, Full, Key, LeaseState, Limits, NewSession, Owner, Record, Scope, Store, Swapped};
+use super::{Counts, Created, Full, Kept, Key, LeaseState, Limits, NewSession, Owner, Record, Scope, Store, Swapped};
 use crate::Unavailable;
 
 /// Sessions in a map. They end with the process.
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,
     /// A plain mutex: every use is a few map operations, none waits.
-    sessions: Mutex<HashMap<Key, Kept>>,
+    sessions: Mutex<HashMap<Key, Held>>,
 }
 
-struct Kept {
+struct Held {
     record: Record,
     /// Idle time from the last call, at most `hard_end`.
     expires: Instant,
@@ -38,7 +38,7 @@ struct Kept {
     swept: bool,
 }
 
-impl Kept {
+impl Held {
     fn lives(&self, now: Instant) -> bool {
         now < self.expires
     }
@@ -64,12 +64,12 @@ impl MemoryStore {
         Self { clock, sessions: Mutex::default() }
     }
 
-    fn sessions(&self) -> MutexGuard<'_, HashMap<Key, Kept>> {
+    fn sessions(&self) -> MutexGuard<'_, HashMap<Key, Held>> {
         // A panic cannot leave the map half changed: every change is one assignment.
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep(&self, new: NewSession, now: Instant) -> Kept {
+    fn keep(&self, new: NewSession, now: Instant) -> Held {
         let wall = self.clock.now();
         let hard_end = now + new.max_lifetime;
         let record = Record {
@@ -85,7 +85,7 @@ impl MemoryStore {
             lease: LeaseState::default(),
             restorable: false,
         };
-        Kept {
+        Held {
             record,
             expires: hard_end.min(now + new.idle_ttl),
             hard_end,
@@ -96,7 +96,7 @@ impl MemoryStore {
     }
 
     /// Looks at what is kept of a session, if it lives.
-    fn with<T>(&self, of: &Owner, look: impl FnOnce(&mut Kept) -> T) -> Option<T> {
+    fn with<T>(&self, of: &Owner, look: impl FnOnce(&mut Held) -> T) -> Option<T> {
         let now = Instant::now();
         let mut sessions = self.sessions();
         let kept = sessions.get_mut(&of.key).filter(|kept| kept.lives(now) && kept.record.birth == of.birth);
@@ -110,7 +110,7 @@ impl fmt::Debug for MemoryStore {
     }
 }
 
-fn counts(sessions: &HashMap<Key, Kept>, principal: &Principal, now: Instant) -> Counts {
+fn counts(sessions: &HashMap<Key, Held>, principal: &Principal, now: Instant) -> Counts {
     let living = || sessions.values().filter(|kept| kept.lives(now));
     Counts {
         of_principal: living().filter(|kept| kept.record.principal == *principal).count(),
@@ -119,7 +119,7 @@ fn counts(sessions: &HashMap<Key, Kept>, principal: &Principal, now: Instant) ->
 }
 
 /// The limit that keeps one more session out.
-fn full(sessions: &HashMap<Key, Kept>, principal: &Principal, limits: Limits, now: Instant) -> Option<Full> {
+fn full(sessions: &HashMap<Key, Held>, principal: &Principal, limits: Limits, now: Instant) -> Option<Full> {
     let counts = counts(sessions, principal, now);
     if counts.of_principal >= limits.per_principal {
         Some(Full::Principal)
@@ -231,6 +231,15 @@ impl Store for MemoryStore {
             kept.lives(now) || kept.is_parked(now)
         });
         Ok(lapsed)
+    }
+
+    async fn kept(&self) -> Result<Option<Kept>, Unavailable> {
+        let sessions = self.sessions();
+        Ok(Some(Kept {
+            sessions: sessions.len(),
+            artifacts: sessions.values().map(|entry| entry.artifacts.len()).sum(),
+            checkpoints: sessions.values().filter(|entry| entry.checkpoint.is_some()).count(),
+        }))
     }
 }
 

@@ -22,4 +22,4 @@ pub use browserfleet_common::session::{
 };
 pub use memory::MemoryStore;
 pub use redis::RedisStore;
-pub use store::{Counts, NewSession, Scope, Store};
+pub use store::{Counts, Kept, NewSession, Scope, Store};

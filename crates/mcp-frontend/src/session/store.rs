@@ -74,6 +74,14 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// # Errors
     /// When the store cannot answer. Asking again is safe.
     async fn sweep(&self) -> Result<Vec<Record>, Unavailable>;
+
+    /// What a store in this process, or on its disk, has of everybody. A store that is a server of its own tells operators itself.
+    ///
+    /// # Errors
+    /// When the store cannot answer.
+    async fn kept(&self) -> Result<Option<Kept>, Unavailable> {
+        Ok(None)
+    }
 }
 
 /// A session to create.
@@ -94,6 +102,15 @@ pub enum Scope<'a> {
     Of(&'a Principal),
     /// Everybody's: for operators.
     All,
+}
+
+/// How much a store has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Those that have lapsed and left a checkpoint, too.
+    pub sessions: usize,
+    pub artifacts: usize,
+    pub checkpoints: usize,
 }
 
 /// How many sessions live.

@@ -15,7 +15,7 @@ use super::database::{Database, duration, json, millis, parsed};
 use crate::{
     Unavailable,
     session::{
-        Client, Counts, Created, Full, Key, LeaseState, Limits, NewSession, Owner, Record, Scope, Store, Swapped,
+        Client, Counts, Created, Full, Kept, Key, LeaseState, Limits, NewSession, Owner, Record, Scope, Store, Swapped,
     },
 };
 
@@ -310,6 +310,16 @@ impl Store for Sessions {
             Ok(lapsed)
         };
         self.database.with(WHAT, sweep).await
+    }
+
+    async fn kept(&self) -> Result<Option<Kept>, Unavailable> {
+        let count = |transaction: &Transaction<'_>| {
+            let all = "SELECT count(*), count(checkpoint), (SELECT count(*) FROM artifacts) FROM sessions";
+            transaction.prepare_cached(all)?.query_row([], |row| {
+                Ok(Some(Kept { sessions: row.get(0)?, checkpoints: row.get(1)?, artifacts: row.get(2)? }))
+            })
+        };
+        self.database.with(WHAT, count).await
     }
 }
 

@@ -128,7 +128,13 @@ async fn cursors_that_are_forged_foreign_or_late_mean_nothing() {
     let good = cursor(&first).unwrap();
     let mut answers = Vec::new();
     let forged = format!("{}x", &good[..good.len() - 1]);
-    for bad in ["", "x", &forged, &good[..good.len() / 2], &"x".repeat(100_000)] {
+    // Where another one leads, under the signature of this one.
+    let other =
+        cursor(&client.call("browser_read_cursor", json!({ "cursor": good, "max_bytes": 1024 })).await).unwrap();
+    let part = |cursor: &str, at: usize| cursor.split('.').nth(at).unwrap().to_owned();
+    let mixed = [part(&good, 0), part(&good, 1), part(&other, 2), part(&good, 3)].join(".");
+    assert!(mixed != good && mixed != other);
+    for bad in ["", "x", &forged, &mixed, &good[..good.len() / 2], &"x".repeat(100_000)] {
         answers.push(client.call("browser_read_cursor", json!({ "cursor": bad })).await);
     }
     client.call("session_close", json!({ "session_id": "mine" })).await;

@@ -1,8 +1,14 @@
 //! How a front end stops, and how sessions end by themselves.
 
-use std::time::Duration;
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream as Blocking},
+    thread,
+    time::Duration,
+};
 
 use browserfleet_mcp_frontend::testing::Event;
+use futures_util::future::join_all;
 use http::Method;
 use serde_json::json;
 use tokio::{
@@ -56,6 +62,38 @@ async fn a_client_that_connected_just_before_the_end_is_heard() {
     timeout(LIMIT, connected.read_to_string(&mut answer)).await.unwrap().unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
     timeout(LIMIT, world.served.remove(0)).await.unwrap().unwrap();
+}
+
+/// Whoever connects has an answer coming: what was sent and then reset may have run or not, and nobody could send it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_while_it_stops_is_refused_or_answered() {
+    let answered: usize = join_all((0..20).map(|_| answered_until_the_end())).await.into_iter().sum();
+    assert!(answered > 0);
+}
+
+/// A front end of its own stops under the load of clients. Answers how often they were answered.
+async fn answered_until_the_end() -> usize {
+    let mut world = World::start().await;
+    let address = world.addresses[0];
+    let clients: Vec<_> = (0..2).map(|_| thread::spawn(move || ask_until_refused(address))).collect();
+    sleep(Duration::from_millis(50)).await;
+    world.shutdown[0].begin();
+    timeout(LIMIT, world.served.remove(0)).await.unwrap().unwrap();
+    clients.into_iter().map(|client| client.join().unwrap()).sum()
+}
+
+/// Asks over one new connection after the other until connecting fails. Answers how often there was an answer.
+fn ask_until_refused(address: SocketAddr) -> usize {
+    let mut answered = 0;
+    while let Ok(mut stream) = Blocking::connect_timeout(&address, LIMIT) {
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        let asked = stream.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        let mut answer = String::new();
+        asked.and_then(|()| stream.read_to_string(&mut answer)).expect("who was let in is not reset");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+        answered += 1;
+    }
+    answered
 }
 
 #[tokio::test]

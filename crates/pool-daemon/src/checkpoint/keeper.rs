@@ -79,6 +79,12 @@ impl Kept {
         lock(&self.last).digest.is_some()
     }
 
+    /// The store has lost what it had of the session: it is kept again, whether it changes or not.
+    pub fn lost(&self) {
+        lock(&self.last).digest = None;
+        self.acted.send_modify(|acted| *acted += 1);
+    }
+
     /// What was put back; only the first who asks hears of it.
     pub fn take_restored(&self) -> Option<Restored> {
         lock(&self.untold).take()
@@ -198,6 +204,8 @@ impl Keeper {
         }
         let Some(owner) = owner_of(leased) else { return Ok(()) };
         let content = read(leased).await.ok_or("the browser does not answer")?;
+        // Nobody keeps it again after this: a store that failed over may have lost what it had.
+        lock(&leased.kept.last).digest = None;
         self.save(leased, &owner, content).await.map(drop)
     }
 }

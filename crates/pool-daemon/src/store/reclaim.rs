@@ -119,8 +119,8 @@ impl Reclaimer {
         Ok(())
     }
 
-    /// Writes the session of a living lease that the store has lost. Who called it is not known here, and nothing decides
-    /// by it.
+    /// Writes the session of a living lease that the store has lost, and has its checkpoint kept again. Who called it is not
+    /// known here, and nothing decides by it.
     async fn write_again(&self, Held { leased, key, .. }: &Held) -> Result<(), Error> {
         tracing::warn!(lease = leased.lease_id, "the store has lost a session: it is written again");
         let lease =
@@ -137,7 +137,9 @@ impl Reclaimer {
             limits: Limits { per_principal: NO_LIMIT, total: NO_LIMIT },
         };
         // One that a front end has created again meanwhile stays; the next sweep sees that.
-        self.sessions.create(new).await.map(drop)
+        self.sessions.create(new).await?;
+        leased.kept.lost();
+        Ok(())
     }
 }
 

@@ -233,6 +233,10 @@ async fn replace(leased: &Leased) -> Result<(), Failure> {
         metrics().recoveries.add("replaced");
         return Ok(());
     };
+    // The lease's pages went with it; others may live in this browser.
+    if leased.ended().is_cancelled() {
+        return Err(ended(leased));
+    }
     tracing::warn!(%error, "no page can be opened any more: the browser is given up");
     metrics().recoveries.add("none");
     let reason = "it did not open a new page in place of one that could not be freed".to_owned();
