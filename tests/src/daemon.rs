@@ -156,6 +156,10 @@ pub struct Answer {
     /// What stood between such marks, with its origin.
     pub fenced: Vec<(String, String)>,
     pub images: Vec<(String, Vec<u8>)>,
+    /// What is to be kept: name, type and content.
+    pub files: Vec<(String, String, Vec<u8>)>,
+    /// The structured form.
+    pub structured: Option<Value>,
     pub error: Option<pb::ToolFailure>,
 }
 
@@ -229,10 +233,14 @@ impl Lease {
                     data.extend_from_slice(&section.data);
                     if section.last {
                         let bytes = std::mem::take(&mut data);
-                        if section.kind() == pb::SectionKind::Image {
-                            answer.images.push((section.mime_type, bytes));
-                        } else {
-                            answer.section(&title, &bytes);
+                        match section.kind() {
+                            pb::SectionKind::Image => answer.images.push((section.mime_type, bytes)),
+                            pb::SectionKind::File => answer.files.push((title.clone(), section.mime_type, bytes)),
+                            pb::SectionKind::Structured => {
+                                answer.structured = serde_json::from_slice(&bytes).ok();
+                                answer.section(&title, &bytes);
+                            }
+                            _ => answer.section(&title, &bytes),
                         }
                     }
                 }

@@ -8,6 +8,7 @@
 mod arguments;
 mod catalogue;
 mod groups;
+mod optional;
 mod schema;
 mod scope;
 

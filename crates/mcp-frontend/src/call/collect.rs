@@ -13,7 +13,7 @@ use tonic::Streaming;
 
 use super::{
     progress::Progress,
-    reply::{Image, Reply, Text},
+    reply::{File, Image, Reply, Text},
 };
 use crate::failure::{DaemonError, Failure};
 
@@ -109,7 +109,9 @@ impl Parts {
         });
         let (used, max) = match open.kind {
             SectionKind::Text | SectionKind::Unspecified => (&mut self.text_bytes, TEXT_BYTES_MAX),
-            SectionKind::Image | SectionKind::Structured => (&mut self.other_bytes, OTHER_BYTES_MAX),
+            SectionKind::Image | SectionKind::File | SectionKind::Structured => {
+                (&mut self.other_bytes, OTHER_BYTES_MAX)
+            }
         };
         let room = piece.data.len().min(max - *used);
         *used += room;
@@ -127,6 +129,10 @@ impl Parts {
             _ if open.cut > 0 => self.too_large(&open),
             SectionKind::Image => {
                 self.reply.images.push(Image { mime_type: open.mime_type, data: open.data.freeze() });
+            }
+            SectionKind::File => {
+                let Open { title: name, mime_type, data, .. } = open;
+                self.reply.files.push(File { name, mime_type, data: data.freeze() });
             }
             SectionKind::Structured => self.reply.structure(structured(&open.data.freeze())),
         }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use browserfleet_common::artifact::Artifact;
+use browserfleet_common::{artifact::Artifact, error_code::ErrorCode};
 
 use super::reply::{Link, Reply};
-use crate::{artifacts::New, caller::words, core::Core, session::Record};
+use crate::{artifacts::New, caller::words, core::Core, failure::Failure, session::Record};
 
 /// The argument by which a caller names what it wants to keep.
 const NAME: &str = "filename";
@@ -37,8 +37,15 @@ pub(super) async fn keep(core: &Arc<Core>, record: &Record, reply: &mut Reply, n
             reply.images.push(image);
         }
     }
+    let filed = !reply.files.is_empty();
+    for file in std::mem::take(&mut reply.files) {
+        let new = new(core, name.unwrap_or(&file.name), &file.mime_type, &file.data);
+        if !keep_one(core, record, reply, new, &mut lines).await {
+            reply.failure.get_or_insert_with(not_kept);
+        }
+    }
     let main = reply.texts.iter().find(|text| MAIN.contains(&text.title.as_str()));
-    if let (Some(name), Some(main), false, None) = (name, main, pictured, &reply.failure) {
+    if let (Some(name), Some(main), false, None) = (name, main, pictured || filed, &reply.failure) {
         let body = main.body.clone();
         keep_one(core, record, reply, new(core, name, TEXT, body.as_bytes()), &mut lines).await;
     }
@@ -49,6 +56,12 @@ pub(super) async fn keep(core: &Arc<Core>, record: &Record, reply: &mut Reply, n
 
 fn new<'a>(core: &Core, name: &'a str, mime_type: &'a str, bytes: &'a [u8]) -> New<'a> {
     New { name, mime_type, bytes, now: core.clock.now() }
+}
+
+fn not_kept() -> Failure {
+    let message = "What came of it could not be kept: it is larger than a session may keep, the session has ended, or the store \
+                   does not answer. Try again, or ask for less";
+    Failure::new(ErrorCode::ResultTooLarge, message)
 }
 
 /// Keeps something and adds where it is. Answers whether it is kept.

@@ -13,6 +13,8 @@ pub(crate) struct Reply {
     pub(crate) failure: Option<Failure>,
     pub(crate) texts: Vec<Text>,
     pub(crate) images: Vec<Image>,
+    /// What is to be kept, and not shown.
+    pub(crate) files: Vec<File>,
     /// Artifacts, for clients that read resources.
     pub(crate) links: Vec<Link>,
     pub(crate) structured: Option<Value>,
@@ -43,6 +45,15 @@ impl Link {
 /// A picture.
 #[derive(Debug)]
 pub(crate) struct Image {
+    pub(crate) mime_type: String,
+    pub(crate) data: Bytes,
+}
+
+/// Something to keep for the caller.
+#[derive(Debug)]
+pub(crate) struct File {
+    /// Unless the caller has given another one.
+    pub(crate) name: String,
     pub(crate) mime_type: String,
     pub(crate) data: Bytes,
 }

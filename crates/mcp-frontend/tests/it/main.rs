@@ -33,6 +33,7 @@ mod replicas;
 mod leases;
 
 mod fleet;
+mod groups;
 
 mod operators;
 

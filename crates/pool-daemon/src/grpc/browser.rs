@@ -253,6 +253,7 @@ fn pieces(section: Section) -> Vec<pb::Section> {
     let (kind, title, bytes, mime_type) = match section {
         Section::Text { title, body } => (pb::SectionKind::Text, title, body.into_bytes(), ""),
         Section::Image { mime_type, bytes } => (pb::SectionKind::Image, "", bytes, mime_type),
+        Section::File { name, mime_type, bytes } => (pb::SectionKind::File, name, bytes, mime_type),
         Section::Structured(value) => (pb::SectionKind::Structured, "", value.to_string().into_bytes(), ""),
     };
     let count = bytes.len().div_ceil(pb::SECTION_PIECE_BYTES).max(1);

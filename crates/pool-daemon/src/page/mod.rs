@@ -3,7 +3,7 @@
 //! [`Page`] is the handle, [`Context`] what it shares with the other pages of its session: cookies, [`notices`], the limit
 //! of [`tabs`]. [`state`] is what it knows (frames, document, dialog, requests), kept up to date by [`pump`] from raw events
 //! ([`wire`]). [`world`] calls our in-page scripts (`inject/`) in their isolated world. On top of these: [`navigation`],
-//! [`history`], [`cookies`], [`storage`], [`snapshot`], [`input`], [`keyboard`], [`drag`], [`forms`], [`files`], [`settle`], [`evaluate`], [`media`],
+//! [`history`], [`cookies`], [`storage`], [`storage_items`], [`snapshot`], [`input`], [`keyboard`], [`drag`], [`forms`], [`files`], [`settle`], [`evaluate`], [`media`],
 //! [`screenshot`], [`recovery`], [`rehearsal`].
 
 mod state;
@@ -14,6 +14,7 @@ mod console;
 mod context;
 mod notices;
 mod open;
+mod origins;
 mod pace;
 mod pump;
 mod resync;
@@ -37,6 +38,7 @@ mod screenshot;
 mod settle;
 mod snapshot;
 mod storage;
+mod storage_items;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -58,7 +60,8 @@ pub use recovery::Freed;
 pub use screenshot::{Area, Picture};
 pub use snapshot::{Shot, SnapshotOptions};
 pub use state::{Dialog, DocumentInfo};
-pub use storage::{Items, STORAGE_MAX, Seed, Storages, Stored};
+pub use storage::{Items, ORIGINS_MAX, STORAGE_MAX, Seed, Storages, Stored};
+pub use storage_items::{Change, Place};
 pub(crate) use tabs::MAX_TABS;
 pub use traffic::{Exchange, Progress};
 pub use world::{is_ref, script as in_page_script};

@@ -281,6 +281,9 @@ fn apply_page(state: &mut PageState, event: &Event) {
         "Page.frameNavigated" => {
             if let Some(wire::FrameNavigated { frame }) = decode(event) {
                 let unreachable = frame.unreachable_url.is_some() && frame.parent_id.is_none();
+                if frame.unreachable_url.is_none() && frame.parent_id.is_none() {
+                    state.visited(&frame.url);
+                }
                 let url = frame.unreachable_url.unwrap_or(frame.url + &frame.url_fragment);
                 state.navigated(&frame.id, frame.parent_id, url, frame.loader_id);
                 state.document.unreachable |= unreachable;

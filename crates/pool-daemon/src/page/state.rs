@@ -307,6 +307,11 @@ impl PageState {
         self.frames.values().any(|frame| frame.commits > RELOADS)
     }
 
+    /// The main document is one of this URL, loaded well.
+    pub(super) fn visited(&self, url: &str) {
+        self.shared.origins.visited(url);
+    }
+
     /// A document was committed in a frame.
     pub(super) fn navigated(&mut self, frame: &str, parent: Option<String>, url: String, loader: String) {
         if parent.is_none() {

@@ -9,6 +9,7 @@ mod untrusted;
 
 mod capture;
 mod console;
+mod cookies;
 mod dialogs;
 mod files;
 mod find;
@@ -20,6 +21,8 @@ mod network;
 mod observe;
 mod script;
 mod setup;
+mod storage;
+mod storage_state;
 mod tabs;
 mod wait;
 
@@ -109,6 +112,9 @@ impl Registry {
         capture::register(&mut registry);
         console::register(&mut registry);
         network::register(&mut registry);
+        cookies::register(&mut registry);
+        storage::register(&mut registry);
+        storage_state::register(&mut registry);
         registry
     }
 

@@ -23,6 +23,12 @@ pub enum Section {
         mime_type: &'static str,
         bytes: Vec<u8>,
     },
+    /// Something to keep for the caller, under this name unless it gives another one.
+    File {
+        name: &'static str,
+        mime_type: &'static str,
+        bytes: Vec<u8>,
+    },
     /// The structured form of the result.
     Structured(Value),
 }
@@ -171,6 +177,18 @@ impl Reply {
         let message = untrusted::line(message);
         let body = format!("- [\"{kind}\" dialog with message \"{message}\"]: can be handled by browser_handle_dialog");
         self.text("Modal state", body)
+    }
+
+    /// The structured form of the result.
+    pub fn structured(mut self, value: Value) -> Self {
+        self.sections.push(Section::Structured(value));
+        self
+    }
+
+    /// Something that is kept for the caller, not shown.
+    pub fn file(mut self, name: &'static str, mime_type: &'static str, bytes: Vec<u8>) -> Self {
+        self.sections.push(Section::File { name, mime_type, bytes });
+        self
     }
 
     /// A picture.

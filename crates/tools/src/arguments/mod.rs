@@ -4,6 +4,7 @@ mod acting;
 mod looking;
 mod pages;
 mod sessions;
+mod storage;
 
 pub use acting::*;
 pub use looking::*;
@@ -12,6 +13,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 pub use sessions::*;
+pub use storage::*;
 
 /// The arguments of one tool.
 pub trait Arguments: DeserializeOwned + JsonSchema + Send + 'static {
@@ -86,6 +88,23 @@ arguments! {
     "browser_fill_form" => FillForm,
     "browser_file_upload" => FileUpload,
     "browser_drop" => Drop,
+    "browser_cookie_list" => CookieList,
+    "browser_cookie_get" => CookieGet,
+    "browser_cookie_set" => CookieSet,
+    "browser_cookie_delete" => CookieDelete,
+    "browser_cookie_clear" => CookieClear,
+    "browser_localstorage_list" => LocalStorageList,
+    "browser_localstorage_get" => LocalStorageGet,
+    "browser_localstorage_set" => LocalStorageSet,
+    "browser_localstorage_delete" => LocalStorageDelete,
+    "browser_localstorage_clear" => LocalStorageClear,
+    "browser_sessionstorage_list" => SessionStorageList,
+    "browser_sessionstorage_get" => SessionStorageGet,
+    "browser_sessionstorage_set" => SessionStorageSet,
+    "browser_sessionstorage_delete" => SessionStorageDelete,
+    "browser_sessionstorage_clear" => SessionStorageClear,
+    "browser_storage_state" => GetStorageState,
+    "browser_set_storage_state" => SetStorageState,
     "browser_read_cursor" => ReadCursor,
     "session_list" => SessionList,
     "session_stats" => SessionStats,
