@@ -44,7 +44,9 @@ async fn cookies_are_listed_set_and_deleted() -> Outcome {
     let mine = lease.ok("browser_cookie_list", json!({ "domain": "127", "path": "/kept" })).await?;
     let cookies = mine.structured.unwrap_or_default()["cookies"].clone();
     assert_eq!((cookies[0]["name"].clone(), cookies[1].clone()), (json!("mine"), Value::Null));
-    assert_eq!((&cookies[0]["expires"], &cookies[0]["sameSite"]), (&json!(4_102_444_800.0), &json!("Lax")));
+    // Chromium grants 400 days at most.
+    assert!(cookies[0]["expires"].as_f64().is_some_and(|expires| expires > 1.0e9), "{cookies}");
+    assert_eq!(cookies[0]["sameSite"], "Lax");
     let refused = lease.call("browser_cookie_set", json!({ "name": "__Host-x", "value": "1" })).await?;
     assert_eq!(refused.outcome(), "invalid_argument", "{refused:?}");
 

@@ -1,9 +1,11 @@
 //! The tools of the groups that are served to whoever asks for them.
 
 use crate::{
-    CookieClear, CookieDelete, CookieGet, CookieList, CookieSet, Effect, GetStorageState, Group, LocalStorageClear,
-    LocalStorageDelete, LocalStorageGet, LocalStorageList, LocalStorageSet, SessionStorageClear, SessionStorageDelete,
-    SessionStorageGet, SessionStorageList, SessionStorageSet, SetStorageState, Tool, catalogue::browser,
+    CookieClear, CookieDelete, CookieGet, CookieList, CookieSet, Effect, GenerateLocator, GetStorageState, Group,
+    LocalStorageClear, LocalStorageDelete, LocalStorageGet, LocalStorageList, LocalStorageSet, MouseClickXy, MouseDown,
+    MouseDragXy, MouseMoveXy, MouseUp, MouseWheel, SessionStorageClear, SessionStorageDelete, SessionStorageGet,
+    SessionStorageList, SessionStorageSet, SetStorageState, Tool, VerifyElementVisible, VerifyListVisible,
+    VerifyTextVisible, VerifyValue, catalogue::browser,
 };
 
 /// In the order in which agents see them, after those that are always served.
@@ -62,4 +64,49 @@ pub(crate) const OPTIONAL: &[Tool] = &[
         Effect::Acts,
     )
     .of(Group::Storage),
+    browser::<VerifyElementVisible>(
+        "Verify that an element is visible",
+        "Verify that an element of a role and name is visible on the page.",
+        Effect::Reads,
+    )
+    .of(Group::Testing),
+    browser::<VerifyTextVisible>(
+        "Verify that a text is visible",
+        "Verify that a text is visible on the page. Prefer browser_verify_element_visible where it is possible.",
+        Effect::Reads,
+    )
+    .of(Group::Testing),
+    browser::<VerifyListVisible>(
+        "Verify that a list is visible",
+        "Verify that a list is visible on the page, with these items in it.",
+        Effect::Reads,
+    )
+    .of(Group::Testing),
+    browser::<VerifyValue>("Verify a value", "Verify the value of a field.", Effect::Reads).of(Group::Testing),
+    browser::<GenerateLocator>(
+        "Generate a locator",
+        "Get a locator of an element, to be used in tests.",
+        Effect::Reads,
+    )
+    .of(Group::Testing),
+    browser::<MouseMoveXy>("Move the mouse", "Move the mouse to a point of the viewport.", Effect::Acts)
+        .of(Group::Vision),
+    browser::<MouseClickXy>(
+        "Click at a point",
+        "Click at a point of the viewport and get a snapshot of the page.",
+        Effect::Acts,
+    )
+    .of(Group::Vision),
+    browser::<MouseDragXy>(
+        "Drag from point to point",
+        "Drag with the left mouse button from a point of the viewport to another one, and get a snapshot of the page.",
+        Effect::Acts,
+    )
+    .of(Group::Vision),
+    browser::<MouseDown>("Press a mouse button", "Press a mouse button where the mouse is.", Effect::Acts)
+        .of(Group::Vision),
+    browser::<MouseUp>("Let a mouse button go", "Let a mouse button go where the mouse is.", Effect::Acts)
+        .of(Group::Vision),
+    browser::<MouseWheel>("Turn the mouse wheel", "Turn the mouse wheel where the mouse is.", Effect::Acts)
+        .of(Group::Vision),
 ];

@@ -3,7 +3,7 @@
 //! [`Page`] is the handle, [`Context`] what it shares with the other pages of its session: cookies, [`notices`], the limit
 //! of [`tabs`]. [`state`] is what it knows (frames, document, dialog, requests), kept up to date by [`pump`] from raw events
 //! ([`wire`]). [`world`] calls our in-page scripts (`inject/`) in their isolated world. On top of these: [`navigation`],
-//! [`history`], [`cookies`], [`storage`], [`storage_items`], [`snapshot`], [`input`], [`keyboard`], [`drag`], [`forms`], [`files`], [`settle`], [`evaluate`], [`media`],
+//! [`history`], [`cookies`], [`storage`], [`storage_items`], [`snapshot`], [`verify`], [`input`], [`mouse`], [`keyboard`], [`drag`], [`forms`], [`files`], [`settle`], [`evaluate`], [`media`],
 //! [`screenshot`], [`recovery`], [`rehearsal`].
 
 mod state;
@@ -31,6 +31,7 @@ mod history;
 mod input;
 mod keyboard;
 mod looks;
+mod mouse;
 mod navigation;
 mod recovery;
 mod rehearsal;
@@ -39,6 +40,7 @@ mod settle;
 mod snapshot;
 mod storage;
 mod storage_items;
+mod verify;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -38,6 +38,7 @@ pub(super) const EVENTS: &[&str] = &[
     "Page.javascriptDialogClosed",
     "Page.downloadWillBegin",
     "Page.fileChooserOpened",
+    "Input.dragIntercepted",
     "Runtime.executionContextCreated",
     "Runtime.executionContextDestroyed",
     "Runtime.executionContextsCleared",
@@ -133,6 +134,11 @@ impl Pump {
                 if let Some(wire::ChooserOpened { backend_node_id: Some(input) }) = decode(event) {
                     let chooser = Chooser { session: self.session.clone(), input: BackendNodeId::new(input) };
                     self.page.change(|state| state.chooser = Some(chooser));
+                }
+            }
+            "Input.dragIntercepted" => {
+                if let Some(wire::DragIntercepted { data }) = decode(event) {
+                    self.page.change(|state| state.pointer.dragged = Some(data));
                 }
             }
             "Inspector.targetCrashed" => self.page.change(|state| {

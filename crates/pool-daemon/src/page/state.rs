@@ -14,6 +14,7 @@ use super::{
     files::Chooser,
     keyboard::Key,
     looks::Looks,
+    mouse::Pointer,
     notices::Notice,
     pace::Pace,
     traffic::Traffic,
@@ -169,6 +170,8 @@ pub(super) struct PageState {
     pub(super) crash: Option<Crash>,
     /// Whether the main frame is on its way to another document.
     pub(super) navigating: bool,
+    /// Where the mouse is, and what it holds.
+    pub(super) pointer: Pointer,
     /// Keys that are held down.
     pub(super) held: Vec<Key>,
     /// How the page is shown, once it has been said.
@@ -267,6 +270,7 @@ impl PageState {
         self.worlds_cleared(session);
         self.crash = None;
         self.dialog_closed(Instant::now());
+        self.pointer = Pointer::default();
         self.requests = Requests { started: self.requests.started, ..Requests::default() };
         self.navigating = false;
     }

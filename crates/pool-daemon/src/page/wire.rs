@@ -81,6 +81,12 @@ impl NavigationAsked {
     }
 }
 
+/// What the browser would have begun to drag if it had not been told to leave that to us.
+#[derive(Debug, Deserialize)]
+pub(super) struct DragIntercepted {
+    pub(super) data: serde_json::Value,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ChooserOpened {

@@ -16,6 +16,7 @@ mod find;
 mod forms;
 mod interact;
 mod keyboard;
+mod mouse;
 mod navigate;
 mod network;
 mod observe;
@@ -24,6 +25,7 @@ mod setup;
 mod storage;
 mod storage_state;
 mod tabs;
+mod verify;
 mod wait;
 
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
@@ -112,6 +114,8 @@ impl Registry {
         capture::register(&mut registry);
         console::register(&mut registry);
         network::register(&mut registry);
+        verify::register(&mut registry);
+        mouse::register(&mut registry);
         cookies::register(&mut registry);
         storage::register(&mut registry);
         storage_state::register(&mut registry);

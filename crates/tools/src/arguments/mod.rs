@@ -5,6 +5,8 @@ mod looking;
 mod pages;
 mod sessions;
 mod storage;
+mod testing;
+mod vision;
 
 pub use acting::*;
 pub use looking::*;
@@ -14,6 +16,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 pub use sessions::*;
 pub use storage::*;
+pub use testing::*;
+pub use vision::*;
 
 /// The arguments of one tool.
 pub trait Arguments: DeserializeOwned + JsonSchema + Send + 'static {
@@ -105,6 +109,17 @@ arguments! {
     "browser_sessionstorage_clear" => SessionStorageClear,
     "browser_storage_state" => GetStorageState,
     "browser_set_storage_state" => SetStorageState,
+    "browser_verify_element_visible" => VerifyElementVisible,
+    "browser_verify_text_visible" => VerifyTextVisible,
+    "browser_verify_list_visible" => VerifyListVisible,
+    "browser_verify_value" => VerifyValue,
+    "browser_generate_locator" => GenerateLocator,
+    "browser_mouse_move_xy" => MouseMoveXy,
+    "browser_mouse_click_xy" => MouseClickXy,
+    "browser_mouse_drag_xy" => MouseDragXy,
+    "browser_mouse_down" => MouseDown,
+    "browser_mouse_up" => MouseUp,
+    "browser_mouse_wheel" => MouseWheel,
     "browser_read_cursor" => ReadCursor,
     "session_list" => SessionList,
     "session_stats" => SessionStats,
