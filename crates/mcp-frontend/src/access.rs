@@ -59,20 +59,20 @@ impl Access {
 
     /// The same, where the server serves these groups of tools.
     #[must_use]
-    pub(crate) fn served(&self, served: Tools) -> Self {
-        Self { served, ..self.clone() }
+    pub(crate) fn served(self, served: Tools) -> Self {
+        Self { served, ..self }
     }
 
     /// The same, where a URL asks for these groups of tools.
     #[must_use]
-    pub(crate) fn asking(&self, asked: Option<Groups>) -> Self {
-        Self { asked, ..self.clone() }
+    pub(crate) fn asking(self, asked: Option<Groups>) -> Self {
+        Self { asked, ..self }
     }
 
-    /// What a key allows now, over the way that this one came.
+    /// The same, over the way that another one came.
     #[must_use]
-    pub(crate) fn of_the_same_way(&self, now: &Self) -> Self {
-        Self { served: self.served, asked: self.asked, ..now.clone() }
+    pub(crate) fn coming_as(self, other: &Self) -> Self {
+        Self { served: other.served, asked: other.asked, ..self }
     }
 
     /// The id of the key it came with.
@@ -93,6 +93,14 @@ impl Access {
     /// Whether it shows the tools that another one shows.
     pub(crate) fn allows_the_same_tools_as(&self, other: &Self) -> bool {
         CATALOGUE.iter().all(|tool| self.allows(tool) == other.allows(tool))
+    }
+
+    /// The groups of tools that are served to it.
+    pub(crate) fn groups(&self) -> Groups {
+        let asked = self.asked.unwrap_or(self.served.caps).and(Groups::ALWAYS);
+        let allowed = |group: &Group| Groups::ALWAYS.has(*group) || self.served.allowed.has(*group);
+        let of_key = |group: &Group| self.groups.as_ref().is_none_or(|groups| groups.contains(group));
+        asked.iter().filter(allowed).filter(of_key).collect()
     }
 
     /// Refuses a tool it may not use. The text says what would be needed, and nothing of what there is.
@@ -156,9 +164,9 @@ mod tests {
         let mut tool = *find("browser_snapshot").unwrap();
         tool.group = Group::Pdf;
         let (none, pdf) = (Groups::default(), Groups::from_iter([Group::Pdf]));
-        let open = Access::open();
+        let open = || Access::clone(&Access::open());
         let told = |caps, allowed, asked| {
-            let access = open.served(Tools { caps, allowed }).asking(asked);
+            let access = open().served(Tools { caps, allowed }).asking(asked);
             access.check(&tool).map_or_else(|failure| failure.message, |()| String::new())
         };
         assert!(told(none, Groups::ALL, None).contains("/mcp?caps=pdf"));
@@ -168,7 +176,7 @@ mod tests {
         assert!(told(pdf, none, Some(pdf)).contains("This server does not allow this"));
         let core = find("browser_snapshot").unwrap();
         assert!(
-            open.served(Tools { caps: none, allowed: none }).asking(Some(none)).allows(core),
+            open().served(Tools { caps: none, allowed: none }).asking(Some(none)).allows(core),
             "core is always served"
         );
     }

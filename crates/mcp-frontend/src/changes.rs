@@ -138,7 +138,7 @@ impl Changes {
         match (&self.keys, access.key()) {
             (None, _) => Some(Arc::clone(access)),
             (Some(keys), Some(id)) => {
-                keys.access(id, self.clock.now()).map(|now| Arc::new(access.of_the_same_way(&now)))
+                keys.access(id, self.clock.now()).map(|now| Arc::new(Access::clone(&now).coming_as(access)))
             }
             (Some(_), None) => None,
         }

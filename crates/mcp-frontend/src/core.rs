@@ -154,7 +154,7 @@ impl Core {
         };
         let caller = Caller {
             principal: key.principal.clone(),
-            access: Arc::new(Access::open().served(self.config.tools)),
+            access: Arc::new(Access::clone(&Access::open()).served(self.config.tools)),
             connection: None,
             session_header: None,
             client: record.client.clone(),

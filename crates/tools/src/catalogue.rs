@@ -257,7 +257,7 @@ pub(crate) const fn browser<A: Arguments>(title: &'static str, description: &'st
     }
 }
 
-const fn front_end<A: Arguments>(
+pub(crate) const fn front_end<A: Arguments>(
     title: &'static str,
     description: &'static str,
     group: Group,

@@ -76,7 +76,7 @@ names! {
         Read = "browser:read";
         /// Doing something on a page: clicking, typing, answering dialogs.
         Act = "browser:act";
-        /// Running one's own scripts in a page.
+        /// Running one's own scripts in a page, and what sites store in the browser.
         Evaluate = "browser:evaluate";
         /// Giving files to a page.
         Files = "browser:files";

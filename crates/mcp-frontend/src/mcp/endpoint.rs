@@ -25,6 +25,7 @@ use super::{
     strict,
 };
 use crate::{
+    access::Access,
     caller::access,
     changes::Watching,
     config::Tools,
@@ -92,7 +93,7 @@ fn take_caps(request: &mut Request<Body>, served: Tools) -> Result<(), String> {
         .map(|caps| Groups::parse(caps.split(',')))
         .transpose()
         .map_err(|unknown| format!("caps: {unknown}, and all"))?;
-    let access = access(request.extensions()).served(served).asking(asked);
+    let access = Access::clone(&access(request.extensions())).served(served).asking(asked);
     request.extensions_mut().insert(Arc::new(access));
     Ok(())
 }

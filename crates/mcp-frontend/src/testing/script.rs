@@ -44,6 +44,11 @@ impl Event {
         Self::section(SectionKind::Image, "", data)
     }
 
+    /// Something to keep, named so unless the caller says otherwise.
+    pub fn file(name: &str, data: &[u8]) -> Self {
+        Self::section(SectionKind::File, name, data)
+    }
+
     pub fn structured(json: &str) -> Self {
         Self::section(SectionKind::Structured, "", json.as_bytes())
     }

@@ -88,6 +88,19 @@ async fn a_server_serves_groups_by_itself_and_leaves_others_out() {
 }
 
 #[tokio::test]
+async fn the_configuration_says_what_matters_to_clients_and_no_more() {
+    let world = World::with(|config| config.call.reply_bytes = 12_345).await;
+    let result = world.client().asking("config").modern_call("browser_get_config", json!({})).await;
+    let config = &result["structuredContent"];
+    assert_eq!(config["tools"]["served"], json!(["core", "session", "config"]));
+    assert_eq!((&config["call"]["reply_bytes"], &config["session"]["idle_ttl"]), (&json!(12_345), &json!("10m")));
+    let said: serde_json::Value = serde_json::from_str(text(&result).trim_start_matches("### Result\n")).unwrap();
+    assert_eq!(said, *config);
+    let keys: Vec<_> = config.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["call", "server", "session", "tools"], "no address, no file, no secret");
+}
+
+#[tokio::test]
 async fn a_key_is_limited_to_its_groups_whatever_a_url_asks_for() {
     let keyed = Keyed::start().await;
     let scopes = ["browser:read", "browser:act", "browser:evaluate", "browser:files"];

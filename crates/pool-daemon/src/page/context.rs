@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tokio::{sync::OnceCell, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Page, arrivals::Arrivals, looks::Looks, notices::Notices, origins::Origins, tabs, wire};
+use super::{Page, arrivals::Arrivals, looks::Looks, network::Network, notices::Notices, origins::Origins, tabs, wire};
 use crate::{chromium::BYPASS_NOTHING, egress::Gate, failure::Failure};
 
 /// What the pages of one session share.
@@ -33,6 +33,8 @@ pub(super) struct Shared {
     pub(super) notices: Notices,
     /// Where they have been.
     pub(super) origins: Origins,
+    /// What they believe about the network.
+    pub(super) network: Network,
     /// How they are shown.
     pub(super) looks: Mutex<Looks>,
     /// How many documents snapshots have shown: the refs of each have a number of their own, whichever page shows it.

@@ -71,12 +71,12 @@ impl Page {
 
     /// Presses a button where the mouse is, the how-manieth time in a row.
     pub async fn press_mouse(&self, button: Button, click: u8, deadline: Instant) -> Result<(), Failure> {
-        self.state().pointer.buttons |= button.bit();
         if button == Button::Left {
             // A drag of the system's own would swallow every event after it.
             self.call(SetInterceptDragsParams::new(true), deadline).await?;
             let () = self.main_world(deadline).await?.value(call("watchDrag", &[]), deadline).await?;
         }
+        self.state().pointer.buttons |= button.bit();
         let mut event = self.mouse_event(Kind::MousePressed);
         (event.button, event.click_count) = (Some(button.wire()), Some(i64::from(click)));
         self.unless_dialog(self.call(event, deadline)).await.map(drop)
@@ -135,13 +135,25 @@ impl Page {
             // What takes a drop wants to hear of it more than once.
             self.move_mouse(to, deadline).await
         };
-        let carried = carried.await;
-        if carried.is_err() && self.state().pointer.dragged.take().is_some() {
-            let _page_gone = self.call(CancelDraggingParams::default(), Instant::now() + LETTING_GO).await;
+        match carried.await {
+            Ok(()) => self.release_mouse(Button::Left, 1, deadline).await,
+            Err(failure) => {
+                self.let_go().await;
+                Err(failure)
+            }
         }
-        let until = if carried.is_ok() { deadline } else { Instant::now() + LETTING_GO };
-        let released = self.release_mouse(Button::Left, 1, until).await;
-        carried.and(released)
+    }
+
+    /// Has nothing in the hand any more, also behind a dialog.
+    async fn let_go(&self) {
+        let at = self.state().pointer.at;
+        self.state().pointer = Pointer { at, ..Pointer::default() };
+        let deadline = Instant::now() + LETTING_GO;
+        let _page_gone = self.call(CancelDraggingParams::default(), deadline).await;
+        let mut up = self.mouse_event(Kind::MouseReleased);
+        (up.button, up.click_count) = (Some(MouseButton::Left), Some(1));
+        let _page_gone = self.call(up, deadline).await;
+        let _page_gone = self.call(SetInterceptDragsParams::new(false), deadline).await;
     }
 
     /// Turns the wheel where the mouse is, by so many CSS pixels.

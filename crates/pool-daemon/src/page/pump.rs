@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use browserfleet_cdp::{
     Connection, Event, Events, Item, Session,
-    browser_protocol::{dom::BackendNodeId, page::HandleJavaScriptDialogParams},
+    browser_protocol::{dom::BackendNodeId, fetch::DisableParams, page::HandleJavaScriptDialogParams},
     js_protocol::runtime::TerminateExecutionParams,
 };
 use browserfleet_common::lifecycle::Tasks;
@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     Inner,
     files::Chooser,
+    network,
     notices::Notice,
     open, resync,
     state::{Crash, Dialog, PageState, Verdict, cut},
@@ -39,6 +40,7 @@ pub(super) const EVENTS: &[&str] = &[
     "Page.downloadWillBegin",
     "Page.fileChooserOpened",
     "Input.dragIntercepted",
+    "Fetch.requestPaused",
     "Runtime.executionContextCreated",
     "Runtime.executionContextDestroyed",
     "Runtime.executionContextsCleared",
@@ -96,6 +98,7 @@ impl Pump {
                     Some(Item::Lagged(lost)) => {
                         tracing::warn!(lost, "a page sends events too fast: asking for what is missing");
                         resync::start(&self.page, &self.session, &self.tasks);
+                        self.release_requests();
                     }
                     None => return,
                 },
@@ -136,6 +139,7 @@ impl Pump {
                     self.page.change(|state| state.chooser = Some(chooser));
                 }
             }
+            "Fetch.requestPaused" => self.paused(event),
             "Input.dragIntercepted" => {
                 if let Some(wire::DragIntercepted { data }) = decode(event) {
                     self.page.change(|state| state.pointer.dragged = Some(data));
@@ -195,6 +199,33 @@ impl Pump {
         });
     }
 
+    /// A request waits until a route has been looked for.
+    fn paused(&self, event: &Event) {
+        // Whoever else holds requests answers them, too.
+        if !self.page.state().routing {
+            return;
+        }
+        let Some(wire::RequestPaused { request_id, request }) = decode(event) else { return };
+        let verdict = self.page.shared.network.decide(&request);
+        let session = self.session.clone();
+        self.tasks.spawn("page.route", async move { network::carry_out(&session, request_id.into(), verdict).await });
+    }
+
+    /// Requests may have been held whose events were lost: they go on, and later ones are held again.
+    fn release_requests(&self) {
+        if !self.page.state().routing {
+            return;
+        }
+        let (settings, session) = (self.page.shared.network.settings(), self.session.clone());
+        self.tasks.spawn("page.route", async move {
+            let deadline = Instant::now() + ANSWER;
+            let released = session.call(DisableParams::default(), deadline).await;
+            if let Err(error) = released.map(drop).and(settings.apply(&session, deadline).await) {
+                tracing::debug!(%error, "requests that were held may not go on");
+            }
+        });
+    }
+
     /// A worker has started and waits for us.
     fn release(&self, attached: &wire::Attached) {
         let (page, worker) = (self.session.clone(), self.connection.session(&attached.session_id));
@@ -216,8 +247,11 @@ impl Pump {
         };
         let events = session.subscribe_with(EVENTS, EXPENDABLE, CAPACITY);
         let waiting = attached.waiting_for_debugger;
+        // Of a page that has not taken anything on yet, its frames do so with it.
+        let network = self.page.shared.network.settings();
+        let network = (self.page.state().network > 0).then_some(network);
         self.tasks.spawn("page.frame.setup", async move {
-            if let Err(error) = open::prepare_frame(&session, waiting).await {
+            if let Err(error) = open::prepare_frame(&session, waiting, network).await {
                 // Frames come and go; one that has gone already is not worth a warning.
                 tracing::debug!(%error, "frame could not be prepared");
             }

@@ -170,6 +170,10 @@ pub(super) struct PageState {
     pub(super) crash: Option<Crash>,
     /// Whether the main frame is on its way to another document.
     pub(super) navigating: bool,
+    /// Which settings of the network it has taken on.
+    pub(super) network: u64,
+    /// Whether its requests are held until a route has been looked for.
+    pub(super) routing: bool,
     /// Where the mouse is, and what it holds.
     pub(super) pointer: Pointer,
     /// Keys that are held down.

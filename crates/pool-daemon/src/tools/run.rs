@@ -119,6 +119,7 @@ async fn work(
     let work = async {
         // A tab that was in the background may have missed a change. One that does not answer says so to the tool.
         let _hung = page.take_on_looks(call.within(call.times.action)).await;
+        let _hung = page.take_on_network(call.within(call.times.action)).await;
         let mark = page.mark_seen();
         let reply = handler(call, arguments).await?;
         if !reply.shows_page() {

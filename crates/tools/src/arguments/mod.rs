@@ -2,19 +2,23 @@
 
 mod acting;
 mod looking;
+mod network;
 mod pages;
 mod sessions;
+mod showing;
 mod storage;
 mod testing;
 mod vision;
 
 pub use acting::*;
 pub use looking::*;
+pub use network::*;
 pub use pages::*;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 pub use sessions::*;
+pub use showing::*;
 pub use storage::*;
 pub use testing::*;
 pub use vision::*;
@@ -120,6 +124,14 @@ arguments! {
     "browser_mouse_down" => MouseDown,
     "browser_mouse_up" => MouseUp,
     "browser_mouse_wheel" => MouseWheel,
+    "browser_route" => Route,
+    "browser_route_list" => RouteList,
+    "browser_unroute" => Unroute,
+    "browser_network_state_set" => NetworkStateSet,
+    "browser_pdf_save" => PdfSave,
+    "browser_highlight" => Highlight,
+    "browser_hide_highlight" => HideHighlight,
+    "browser_get_config" => GetConfig,
     "browser_read_cursor" => ReadCursor,
     "session_list" => SessionList,
     "session_stats" => SessionStats,
