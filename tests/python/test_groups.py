@@ -40,7 +40,7 @@ async def test_a_url_asks_for_groups(kind: str, server: Program, pages: Pages) -
 @pytest.mark.parametrize("kind", STDIO)
 async def test_a_setting_asks_for_groups_on_stdio(kind: str, pages: Pages) -> None:
     """There is no URL on stdio."""
-    async with Connector("", {"BROWSERFLEET_TOOLS__CAPS": "storage"})(kind) as agent:
+    async with Connector("", {"TOOLS__CAPS": "storage"})(kind) as agent:
         assert "browser_storage_state" in await agent.tools()
         await a_login_begins_another_session(agent, pages)
         refused = await agent.call("browser_pdf_save")

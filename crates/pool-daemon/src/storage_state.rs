@@ -162,34 +162,6 @@ impl StorageState {
         }
     }
 
-    /// Reads the state of a session. Also answers the origins whose storage could not be read.
-    pub async fn read(workspace: &Workspace, deadline: Instant) -> Result<(Self, Vec<String>), Failure> {
-        let browser = workspace.context();
-        let open = workspace.open_tabs();
-        let until = deadline.min(Instant::now() + READING);
-        let reading = join_all(open.iter().map(|tab| tab.page.stored(until)));
-        let (cookies, stored) = tokio::join!(browser.cookies(deadline), reading);
-        let mut local: BTreeMap<String, Items> = BTreeMap::new();
-        stored.into_iter().flatten().for_each(|stored| local.extend(stored.local));
-        let hidden: Vec<_> = browser.visited().into_iter().filter(|origin| !local.contains_key(origin)).collect();
-        let mut unread = Vec::new();
-        if !hidden.is_empty() {
-            let read = beside(workspace, deadline, async |page| page.local_storages(&hidden, deadline).await).await?;
-            for (origin, items) in read {
-                match items {
-                    Some(items) => drop(local.insert(origin, items)),
-                    None => unread.push(origin),
-                }
-            }
-        }
-        local.retain(|_, items| !items.is_empty());
-        let origins = local.into_iter().map(|(origin, items)| {
-            let local_storage = items.into_iter().map(|(name, value)| StateItem { name, value }).collect();
-            StateOrigin { origin, local_storage }
-        });
-        Ok((Self { cookies: cookies?.iter().map(StateCookie::from).collect(), origins: origins.collect() }, unread))
-    }
-
     /// Puts the state in place of what the session has. Its pages see it when they load again.
     pub async fn place(&self, workspace: &Workspace, deadline: Instant) -> Result<Placed, Failure> {
         let browser = workspace.context();
@@ -213,6 +185,34 @@ impl StorageState {
         browser.plant(seeds.into_iter().map(|(origin, seed)| (origin, seed.local)).collect());
         Ok(Placed { cookies: there, refused: cookies.len().saturating_sub(there), origins, failed })
     }
+}
+
+/// Reads the state of a session. Also answers the origins whose storage could not be read.
+pub async fn read(workspace: &Workspace, deadline: Instant) -> Result<(StorageState, Vec<String>), Failure> {
+    let browser = workspace.context();
+    let open = workspace.open_tabs();
+    let until = deadline.min(Instant::now() + READING);
+    let reading = join_all(open.iter().map(|tab| tab.page.stored(until)));
+    let (cookies, stored) = tokio::join!(browser.cookies(deadline), reading);
+    let mut local: BTreeMap<String, Items> = BTreeMap::new();
+    stored.into_iter().flatten().for_each(|stored| local.extend(stored.local));
+    let hidden: Vec<_> = browser.visited().into_iter().filter(|origin| !local.contains_key(origin)).collect();
+    let mut unread = Vec::new();
+    if !hidden.is_empty() {
+        let read = beside(workspace, deadline, async |page| page.local_storages(&hidden, deadline).await).await?;
+        for (origin, items) in read {
+            match items {
+                Some(items) => drop(local.insert(origin, items)),
+                None => unread.push(origin),
+            }
+        }
+    }
+    local.retain(|_, items| !items.is_empty());
+    let origins = local.into_iter().map(|(origin, items)| {
+        let local_storage = items.into_iter().map(|(name, value)| StateItem { name, value }).collect();
+        StateOrigin { origin, local_storage }
+    });
+    Ok((StorageState { cookies: cookies?.iter().map(StateCookie::from).collect(), origins: origins.collect() }, unread))
 }
 
 /// Works in a page beside the session's tabs, which is closed afterwards.
@@ -251,7 +251,7 @@ mod tests {
                 "secure": true, "sameSite": "None", "partitionKey": "https://shop.example", "_crHasCrossSiteAncestor": true }],
             "origins": [{ "origin": "https://example.com", "localStorage": [{ "name": "k", "value": "v" }], "indexedDB": [] }],
         });
-        let state = StorageState::parse(written.clone()).unwrap();
+        let state = StorageState::parse(written).unwrap();
         let cookie = Cookie::from(&state.cookies[0]);
         assert_eq!((cookie.expires, cookie.same_site.as_deref()), (None, Some("None")));
         let key = json!({ "topLevelSite": "https://shop.example", "hasCrossSiteAncestor": true });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use browserfleet_tools::Groups;
+use browserfleet_tools::{Group, Groups};
 use serde_json::{Value, json};
 
 use super::reply::Reply;
@@ -11,7 +11,7 @@ use crate::{access::Access, core::Core};
 /// What a caller is told.
 pub(super) fn show(core: &Core, access: &Access) -> Reply {
     let config = &core.config;
-    let names = |groups: Groups| groups.iter().map(|group| group.name()).collect::<Vec<_>>();
+    let names = |groups: Groups| groups.iter().map(Group::name).collect::<Vec<_>>();
     let shown = json!({
         "server": { "name": "browserfleet", "version": env!("CARGO_PKG_VERSION") },
         "tools": { "served": names(access.groups()), "allowed": names(config.tools.allowed.and(Groups::ALWAYS)) },

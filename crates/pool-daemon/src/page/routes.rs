@@ -395,7 +395,7 @@ mod tests {
         }
         let relative = Route::new(Wanted { pattern: "/api".to_owned(), ..Wanted::default() }).unwrap_err();
         assert!(relative.message.contains("write **/api"), "{relative}");
-        let many = vec![Arc::new(route("**")); ROUTES_MAX];
+        let many: Vec<_> = (0..ROUTES_MAX).map(|_| Arc::new(route("**"))).collect();
         assert!(check_room(&many, &route("**")).is_err() && check_room(&many[1..], &route("**")).is_ok());
         let large = Route { body: Some("x".repeat(BODIES_MAX)), ..route("**") };
         assert!(check_room(&many[..1], &large).is_err());

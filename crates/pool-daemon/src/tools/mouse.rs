@@ -46,7 +46,7 @@ async fn click(call: Call, arguments: MouseClickXy) -> ToolResult {
         click_count.map(|clicks| format!("  clickCount: {clicks}")),
         delay.map(|delay| format!("  delay: {delay}")),
     ];
-    let options = object(options.into_iter().flatten().collect(), ", ");
+    let options = object(&options.into_iter().flatten().collect::<Vec<_>>(), ", ");
     let code = format!("// Click mouse at coordinates ({x}, {y})\nawait page.mouse.click({x}, {y}{options});");
     call.page.settle(mark, call.deadline).await?;
     observe::page(&call, Reply::new().code(code)).await
@@ -101,11 +101,11 @@ fn name(button: MouseButton) -> &'static str {
 }
 
 fn which(button: Option<MouseButton>) -> String {
-    object(button.map(|button| format!("  button: '{}'", name(button))).into_iter().collect(), "")
+    object(&button.map(|button| format!("  button: '{}'", name(button))).into_iter().collect::<Vec<_>>(), "")
 }
 
 /// Options as test code has them, after `before`; nothing if there are none.
-fn object(options: Vec<String>, before: &str) -> String {
+fn object(options: &[String], before: &str) -> String {
     if options.is_empty() { String::new() } else { format!("{before}{{\n{}\n}}", options.join(",\n")) }
 }
 

@@ -1,12 +1,14 @@
 //! Taking a session's logins along, and beginning with them.
 
+use std::fmt::Write as _;
+
 use browserfleet_tools::{GetStorageState, SetStorageState};
 use serde_json::{Map, Value, json};
 
 use super::{Call, Registry, Reply, ToolResult, untrusted::fenced};
 use crate::{
     failure::Failure,
-    storage_state::{Placed, StorageState},
+    storage_state::{self, Placed, StorageState},
 };
 
 pub(super) fn register(registry: &mut Registry) {
@@ -15,14 +17,14 @@ pub(super) fn register(registry: &mut Registry) {
 }
 
 async fn get(call: Call, GetStorageState { filename }: GetStorageState) -> ToolResult {
-    let (state, unread) = StorageState::read(&call.workspace, call.within(call.times.navigation)).await?;
+    let (state, unread) = storage_state::read(&call.workspace, call.within(call.times.navigation)).await?;
     let written = serde_json::to_string_pretty(&state).unwrap_or_default();
     let mut text = fenced(&written, "");
     if !unread.is_empty() {
-        text.push_str(&format!(
-            "\nThe local storage of {} is not in it: it could not be read, or is too large.",
-            unread.join(", ")
-        ));
+        let unread = unread.join(", ");
+        // Writing to a String cannot fail.
+        let _infallible =
+            write!(text, "\nThe local storage of {unread} is not in it: it could not be read, or is too large.");
     }
     let reply = Reply::new()
         .result(text)
@@ -53,10 +55,10 @@ pub(super) async fn placed(call: &Call, state: Map<String, Value>) -> Result<Str
         state.place(&call.workspace, call.within(call.times.navigation)).await?;
     let mut text = format!("Storage state restored: {cookies} cookies, {origins} sites with local storage");
     if refused > 0 {
-        text.push_str(&format!("; {refused} cookies are not there, expired or refused by the browser"));
+        let _infallible = write!(text, "; {refused} cookies are not there, expired or refused by the browser");
     }
     if !failed.is_empty() {
-        text.push_str(&format!("; the local storage of {} could not be set", failed.join(", ")));
+        let _infallible = write!(text, "; the local storage of {} could not be set", failed.join(", "));
     }
     Ok(text)
 }

@@ -141,10 +141,10 @@ pub struct GetStorageState {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetStorageState {
-    /// The state, as browser_storage_state and Playwright write it: {cookies, origins}
+    /// The state, as `browser_storage_state` and Playwright write it: {cookies, origins}
     #[serde(default)]
     pub storage_state: Option<Map<String, Value>>,
-    /// Not offered: the server reads no files of its own disk; use storage_state
+    /// Not offered: the server reads no files of its own disk; give the state itself
     #[serde(default)]
     pub filename: Option<String>,
 }
