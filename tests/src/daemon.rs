@@ -164,6 +164,8 @@ pub struct Answer {
     pub fenced: Vec<(String, String)>,
     pub images: Vec<(String, Vec<u8>)>,
     pub files: Vec<File>,
+    /// The structured form.
+    pub structured: Option<Value>,
     pub error: Option<pb::ToolFailure>,
 }
 
@@ -239,8 +241,12 @@ impl Lease {
                         let bytes = std::mem::take(&mut data);
                         match section.kind() {
                             pb::SectionKind::Image => answer.images.push((section.mime_type, bytes)),
-                            pb::SectionKind::File => {
+                            pb::SectionKind::File | pb::SectionKind::Download => {
                                 answer.files.push(File { name: title.clone(), mime_type: section.mime_type, bytes });
+                            }
+                            pb::SectionKind::Structured => {
+                                answer.structured = serde_json::from_slice(&bytes).ok();
+                                answer.section(&title, &bytes);
                             }
                             _ => answer.section(&title, &bytes),
                         }

@@ -67,6 +67,11 @@ impl Pages {
         Ok(Self { url, seen, server })
     }
 
+    /// Whether `/seen/{name}` has been asked for by now.
+    pub fn was_seen(&self, name: &str) -> bool {
+        self.seen.borrow().contains(name)
+    }
+
     /// Waits until `/seen/{name}` has been asked for: how a script says that it runs. The nth download that was broken off
     /// is `download-n`.
     pub async fn seen(&self, name: &str) {

@@ -82,6 +82,10 @@ pub(crate) struct Common {
     /// Chromium's executable [default: chromium-headless-shell, where packages put it]
     #[arg(long, value_name = "FILE")]
     chromium: Option<PathBuf>,
+    /// Groups of tools to serve beside core, parted by commas: storage, testing, vision, network, pdf, devtools, config, or all;
+    /// a URL can ask for its own: /mcp?caps=storage
+    #[arg(long, value_name = "GROUPS")]
+    caps: Option<String>,
     /// Settings as TOML
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -120,6 +124,7 @@ impl Run {
             ("store.url", door.store.as_ref().map(|value| value as _)),
             ("store.state_dir", door.state_dir.as_ref().map(|value| value as _)),
             ("unsafe.insecure", door.insecure.then_some(&true as _)),
+            ("tools.caps", common.caps.as_ref().map(|value| value as _)),
             ("pool.max_browsers", common.max_browsers.as_ref().map(|value| value as _)),
             ("browser.chromium", common.chromium.as_ref().map(|value| value as _)),
         ];

@@ -73,6 +73,8 @@ error_codes! {
     EgressUnavailable = "egress_unavailable" => Unavailable;
     /// No element matches, or more than one, or it cannot be acted upon.
     ElementNotActionable = "element_not_actionable" => FailedPrecondition;
+    /// What was to be verified is not so.
+    VerificationFailed = "verification_failed" => FailedPrecondition;
     /// The page's own code failed.
     ScriptError = "script_error" => Aborted;
     /// The result is larger than allowed.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use browserfleet_common::{error_code::ErrorCode, ids::Principal};
-use browserfleet_tools::{CATALOGUE, Group, Scope, Tool};
+use browserfleet_tools::{CATALOGUE, Group, Groups, Scope, Tool};
 
 use crate::{
+    config::{Config, Tools},
     failure::Failure,
     keys::{Limits, Origins, Record},
 };
@@ -22,6 +23,10 @@ pub(crate) struct Access {
     pub(crate) limits: Limits,
     /// Where its pages may go.
     pub(crate) origins: Origins,
+    /// Groups of tools that the server serves.
+    served: Tools,
+    /// Groups of tools that its URL asks for; none: it says nothing of them.
+    pub(crate) asked: Option<Groups>,
 }
 
 impl Access {
@@ -34,6 +39,8 @@ impl Access {
             groups: None,
             limits: Limits::default(),
             origins: Origins::default(),
+            served: Config::default().tools,
+            asked: None,
         })
     }
 
@@ -45,7 +52,27 @@ impl Access {
             groups: record.groups.clone(),
             limits: record.limits,
             origins: record.origins.clone(),
+            served: Config::default().tools,
+            asked: None,
         }
+    }
+
+    /// The same, where the server serves these groups of tools.
+    #[must_use]
+    pub(crate) fn served(self, served: Tools) -> Self {
+        Self { served, ..self }
+    }
+
+    /// The same, where a URL asks for these groups of tools.
+    #[must_use]
+    pub(crate) fn asking(self, asked: Option<Groups>) -> Self {
+        Self { asked, ..self }
+    }
+
+    /// The same, over the way that another one came.
+    #[must_use]
+    pub(crate) fn coming_as(self, other: &Self) -> Self {
+        Self { served: other.served, asked: other.asked, ..self }
     }
 
     /// The id of the key it came with.
@@ -68,18 +95,89 @@ impl Access {
         CATALOGUE.iter().all(|tool| self.allows(tool) == other.allows(tool))
     }
 
-    /// Refuses a tool it may not use. The text says what would be needed, and nothing of what there is.
-    pub(crate) fn check(&self, tool: &Tool) -> Result<(), Failure> {
-        self.missing(tool).map_or(Ok(()), |missing| {
-            Err(Failure::new(ErrorCode::Forbidden, format!("Your key does not allow this: it needs the {missing}.")))
-        })
+    /// The groups of tools that are served to it.
+    pub(crate) fn groups(&self) -> Groups {
+        let asked = self.asked.unwrap_or(self.served.caps).and(Groups::ALWAYS);
+        let allowed = |group: &Group| Groups::ALWAYS.has(*group) || self.served.allowed.has(*group);
+        let of_key = |group: &Group| self.groups.as_ref().is_none_or(|groups| groups.contains(group));
+        asked.iter().filter(allowed).filter(of_key).collect()
     }
 
-    fn missing(&self, tool: &Tool) -> Option<String> {
+    /// Refuses a tool it may not use. The text says what would be needed, and nothing of what there is.
+    pub(crate) fn check(&self, tool: &Tool) -> Result<(), Failure> {
+        self.missing(tool).map_or(Ok(()), |missing| Err(Failure::new(ErrorCode::Forbidden, missing.to_string())))
+    }
+
+    fn missing(&self, tool: &Tool) -> Option<Missing> {
+        let group = tool.group;
         if !self.scopes.contains(&tool.scope) {
-            return Some(format!("scope {}", tool.scope));
+            return Some(Missing::Scope(tool.scope));
         }
-        let grouped = self.groups.as_ref().is_none_or(|groups| groups.contains(&tool.group));
-        (!grouped).then(|| format!("tool group {}", tool.group))
+        if self.groups.as_ref().is_some_and(|groups| !groups.contains(&group)) {
+            return Some(Missing::OfKey(group));
+        }
+        if Groups::ALWAYS.has(group) {
+            return None;
+        }
+        if !self.served.allowed.has(group) {
+            return Some(Missing::OfServer(group));
+        }
+        let shown = self.asked.unwrap_or(self.served.caps).has(group);
+        (!shown).then_some(Missing::OfUrl(group))
+    }
+}
+
+/// Why a tool may not be used. The text says how it could be.
+#[derive(Clone, Copy, Debug)]
+enum Missing {
+    Scope(Scope),
+    OfKey(Group),
+    OfServer(Group),
+    OfUrl(Group),
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Scope(scope) => write!(f, "Your key does not allow this: it needs the scope {scope}."),
+            Self::OfKey(group) => write!(f, "Your key does not allow this: it needs the tool group {group}."),
+            Self::OfServer(group) => {
+                write!(f, "This server does not allow this: its operator has left the tool group {group} out.")
+            }
+            Self::OfUrl(group) => write!(
+                f,
+                "The tool group {group} is not served on this connection: connect to /mcp?caps={group} (several are parted by \
+                 commas), or start the server with --caps={group}."
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use browserfleet_tools::find;
+
+    use super::*;
+
+    #[test]
+    fn a_group_is_served_if_server_key_and_url_agree() {
+        let mut tool = *find("browser_snapshot").unwrap();
+        tool.group = Group::Pdf;
+        let (none, pdf) = (Groups::default(), Groups::from_iter([Group::Pdf]));
+        let open = || Access::clone(&Access::open());
+        let told = |caps, allowed, asked| {
+            let access = open().served(Tools { caps, allowed }).asking(asked);
+            access.check(&tool).map_or_else(|failure| failure.message, |()| String::new())
+        };
+        assert!(told(none, Groups::ALL, None).contains("/mcp?caps=pdf"));
+        assert!(told(pdf, Groups::ALL, Some(none)).contains("/mcp?caps=pdf"));
+        assert_eq!(told(none, Groups::ALL, Some(pdf)), "");
+        assert_eq!(told(pdf, Groups::ALL, None), "");
+        assert!(told(pdf, none, Some(pdf)).contains("This server does not allow this"));
+        let core = find("browser_snapshot").unwrap();
+        assert!(
+            open().served(Tools { caps: none, allowed: none }).asking(Some(none)).allows(core),
+            "core is always served"
+        );
     }
 }

@@ -44,9 +44,11 @@ impl Caller {
 
     /// The same caller, over a connection.
     pub(crate) fn over(self, connection: Arc<connection::Record>) -> Self {
+        // What its handshake's URL asked for counts, whatever that of this request says.
+        let access = Arc::new(Access::clone(&self.access).asking(connection.caps));
         let user_agent = self.client.user_agent.or_else(|| connection.client.user_agent.clone());
         let client = Client { user_agent, ..connection.client.clone() };
-        Self { connection: Some(connection), client, ..self }
+        Self { connection: Some(connection), access, client, ..self }
     }
 
     /// The same caller, as it calls itself.

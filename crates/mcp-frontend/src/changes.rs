@@ -137,7 +137,9 @@ impl Changes {
     fn current(&self, access: &Arc<Access>) -> Option<Arc<Access>> {
         match (&self.keys, access.key()) {
             (None, _) => Some(Arc::clone(access)),
-            (Some(keys), Some(id)) => keys.access(id, self.clock.now()),
+            (Some(keys), Some(id)) => {
+                keys.access(id, self.clock.now()).map(|now| Arc::new(Access::clone(&now).coming_as(access)))
+            }
             (Some(_), None) => None,
         }
     }

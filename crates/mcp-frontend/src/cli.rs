@@ -56,6 +56,10 @@ struct Args {
     /// Redis, so that several front ends serve the same sessions [default: this one keeps them itself]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
+    /// Groups of tools to serve beside core, parted by commas: storage, testing, vision, network, pdf, devtools, config, or all;
+    /// a URL can ask for its own: /mcp?caps=storage
+    #[arg(long, value_name = "GROUPS")]
+    caps: Option<String>,
     /// Serve on other addresses than loopback without keys: everybody who reaches them drives your browsers
     #[arg(long)]
     insecure: bool,
@@ -103,11 +107,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn read(args: &Args) -> Result<Settings, Problems> {
     let listen = args.listen.map(|address| address.to_string());
     let pools = (!args.pool.is_empty()).then_some(&args.pool);
-    let flags: [(_, Option<&dyn browserfleet_common::config::FlagValue>); 5] = [
+    let flags: [(_, Option<&dyn browserfleet_common::config::FlagValue>); 6] = [
         ("http.listen", listen.as_ref().map(|x| x as _)),
         ("frontend.pools", pools.map(|x| x as _)),
         ("auth.keys_file", args.keys.as_ref().map(|x| x as _)),
         ("store.url", args.store.as_ref().map(|x| x as _)),
+        ("tools.caps", args.caps.as_ref().map(|x| x as _)),
         ("unsafe.insecure", args.insecure.then_some(&true as _)),
     ];
     let mut reader = Reader::new(args.config.as_deref(), &flags);

@@ -7,6 +7,7 @@ use std::{
 };
 
 use browserfleet_common::{config::Reader, redis, secret_file::BadSecretFile};
+use browserfleet_tools::Groups;
 
 use crate::keys::Keyring;
 
@@ -16,6 +17,7 @@ pub struct Config {
     pub http: Http,
     pub session: Session,
     pub call: Call,
+    pub tools: Tools,
     /// `[store]`: what front ends share. None: this one keeps everything itself.
     pub store: Option<redis::Settings>,
     /// Where this one keeps sessions and connections, to find them again when it starts anew.
@@ -83,6 +85,15 @@ pub struct Call {
     pub inline_bytes: usize,
 }
 
+/// `[tools]`: which groups of tools are served, beside core and session.
+#[derive(Clone, Copy, Debug)]
+pub struct Tools {
+    /// To whoever's URL asks for none.
+    pub caps: Groups,
+    /// Whatever a URL asks for, no other ones.
+    pub allowed: Groups,
+}
+
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -115,6 +126,7 @@ impl Default for Config {
                 artifact_bytes: 16 << 20,
             },
             call: Call { timeout: 2 * MINUTE, queue_wait: 30 * SECOND, reply_bytes: 40_000, inline_bytes: 1 << 20 },
+            tools: Tools { caps: Groups::default(), allowed: Groups::ALL },
             store: None,
             state_dir: None,
             auth: None,
@@ -133,6 +145,7 @@ impl Config {
             http: Http::read(reader, keys_file.is_some()),
             session: Session::read(reader),
             call: Call::read(reader),
+            tools: Tools::read(reader),
             store: redis::Settings::read(reader),
             state_dir: reader.path("store.state_dir"),
             auth: keys_file.and_then(|path| read_keys(reader, &path)),
@@ -230,6 +243,19 @@ fn read_public_url(reader: &mut Reader) -> Option<String> {
     usable.then(|| url.to_owned())
 }
 
+impl Tools {
+    fn read(reader: &mut Reader) -> Self {
+        let mut groups = |key, default: &[&str]| {
+            let names = reader.list(key, default);
+            Groups::parse(names.iter().map(String::as_str)).unwrap_or_else(|unknown| {
+                reader.problem(format!("{key}: {unknown}, and all"));
+                Groups::default()
+            })
+        };
+        Self { caps: groups("tools.caps", &[]), allowed: groups("tools.allowed", &["all"]) }
+    }
+}
+
 /// The keys of a file; a file that cannot be used lets nobody in, so it is a problem of the start.
 fn read_keys(reader: &mut Reader, path: &Path) -> Option<Keyring> {
     let refuse = |error: BadSecretFile| reader.problem(format!("auth.keys_file = {error}"));
@@ -306,5 +332,12 @@ mod tests {
         assert_eq!(problems("[session]\nmax_lifetime = \"5m\"\n").len(), 1);
         assert_eq!(problems("[store]\nurl = \"redis://localhost\"\nconnect_timeout = \"5s\"\n").len(), 1);
         assert_eq!(problems("[http]\nallowed_origins = \"example.com\"\n").len(), 1);
+    }
+
+    #[test]
+    fn groups_of_tools_are_named() {
+        assert_eq!(problems("[tools]\ncaps = \"storage,testing\"\nallowed = [\"storage\"]\n"), Vec::<String>::new());
+        let wrong = problems("[tools]\ncaps = \"storage,nonsense\"\n");
+        assert!(wrong.len() == 1 && wrong[0].starts_with("tools.caps: no such group of tools"), "{wrong:?}");
     }
 }

@@ -157,7 +157,7 @@ impl Core {
         };
         let caller = Caller {
             principal: key.principal.clone(),
-            access: Access::open(),
+            access: Arc::new(Access::clone(&Access::open()).served(self.config.tools)),
             connection: None,
             session_header: None,
             client: record.client.clone(),
@@ -167,7 +167,7 @@ impl Core {
 
     async fn new_stdio_connection(&self, key: &connection::Key) -> Result<connection::Record, Unavailable> {
         let client = session::Client::default();
-        let new = connection::NewConnection { key: key.clone(), initialize: Value::Null, client };
+        let new = connection::NewConnection { key: key.clone(), initialize: Value::Null, client, caps: None };
         let full = Unavailable { what: "room for a connection", cause: None };
         self.connections.create(new).await?.ok_or(full)
     }

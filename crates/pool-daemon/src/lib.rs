@@ -17,6 +17,7 @@ pub mod launcher;
 pub mod checkpoint;
 pub mod failure;
 pub mod page;
+pub mod storage_state;
 pub mod tools;
 pub mod workspace;
 

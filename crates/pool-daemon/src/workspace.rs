@@ -191,6 +191,7 @@ impl Workspace {
             return Err(Failure::new(ErrorCode::QuotaExceeded, message));
         }
         let page = self.context.open_page(Instant::now() + OPENING).await?;
+        page.take_on_network(Instant::now() + OPENING).await?;
         let mut tabs = self.tabs();
         let number = tabs.add(page.clone());
         tabs.make_current(number);

@@ -6,7 +6,7 @@ use crate::{
     Arguments, Check, Click, Close, ConsoleClear, ConsoleMessages, Drag, Drop, EmulateMedia, Evaluate, FileUpload,
     FillForm, Find, Group, HandleDialog, Hover, KeyDown, KeyUp, Navigate, NavigateBack, NavigateForward, NetworkClear,
     NetworkRequest, NetworkRequests, Open, PressKey, ReadCursor, Reload, Resize, Scope, SelectOption, SessionClose,
-    SessionList, SessionStats, Snapshot, Tabs, TakeScreenshot, Type, Uncheck, WaitFor, schema,
+    SessionList, SessionStats, Snapshot, Tabs, TakeScreenshot, Type, Uncheck, WaitFor, optional::OPTIONAL, schema,
 };
 
 /// One entry of the catalogue.
@@ -66,8 +66,19 @@ pub enum SessionUse {
     None,
 }
 
-/// Every tool.
-pub const CATALOGUE: &[Tool] = &[
+/// Every tool: those that are always served, then the other groups.
+pub const CATALOGUE: &[Tool] = &{
+    const COUNT: usize = ALWAYS.len() + OPTIONAL.len();
+    let (mut all, mut at) = ([ALWAYS[0]; COUNT], 0);
+    while at < COUNT {
+        all[at] = if at < ALWAYS.len() { ALWAYS[at] } else { OPTIONAL[at - ALWAYS.len()] };
+        at += 1;
+    }
+    all
+};
+
+/// The tools of the groups that are always served.
+const ALWAYS: &[Tool] = &[
     browser::<Open>(
         "Open a browser",
         "Open an isolated browser session and get its session_id. Pass the session_id to later calls. Unused \
@@ -232,7 +243,7 @@ pub fn find(name: &str) -> Option<&'static Tool> {
     CATALOGUE.iter().find(|tool| tool.name == name)
 }
 
-const fn browser<A: Arguments>(title: &'static str, description: &'static str, effect: Effect) -> Tool {
+pub(crate) const fn browser<A: Arguments>(title: &'static str, description: &'static str, effect: Effect) -> Tool {
     Tool {
         name: A::TOOL,
         title,
@@ -246,7 +257,7 @@ const fn browser<A: Arguments>(title: &'static str, description: &'static str, e
     }
 }
 
-const fn front_end<A: Arguments>(
+pub(crate) const fn front_end<A: Arguments>(
     title: &'static str,
     description: &'static str,
     group: Group,
@@ -283,8 +294,14 @@ impl Tool {
         self
     }
 
+    /// Served to whoever asks for this group.
+    pub(crate) const fn of(mut self, group: Group) -> Self {
+        self.group = group;
+        self
+    }
+
     /// With another scope than its effect suggests.
-    const fn under(mut self, scope: Scope) -> Self {
+    pub(crate) const fn under(mut self, scope: Scope) -> Self {
         self.scope = scope;
         self
     }

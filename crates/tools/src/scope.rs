@@ -76,7 +76,7 @@ names! {
         Read = "browser:read";
         /// Doing something on a page: clicking, typing, answering dialogs.
         Act = "browser:act";
-        /// Running one's own scripts in a page.
+        /// Running one's own scripts in a page, and what sites store in the browser.
         Evaluate = "browser:evaluate";
         /// Giving files to a page.
         Files = "browser:files";
@@ -86,12 +86,26 @@ names! {
 }
 
 names! {
-    /// What a tool belongs to; keys choose groups.
+    /// What a tool belongs to; servers, keys and URLs choose groups. The names are Playwright MCP's capabilities.
     Group, "group of tools" {
         /// Pages.
         Core = "core";
         /// Sessions.
         Session = "session";
+        /// Cookies, local and session storage.
+        Storage = "storage";
+        /// Assertions about a page, and locators for tests.
+        Testing = "testing";
+        /// The mouse by coordinates.
+        Vision = "vision";
+        /// Answering requests in the place of servers, being offline.
+        Network = "network";
+        /// Pages as PDF.
+        Pdf = "pdf";
+        /// Helps for people who look at the page.
+        Devtools = "devtools";
+        /// What the server is set to.
+        Config = "config";
     }
 }
 

@@ -6,7 +6,8 @@ use browserfleet_tools::{CATALOGUE, Effect, Tool};
 use serde_json::{Map, Value};
 
 const HEAD: &str = "# Tools\n\nWritten from the catalogue by `UPDATE_DOCS=1 cargo test --release -p browserfleet-tools --test reference`. Every tool that \
-                    works in a page\ntakes `session_id` too: see the README.\n";
+                    works in a page\ntakes `session_id` too: see the README. Tools of the groups core and session are always there; the others where `--caps` or \
+                    the\nURL (`/mcp?caps=storage,testing`) asks for their group.\n";
 
 #[test]
 fn the_reference_is_what_the_catalogue_says() {
@@ -21,7 +22,10 @@ fn the_reference_is_what_the_catalogue_says() {
 
 fn described(tool: &Tool) -> String {
     let kind = if tool.effect == Effect::Reads { "looks only" } else { "acts" };
-    let mut text = format!("\n## `{}`\n\n{} ({kind}; scope `{}`)\n", tool.name, tool.description, tool.scope);
+    let mut text = format!(
+        "\n## `{}`\n\n{} ({kind}; group `{}`, scope `{}`)\n",
+        tool.name, tool.description, tool.group, tool.scope
+    );
     let schema = tool.input_schema();
     let required: Vec<&str> =
         schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();

@@ -109,7 +109,7 @@ impl Parts {
         });
         let (used, max) = match open.kind {
             SectionKind::Text | SectionKind::Unspecified => (&mut self.text_bytes, TEXT_BYTES_MAX),
-            SectionKind::Image | SectionKind::File | SectionKind::Structured => {
+            SectionKind::Image | SectionKind::File | SectionKind::Download | SectionKind::Structured => {
                 (&mut self.other_bytes, OTHER_BYTES_MAX)
             }
         };
@@ -130,10 +130,8 @@ impl Parts {
             SectionKind::Image => {
                 self.reply.images.push(Image { mime_type: open.mime_type, data: open.data.freeze() });
             }
-            SectionKind::File => {
-                let Open { title: name, mime_type, data, .. } = open;
-                self.reply.files.push(File { name, mime_type, data: data.freeze() });
-            }
+            SectionKind::File => self.reply.files.push(open.into_file()),
+            SectionKind::Download => self.reply.downloads.push(open.into_file()),
             SectionKind::Structured => self.reply.structure(structured(&open.data.freeze())),
         }
     }
@@ -152,6 +150,10 @@ impl Parts {
 }
 
 impl Open {
+    fn into_file(self) -> File {
+        File { name: self.title, mime_type: self.mime_type, data: self.data.freeze() }
+    }
+
     fn into_text(self) -> Text {
         // A cut may fall inside a character: what is left of it goes.
         let complete = match std::str::from_utf8(&self.data) {

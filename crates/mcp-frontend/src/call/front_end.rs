@@ -3,10 +3,12 @@
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use browserfleet_common::{error_code::ErrorCode, ids::SessionName};
-use browserfleet_tools::{Arguments, Close, ReadCursor, SESSION_ID, SessionClose, SessionList, SessionStats, parse};
+use browserfleet_tools::{
+    Arguments, Close, GetConfig, ReadCursor, SESSION_ID, SessionClose, SessionList, SessionStats, parse,
+};
 use serde_json::{Map, Value, json};
 
-use super::{Call, paging, reply::Reply, resolve};
+use super::{Call, config, paging, reply::Reply, resolve};
 use crate::{
     caller::Caller,
     core::Core,
@@ -27,6 +29,10 @@ pub(super) async fn run(core: &Arc<Core>, mut call: Call) -> Result<Reply, Failu
         SessionStats::TOOL => {
             check::<SessionStats>(std::mem::take(&mut call.arguments))?;
             stats(core, &call.caller).await
+        }
+        GetConfig::TOOL => {
+            check::<GetConfig>(std::mem::take(&mut call.arguments))?;
+            Ok(config::show(core, &call.caller.access))
         }
         ReadCursor::TOOL => {
             // The cursor says which session; agents pass a handle to every call, as they were told to.

@@ -2,13 +2,14 @@
 
 use std::{fmt::Write as _, sync::Arc};
 
-use browserfleet_common::artifact::Artifact;
+use browserfleet_common::{artifact::Artifact, error_code::ErrorCode};
 
 use super::reply::{File, Link, Reply};
 use crate::{
     artifacts::{BYTES, New},
     caller::words,
     core::Core,
+    failure::Failure,
     session::Record,
 };
 
@@ -26,11 +27,11 @@ pub(super) fn name(arguments: &serde_json::Map<String, serde_json::Value>) -> Op
     (!name.is_empty()).then_some(name)
 }
 
-/// Keeps what has to be kept, files first, and says where. Pictures stay in the reply when they are small enough, and when they cannot be
-/// kept.
+/// Keeps what has to be kept, and says where. What pages give away keeps its name; the caller's is for what the tool has made.
+/// Pictures stay in the reply when they are small enough, and when they cannot be kept.
 pub(super) async fn keep(core: &Arc<Core>, record: &Record, reply: &mut Reply, name: Option<&str>) {
     let mut lines = Vec::new();
-    for File { name, mime_type, data } in std::mem::take(&mut reply.files) {
+    for File { name, mime_type, data } in std::mem::take(&mut reply.downloads) {
         let mime_type = if mime_type.is_empty() { BYTES } else { &mime_type };
         if !keep_one(core, record, reply, new(core, &name, mime_type, &data), &mut lines).await {
             lines.push(format!("- {name} ({} bytes) could not be kept; it is lost", data.len()));
@@ -48,8 +49,15 @@ pub(super) async fn keep(core: &Arc<Core>, record: &Record, reply: &mut Reply, n
             reply.images.push(image);
         }
     }
+    let filed = !reply.files.is_empty();
+    for file in std::mem::take(&mut reply.files) {
+        let new = new(core, name.unwrap_or(&file.name), &file.mime_type, &file.data);
+        if !keep_one(core, record, reply, new, &mut lines).await {
+            reply.failure.get_or_insert_with(not_kept);
+        }
+    }
     let main = reply.texts.iter().find(|text| MAIN.contains(&text.title.as_str()));
-    if let (Some(name), Some(main), false, None) = (name, main, pictured, &reply.failure) {
+    if let (Some(name), Some(main), false, None) = (name, main, pictured || filed, &reply.failure) {
         let body = main.body.clone();
         keep_one(core, record, reply, new(core, name, TEXT, body.as_bytes()), &mut lines).await;
     }
@@ -60,6 +68,12 @@ pub(super) async fn keep(core: &Arc<Core>, record: &Record, reply: &mut Reply, n
 
 fn new<'a>(core: &Core, name: &'a str, mime_type: &'a str, bytes: &'a [u8]) -> New<'a> {
     New { name, mime_type, bytes, now: core.clock.now() }
+}
+
+fn not_kept() -> Failure {
+    let message = "What came of it could not be kept: it is larger than a session may keep, the session has ended, or the store \
+                   does not answer. Try again, or ask for less";
+    Failure::new(ErrorCode::ResultTooLarge, message)
 }
 
 /// Keeps something and adds where it is. Answers whether it is kept.

@@ -15,6 +15,8 @@ mod lease;
 
 mod collect;
 
+mod config;
+
 mod front_end;
 
 pub(crate) mod progress;

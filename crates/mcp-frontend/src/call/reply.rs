@@ -13,8 +13,10 @@ pub(crate) struct Reply {
     pub(crate) failure: Option<Failure>,
     pub(crate) texts: Vec<Text>,
     pub(crate) images: Vec<Image>,
-    /// What is kept in any case.
+    /// What the tool has made to be kept, and not shown.
     pub(crate) files: Vec<File>,
+    /// What pages have given away.
+    pub(crate) downloads: Vec<File>,
     /// Artifacts, for clients that read resources.
     pub(crate) links: Vec<Link>,
     pub(crate) structured: Option<Value>,

@@ -247,6 +247,7 @@ mod tests {
             Arc::new(connection::Record {
                 key,
                 initialize: json!({}),
+                caps: None,
                 client: Client::default(),
                 default_session: default.clone(),
                 sessions: Vec::new(),

@@ -69,6 +69,7 @@ impl Store for MemoryStore {
             key: new.key.clone(),
             initialize: new.initialize,
             client: new.client,
+            caps: new.caps,
             default_session: SessionName::mint(),
             sessions: Vec::new(),
             created: wall,
@@ -148,6 +149,7 @@ mod tests {
             key: Key { principal: Principal::anonymous(), id: id.to_owned() },
             initialize: json!({}),
             client: Client::default(),
+            caps: None,
         };
         for id in ["a", "b"] {
             assert!(store.create(new(id)).await.unwrap().is_some());

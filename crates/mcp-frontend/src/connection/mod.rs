@@ -13,6 +13,7 @@ use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use browserfleet_common::ids::{Principal, SessionName, digest};
+use browserfleet_tools::Groups;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -50,6 +51,9 @@ pub struct Record {
     /// The parameters of `initialize`, with the version that was agreed upon.
     pub initialize: Value,
     pub client: Client,
+    /// Groups of tools that the URL of its handshake asked for; none: it said nothing of them.
+    #[serde(default)]
+    pub caps: Option<Groups>,
     /// The session of calls that name none. Drawn with the connection, created by the first call that needs it.
     pub default_session: SessionName,
     /// Other sessions its calls named.
@@ -72,6 +76,8 @@ pub struct NewConnection {
     pub key: Key,
     pub initialize: Value,
     pub client: Client,
+    /// As [`Record::caps`].
+    pub caps: Option<Groups>,
 }
 
 /// Keeps connections, for all front ends. The contract is checked by `connection::suite`.

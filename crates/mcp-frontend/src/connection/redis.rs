@@ -7,6 +7,7 @@ use browserfleet_common::{
     ids::{SessionName, random_hex},
     redis::{Error, Index, Keys, LoadedScript, Redis, index::Place},
 };
+use browserfleet_tools::Groups;
 use redis::Script;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -42,6 +43,8 @@ struct Doc<'a> {
     key: Cow<'a, Key>,
     initialize: Cow<'a, Value>,
     client: Cow<'a, Client>,
+    #[serde(default)]
+    caps: Option<Groups>,
     default_session: Cow<'a, SessionName>,
 }
 
@@ -73,16 +76,17 @@ impl RedisStore {
             key: Cow::Borrowed(&new.key),
             initialize: Cow::Borrowed(&new.initialize),
             client: Cow::Borrowed(&new.client),
+            caps: new.caps,
             default_session: Cow::Borrowed(&default_session),
         };
         let doc = serde_json::to_string(&doc).expect("these types are plain data with text keys");
         let mut script = CREATE.key(self.keys.connection(&member));
         let (made, expires): (u64, u64) = self.redis.script(script.arg(doc).arg(self.ttl_ms())).await?;
         index.enter(&member, expires).await?;
-        let NewConnection { key, initialize, client } = new;
+        let NewConnection { key, initialize, client, caps } = new;
         let created = Duration::from_millis(made);
         let sessions = Vec::new();
-        Ok(Some(Record { key, initialize, client, default_session, sessions, created, last_seen: created }))
+        Ok(Some(Record { key, initialize, client, caps, default_session, sessions, created, last_seen: created }))
     }
 
     async fn touch(&self, key: &Key) -> Result<Option<Record>, Error> {
@@ -133,6 +137,7 @@ fn record(kept: Kept) -> Result<Option<Record>, Error> {
         key: doc.key.into_owned(),
         initialize: doc.initialize.into_owned(),
         client: doc.client.into_owned(),
+        caps: doc.caps,
         default_session: doc.default_session.into_owned(),
         sessions: sessions.map_err(|_malformed| strange)?,
         created: Duration::from_millis(made),
@@ -216,7 +221,7 @@ mod tests {
         let store = RedisStore::new(server.client(), TTL, 2);
         for named in [&["a", "b"][..], &[]] {
             let key = Key { principal: Principal::anonymous(), id: random_hex() };
-            let new = NewConnection { key: key.clone(), initialize: json!({}), client: Client::default() };
+            let new = NewConnection { key: key.clone(), initialize: json!({}), client: Client::default(), caps: None };
             Store::create(&store, new).await.unwrap().unwrap();
             for name in named {
                 Store::remember(&store, &key, &SessionName::parse(name).unwrap()).await.unwrap();
@@ -239,6 +244,7 @@ mod tests {
             key: Key { principal: Principal::anonymous(), id: id.to_owned() },
             initialize: json!({}),
             client: Client::default(),
+            caps: None,
         };
         for id in ["a", "b"] {
             assert!(Store::create(&store, new(id)).await.unwrap().is_some());

@@ -6,6 +6,7 @@ use browserfleet_common::{
     ids::{Principal, SessionName, random_hex},
     lifecycle::Tasks,
 };
+use browserfleet_tools::{Group, Groups};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -31,7 +32,8 @@ fn key() -> Key {
 
 async fn fresh(store: &dyn Store, key: &Key) -> Record {
     let client = Client { name: Some("suite".to_owned()), ..Client::default() };
-    let new = NewConnection { key: key.clone(), initialize: json!({ "protocolVersion": "2025-11-25" }), client };
+    let caps = Some(Groups::from_iter([Group::Storage]));
+    let new = NewConnection { key: key.clone(), initialize: json!({ "protocolVersion": "2025-11-25" }), client, caps };
     store.create(new).await.expect("the store answers").expect("there is room")
 }
 
@@ -46,7 +48,7 @@ async fn lives_while_it_is_touched(store: Arc<dyn Store>, ttl: Duration) {
     for _ in 0..4 {
         sleep(ttl * 2 / 3).await;
         let seen = touched(&*store, &key).await.expect("it lives");
-        assert_eq!((&seen.initialize, &seen.client), (&record.initialize, &record.client));
+        assert_eq!((&seen.initialize, &seen.client, seen.caps), (&record.initialize, &record.client, record.caps));
         assert_eq!(seen.default_session, record.default_session);
     }
     sleep(ttl * 11 / 10).await;

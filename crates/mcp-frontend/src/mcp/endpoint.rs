@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::{body::Body, extract::State, response::Response};
+use axum::{
+    body::Body,
+    extract::{Query, State},
+    response::Response,
+};
+use browserfleet_tools::Groups;
 use bytes::Bytes;
 use http::{
     HeaderMap, Method, Request, StatusCode,
@@ -10,6 +15,7 @@ use http::{
     request::Parts,
 };
 use rmcp::ServerHandler;
+use serde::Deserialize;
 
 use super::{
     answer,
@@ -19,8 +25,10 @@ use super::{
     strict,
 };
 use crate::{
+    access::Access,
     caller::access,
     changes::Watching,
+    config::Tools,
     core::Core,
     http::body::{self, BodyError},
 };
@@ -44,9 +52,12 @@ impl<H: ServerHandler + Clone> Endpoint<H> {
 /// Answers every method of `/mcp`.
 pub(crate) async fn serve<H: ServerHandler + Clone>(
     State(endpoint): State<Endpoint<H>>,
-    request: Request<Body>,
+    mut request: Request<Body>,
 ) -> Response {
     let method = request.method().clone();
+    if let Err(why) = take_caps(&mut request, endpoint.core.config.tools) {
+        return answer::refused(StatusCode::BAD_REQUEST, &why);
+    }
     if method == Method::POST {
         return post(&endpoint, request).await;
     }
@@ -65,6 +76,26 @@ pub(crate) async fn serve<H: ServerHandler + Clone>(
     } else {
         answer::method_not_allowed("POST, GET, DELETE")
     }
+}
+
+/// What the query of an endpoint's URL may say.
+#[derive(Debug, Deserialize)]
+struct Parameters {
+    /// Groups of tools, parted by commas.
+    caps: Option<String>,
+}
+
+/// Makes what the URL asks for part of what the sender may use: `?caps=` is another endpoint, with other tools.
+fn take_caps(request: &mut Request<Body>, served: Tools) -> Result<(), String> {
+    let Query(Parameters { caps }) =
+        Query::try_from_uri(request.uri()).map_err(|_malformed| "The query of the URL cannot be read".to_owned())?;
+    let asked = caps
+        .map(|caps| Groups::parse(caps.split(',')))
+        .transpose()
+        .map_err(|unknown| format!("caps: {unknown}, and all"))?;
+    let access = Access::clone(&access(request.extensions())).served(served).asking(asked);
+    request.extensions_mut().insert(Arc::new(access));
+    Ok(())
 }
 
 async fn post<H: ServerHandler + Clone>(endpoint: &Endpoint<H>, request: Request<Body>) -> Response {

@@ -74,6 +74,7 @@ impl Store for Connections {
                 key: new.key,
                 initialize: new.initialize,
                 client: new.client,
+                caps: new.caps,
                 default_session: SessionName::mint(),
                 sessions: Vec::new(),
                 created: duration(now),

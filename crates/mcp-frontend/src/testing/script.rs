@@ -44,8 +44,14 @@ impl Event {
         Self::section(SectionKind::Image, "", data)
     }
 
+    /// Something to keep, named so unless the caller says otherwise.
     pub fn file(name: &str, data: &[u8]) -> Self {
         Self::section(SectionKind::File, name, data)
+    }
+
+    /// Something that a page gave away.
+    pub fn download(name: &str, data: &[u8]) -> Self {
+        Self::section(SectionKind::Download, name, data)
     }
 
     pub fn structured(json: &str) -> Self {

@@ -270,3 +270,35 @@ async fn nobody_reads_what_is_another_keys() {
     let reader = two.again().for_modern("resources/read", &uri);
     assert_eq!(reader.post(&request(1, "resources/read", modern_params(json!({ "uri": uri })))).await.code(), -32602);
 }
+
+#[tokio::test]
+async fn a_file_is_kept_and_not_shown_under_the_callers_name_or_its_own() {
+    let world = World::replicas(2).await;
+    world.daemon.answer(|_| {
+        vec![
+            Event::started(),
+            Event::text("Result", "- Page as pdf"),
+            Event::file("page.pdf", b"%PDF-1.7"),
+            Event::end(),
+        ]
+    });
+    let client = world.legacy().await;
+    for (arguments, name) in [(json!({}), "page.pdf"), (json!({ "filename": "mine.pdf" }), "mine.pdf")] {
+        let result = client.call("browser_snapshot", arguments).await;
+        let content = result["content"].as_array().unwrap();
+        let links: Vec<_> = content.iter().filter(|block| block["type"] == "resource_link").collect();
+        assert_eq!((links.len(), content.len()), (1, 2), "once, and nothing else: {result}");
+        assert_eq!(links[0]["name"], name);
+        assert!(text(&result).contains(&format!("- {name} (image/png, 8 bytes): browserfleet://")), "{result}");
+        let read = client.post(&request(1, "resources/read", json!({ "uri": links[0]["uri"] }))).await.json();
+        assert_eq!(read["result"]["contents"][0]["blob"], "JVBERi0xLjc=");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_kept_is_a_failure() {
+    let world = World::keeping(|stores| stores.artifacts = Arc::new(Away)).await;
+    world.daemon.answer(|_| vec![Event::started(), Event::file("page.pdf", b"%PDF-1.7"), Event::end()]);
+    let result = world.legacy().await.call("browser_snapshot", json!({})).await;
+    assert!(failure(&result) == "result_too_large" && text(&result).contains("could not be kept"), "{result}");
+}

@@ -24,7 +24,7 @@ async fn world(change: impl Fn(&mut browserfleet_mcp_frontend::Config)) -> World
 fn giving(world: &World) {
     world.daemon.answer(|call| {
         let given = serde_json::from_slice::<Value>(&call.arguments).unwrap()["files"].to_string();
-        vec![Event::started(), Event::text("Result", &given), Event::file("report.pdf", b"%PDF"), Event::end()]
+        vec![Event::started(), Event::text("Result", &given), Event::download("report.pdf", b"%PDF"), Event::end()]
     });
 }
 

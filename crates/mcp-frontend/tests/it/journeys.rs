@@ -87,8 +87,10 @@ async fn tools_are_described_alike_to_everybody_in_a_fixed_order() {
     let names = |tools: &Value| -> Vec<String> {
         tools.as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect()
     };
-    let legacy = world.legacy().await.post(&request(1, "tools/list", json!({}))).await.json()["result"].clone();
-    let modern = world.client().modern("tools/list", json!({})).await.json()["result"].clone();
+    let all = world.client().asking("all");
+    let connected = all.again().shaken_hands().await;
+    let legacy = connected.post(&request(1, "tools/list", json!({}))).await.json()["result"].clone();
+    let modern = all.modern("tools/list", json!({})).await.json()["result"].clone();
     assert_eq!(legacy["tools"], modern["tools"]);
     let catalogue: Vec<_> = browserfleet_tools::CATALOGUE.iter().map(|tool| tool.name.to_owned()).collect();
     assert_eq!(names(&modern["tools"]), catalogue);

@@ -35,6 +35,7 @@ mod replicas;
 mod leases;
 
 mod fleet;
+mod groups;
 
 mod operators;
 

@@ -71,6 +71,7 @@ async fn every_tool_answers_alike_to_every_handle_that_is_not_the_callers() {
     let (owner, caller) =
         (keyed.client(Create::named("owner", ALL)).await, keyed.client(Create::named("caller", ALL)).await);
     let handles = handles(&keyed, &owner, &caller).await;
+    let caller = caller.asking("all");
     let connected = legacy(&caller).await;
     let before = keyed.world.daemon.seen();
     for tool in CATALOGUE.iter().filter(|tool| tool.session != SessionUse::None) {

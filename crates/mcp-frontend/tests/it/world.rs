@@ -155,6 +155,7 @@ impl World {
             addresses: self.addresses.clone(),
             turn: AtomicUsize::new(0),
             tasks: self.tasks.clone(),
+            path: "/mcp".to_owned(),
             headers: vec![
                 ("content-type".to_owned(), "application/json".to_owned()),
                 ("accept".to_owned(), "application/json, text/event-stream".to_owned()),
@@ -164,7 +165,14 @@ impl World {
 
     /// A client of the legacy era that has shaken hands.
     pub(crate) async fn legacy(&self) -> Client {
-        let mut client = self.client();
+        self.client().shaken_hands().await
+    }
+}
+
+impl Client {
+    /// The same client, of the legacy era, after its handshake.
+    pub(crate) async fn shaken_hands(self) -> Self {
+        let mut client = self;
         let reply = client.post(&initialize("2025-11-25")).await;
         assert_eq!(reply.status, 200, "{reply:?}");
         let id = reply.headers["mcp-session-id"].to_str().unwrap().to_owned();
@@ -202,6 +210,8 @@ pub(crate) struct Client {
     pub(crate) addresses: Vec<SocketAddr>,
     turn: AtomicUsize,
     tasks: Tasks,
+    /// The endpoint, with what its query asks for.
+    path: String,
     pub(crate) headers: Vec<(String, String)>,
 }
 
@@ -211,6 +221,12 @@ impl Client {
         if !value.is_empty() {
             self.headers.push((name.to_owned(), value.to_owned()));
         }
+        self
+    }
+
+    /// The same client, at an endpoint that asks for these groups of tools.
+    pub(crate) fn asking(mut self, caps: &str) -> Self {
+        self.path = format!("/mcp?caps={caps}");
         self
     }
 
@@ -230,6 +246,7 @@ impl Client {
             addresses: self.addresses.clone(),
             turn: AtomicUsize::new(self.turn.load(Ordering::Relaxed)),
             tasks: self.tasks.clone(),
+            path: self.path.clone(),
             headers: self.headers.clone(),
         }
     }
@@ -262,7 +279,7 @@ impl Client {
     }
 
     pub(crate) async fn post(&self, message: &Value) -> Reply {
-        self.send(Method::POST, "/mcp", message.to_string()).await
+        self.send(Method::POST, &self.path, message.to_string()).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Reply {

@@ -29,17 +29,20 @@ pub(super) async fn capture(workspace: &Workspace, last: &Content) -> Result<Con
     let mut content = Content {
         documents: browser.documents(),
         cookies: cookies?,
-        local: last.local.clone(),
+        local: last.local.clone().into_iter().chain(browser.planted()).collect(),
         looks: browser.looks(),
         next_tab: workspace.next_number(),
         ..Content::default()
     };
     let mut shown = shown?;
+    let mut read = Vec::new();
     for (tab, stored) in open.iter().zip(stored) {
         let place = shown.remove(tab.page.target_id()).unwrap_or_default();
+        read.extend(stored.iter().flat_map(|stored| stored.local.keys().cloned()));
         let tab = saved(tab, place, stored, last, &mut content);
         content.tabs.push(tab);
     }
+    browser.uproot(read.iter());
     Ok(content)
 }
 

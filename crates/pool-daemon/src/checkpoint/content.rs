@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use browserfleet_common::checkpoint::BYTES_MAX;
 use serde::{Deserialize, Serialize};
 
-use crate::page::{Cookie, Items, Looks, Storages};
+use crate::page::{Cookie, Items, Looks, ORIGINS_MAX, Storages};
 
 /// Of the form below. A checkpoint of another one is none: what a later daemon means by it is not known here.
 const VERSION: u32 = 1;
@@ -15,9 +15,6 @@ const MAX_BYTES: usize = BYTES_MAX / 2;
 
 /// Most bytes of cookies in it.
 const MAX_COOKIE_BYTES: usize = 1 << 20;
-
-/// Most origins whose local storage is kept. To put one back takes a renderer process a moment.
-const MAX_ORIGINS: usize = 32;
 
 /// What is kept of a session's browser.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -110,7 +107,7 @@ impl Content {
         self.local.retain(|_, items| !items.is_empty());
         // Those of open tabs are needed at once.
         let open: BTreeSet<_> = self.tabs.iter().flat_map(|tab| tab.session.keys().cloned()).collect();
-        while self.local.len() > MAX_ORIGINS {
+        while self.local.len() > ORIGINS_MAX {
             let Some(origin) = self.local.keys().find(|origin| !open.contains(*origin)).or(self.local.keys().next())
             else {
                 return;
@@ -205,12 +202,12 @@ mod tests {
 
     #[test]
     fn sites_that_are_open_keep_theirs_when_there_were_too_many() {
-        let names: Vec<String> = (0..=MAX_ORIGINS).map(|n| format!("http://{n:03}")).collect();
+        let names: Vec<String> = (0..=ORIGINS_MAX).map(|n| format!("http://{n:03}")).collect();
         let sizes: Vec<_> = names.iter().map(|name| (name.as_str(), 1)).collect();
         let tab = SavedTab { session: storages(&[(names[0].as_str(), 0)]), ..SavedTab::default() };
         let content = Content { local: storages(&sizes), tabs: vec![tab], ..Content::default() };
         let kept = Content::decoded(&content.encoded()).unwrap();
-        assert_eq!(kept.local.len(), MAX_ORIGINS);
+        assert_eq!(kept.local.len(), ORIGINS_MAX);
         assert!(kept.local.contains_key("http://000") && !kept.local.contains_key("http://001"));
     }
 

@@ -31,12 +31,13 @@ const TOUCH: Duration = Duration::from_secs(1);
 const UNSEEN_DOCUMENTS: u32 = 1000;
 
 /// What no checkpoint keeps.
-const NEVER: [&str; 6] = [
+const NEVER: [&str; 7] = [
     "what was typed into forms",
     "the history of tabs",
     "IndexedDB and caches",
     "service workers",
     "storage of frames of other sites",
+    "routes, and being offline",
     "whatever pages had in memory only",
 ];
 

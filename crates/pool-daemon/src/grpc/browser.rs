@@ -253,7 +253,8 @@ fn pieces(section: Section) -> Vec<pb::Section> {
     let (kind, title, bytes, mime_type) = match section {
         Section::Text { title, body } => (pb::SectionKind::Text, title.to_owned(), body.into_bytes(), ""),
         Section::Image { mime_type, bytes } => (pb::SectionKind::Image, String::new(), bytes, mime_type),
-        Section::File { name, mime_type, bytes } => (pb::SectionKind::File, name, bytes, mime_type),
+        Section::File { name, mime_type, bytes } => (pb::SectionKind::File, name.to_owned(), bytes, mime_type),
+        Section::Download { name, mime_type, bytes } => (pb::SectionKind::Download, name, bytes, mime_type),
         Section::Structured(value) => (pb::SectionKind::Structured, String::new(), value.to_string().into_bytes(), ""),
     };
     let count = bytes.len().div_ceil(pb::SECTION_PIECE_BYTES).max(1);

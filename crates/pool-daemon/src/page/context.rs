@@ -28,7 +28,9 @@ use super::{
     arrivals::Arrivals,
     downloads::{Download, DownloadPlace, Downloads},
     looks::Looks,
+    network::Network,
     notices::{MAX_WORDS, Notice, Notices},
+    origins::Origins,
     state::cut,
     tabs, wire,
 };
@@ -41,6 +43,10 @@ pub(super) struct Shared {
     pub(super) notices: Notices,
     /// What they have given away.
     pub(super) downloads: Downloads,
+    /// Where they have been.
+    pub(super) origins: Origins,
+    /// What they believe about the network.
+    pub(super) network: Network,
     /// How they are shown.
     pub(super) looks: Mutex<Looks>,
     /// How many documents snapshots have shown: the refs of each have a number of their own, whichever page shows it.

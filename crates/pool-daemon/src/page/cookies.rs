@@ -1,11 +1,15 @@
 //! The cookies of a browser context, with everything that decides who gets them.
 
-use browserfleet_cdp::browser_protocol::storage::{GetCookiesParams, SetCookiesParams};
+use browserfleet_cdp::browser_protocol::{
+    network::DeleteCookiesParams,
+    storage::{ClearCookiesParams, GetCookiesParams, SetCookiesParams},
+};
+use browserfleet_common::error_code::ErrorCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::Context;
+use super::{Context, Page};
 use crate::failure::Failure;
 
 /// A cookie. Read and written in Chromium's own words, so that a value which a newer one adds is kept too.
@@ -77,8 +81,40 @@ impl Context {
         Ok(())
     }
 
+    /// Sets a cookie.
+    ///
+    /// # Errors
+    /// When Chromium refuses it.
+    pub async fn set_cookie(&self, cookie: &Cookie, deadline: Instant) -> Result<(), Failure> {
+        self.set(std::slice::from_ref(cookie), deadline).await.map_err(|failure| match failure.code {
+            ErrorCode::Internal => Failure::invalid(
+                "The browser refuses this cookie: look at its name, value and domain; sameSite None and names that begin with \
+                 __Secure- or __Host- need secure, the latter also a domain without a dot in front and the path /",
+            ),
+            _ => failure,
+        })
+    }
+
+    /// Deletes every cookie.
+    pub async fn clear_cookies(&self, deadline: Instant) -> Result<(), Failure> {
+        let wanted = self.named(json!({}));
+        Ok(self.browser().call_raw(ClearCookiesParams::IDENTIFIER, &wanted, deadline).await.map(drop)?)
+    }
+
     async fn set(&self, cookies: &[Cookie], deadline: Instant) -> Result<(), Failure> {
         let wanted = self.named(json!({ "cookies": cookies }));
         Ok(self.browser().call_raw(SetCookiesParams::IDENTIFIER, &wanted, deadline).await.map(drop)?)
+    }
+}
+
+impl Page {
+    /// Deletes a cookie of the page's context.
+    pub async fn delete_cookie(&self, cookie: &Cookie, deadline: Instant) -> Result<(), Failure> {
+        let Cookie { name, domain, path, partition_key, .. } = cookie;
+        let mut wanted = json!({ "name": name, "domain": domain, "path": path });
+        if let Some(key) = partition_key {
+            wanted["partitionKey"] = key.clone();
+        }
+        Ok(self.inner.session.call_raw(DeleteCookiesParams::IDENTIFIER, &wanted, deadline).await.map(drop)?)
     }
 }

@@ -84,6 +84,7 @@ impl Page {
     pub async fn hover(&self, target: &str, deadline: Instant) -> Result<String, Failure> {
         let (at, locator) = self.prepare_click(target, deadline).await?;
         let still = Press { button: Button::Left, modifiers: self.held_modifiers(), clicks: 0 };
+        self.state().pointer.at = at;
         let moved = mouse(DispatchMouseEventType::MouseMoved, at, still, None);
         self.unless_dialog(self.call(moved, deadline)).await?;
         Ok(locator)
@@ -161,6 +162,7 @@ impl Page {
     /// Moves, presses and releases. All events are sent at once and arrive in order: a move by itself is answered with
     /// the next frame only, one that is followed by a press at once.
     async fn strokes(&self, at: (f64, f64), press: Press, deadline: Instant) -> Result<(), Failure> {
+        self.state().pointer.at = at;
         let mut events = vec![mouse(DispatchMouseEventType::MouseMoved, at, press, None)];
         for click in 1..=press.clicks {
             events.push(mouse(DispatchMouseEventType::MousePressed, at, press, Some(click)));

@@ -3,8 +3,8 @@
 //! [`Page`] is the handle, [`Context`] what it shares with the other pages of its session: cookies, [`notices`], the limit
 //! of [`tabs`]. [`state`] is what it knows (frames, document, dialog, requests), kept up to date by [`pump`] from raw events
 //! ([`wire`]). [`world`] calls our in-page scripts (`inject/`) in their isolated world. On top of these: [`navigation`],
-//! [`history`], [`cookies`], [`storage`], [`snapshot`], [`input`], [`keyboard`], [`drag`], [`forms`], [`files`], [`settle`], [`evaluate`], [`media`],
-//! [`screenshot`], [`recovery`], [`rehearsal`].
+//! [`history`], [`cookies`], [`storage`], [`storage_items`], [`network`] and its [`routes`], [`snapshot`], [`verify`], [`input`], [`mouse`], [`keyboard`], [`drag`], [`forms`], [`files`], [`settle`], [`evaluate`], [`media`],
+//! [`screenshot`], [`pdf`], [`highlight`], [`recovery`], [`rehearsal`].
 
 mod state;
 mod wire;
@@ -14,6 +14,7 @@ mod console;
 mod context;
 mod notices;
 mod open;
+mod origins;
 mod pace;
 mod pump;
 mod resync;
@@ -27,17 +28,24 @@ mod drag;
 mod evaluate;
 mod files;
 mod forms;
+mod highlight;
 mod history;
 mod input;
 mod keyboard;
 mod looks;
+mod mouse;
 mod navigation;
+mod network;
+mod pdf;
 mod recovery;
 mod rehearsal;
+mod routes;
 mod screenshot;
 mod settle;
 mod snapshot;
 mod storage;
+mod storage_items;
+mod verify;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -57,10 +65,12 @@ pub use input::{Button, Press, modifier};
 pub use looks::{Looks, Media};
 pub use navigation::Navigated;
 pub use recovery::Freed;
+pub use routes::{ROUTES_MAX, Route, Wanted};
 pub use screenshot::{Area, Picture};
 pub use snapshot::{Shot, SnapshotOptions};
 pub use state::{Dialog, DocumentInfo};
-pub use storage::{Items, STORAGE_MAX, Seed, Storages, Stored};
+pub use storage::{Items, ORIGINS_MAX, STORAGE_MAX, Seed, Storages, Stored};
+pub use storage_items::{Change, Place};
 pub(crate) use tabs::MAX_TABS;
 pub use traffic::{Exchange, Progress};
 pub use world::{is_ref, script as in_page_script};

@@ -19,7 +19,7 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use super::{Inner, Page, context::Shared, pump, resync, state::PageState, world};
+use super::{Inner, Page, context::Shared, network::Settings, pump, resync, state::PageState, world};
 use crate::failure::Failure;
 
 /// The name of our isolated world. Pages cannot see it.
@@ -89,6 +89,7 @@ impl Page {
     ) -> Result<Self, Failure> {
         let page = Self::open(connection, target, shared, tasks, deadline).await?;
         resync::resync(&page.inner, &page.inner.session, deadline).await?;
+        page.take_on_network(deadline).await?;
         Ok(page)
     }
 
@@ -109,9 +110,12 @@ impl Page {
 }
 
 /// An out-of-process frame: ready, then let go.
-pub(super) async fn prepare_frame(session: &Session, waiting: bool) -> Result<(), Error> {
+pub(super) async fn prepare_frame(session: &Session, waiting: bool, network: Option<Settings>) -> Result<(), Error> {
     let deadline = Instant::now() + FRAME_SETUP;
-    let prepared = prepare(session, deadline).await;
+    let mut prepared = prepare(session, deadline).await;
+    if let Some(network) = network {
+        prepared = prepared.and(network.apply(session, deadline).await);
+    }
     if waiting {
         session.call(runtime::RunIfWaitingForDebuggerParams::default(), deadline).await?;
     }

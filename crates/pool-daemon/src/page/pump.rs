@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use browserfleet_cdp::{
     Connection, Event, Events, Item, Session,
-    browser_protocol::{dom::BackendNodeId, page::HandleJavaScriptDialogParams},
+    browser_protocol::{dom::BackendNodeId, fetch::DisableParams, page::HandleJavaScriptDialogParams},
     js_protocol::runtime::TerminateExecutionParams,
 };
 use browserfleet_common::lifecycle::Tasks;
@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     Inner,
     files::Chooser,
+    network,
     notices::{MAX_WORDS, Notice},
     open, resync,
     state::{Crash, Dialog, PageState, Verdict, cut},
@@ -38,6 +39,8 @@ pub(super) const EVENTS: &[&str] = &[
     "Page.javascriptDialogClosed",
     "Page.downloadWillBegin",
     "Page.fileChooserOpened",
+    "Input.dragIntercepted",
+    "Fetch.requestPaused",
     "Runtime.executionContextCreated",
     "Runtime.executionContextDestroyed",
     "Runtime.executionContextsCleared",
@@ -92,6 +95,7 @@ impl Pump {
                     Some(Item::Lagged(lost)) => {
                         tracing::warn!(lost, "a page sends events too fast: asking for what is missing");
                         resync::start(&self.page, &self.session, &self.tasks);
+                        self.release_requests();
                     }
                     None => return,
                 },
@@ -130,6 +134,12 @@ impl Pump {
                 if let Some(wire::ChooserOpened { backend_node_id: Some(input) }) = decode(event) {
                     let chooser = Chooser { session: self.session.clone(), input: BackendNodeId::new(input) };
                     self.page.change(|state| state.chooser = Some(chooser));
+                }
+            }
+            "Fetch.requestPaused" => self.paused(event),
+            "Input.dragIntercepted" => {
+                if let Some(wire::DragIntercepted { data }) = decode(event) {
+                    self.page.change(|state| state.pointer.dragged = Some(data));
                 }
             }
             "Inspector.targetCrashed" => self.page.change(|state| {
@@ -186,6 +196,33 @@ impl Pump {
         });
     }
 
+    /// A request waits until a route has been looked for.
+    fn paused(&self, event: &Event) {
+        // Whoever else holds requests answers them, too.
+        if !self.page.state().routing {
+            return;
+        }
+        let Some(wire::RequestPaused { request_id, request }) = decode(event) else { return };
+        let verdict = self.page.shared.network.decide(&request);
+        let session = self.session.clone();
+        self.tasks.spawn("page.route", async move { network::carry_out(&session, request_id.into(), verdict).await });
+    }
+
+    /// Requests may have been held whose events were lost: they go on, and later ones are held again.
+    fn release_requests(&self) {
+        if !self.page.state().routing {
+            return;
+        }
+        let (settings, session) = (self.page.shared.network.settings(), self.session.clone());
+        self.tasks.spawn("page.route", async move {
+            let deadline = Instant::now() + ANSWER;
+            let released = session.call(DisableParams::default(), deadline).await;
+            if let Err(error) = released.map(drop).and(settings.apply(&session, deadline).await) {
+                tracing::debug!(%error, "requests that were held may not go on");
+            }
+        });
+    }
+
     /// A worker has started and waits for us.
     fn release(&self, attached: &wire::Attached) {
         let (page, worker) = (self.session.clone(), self.connection.session(&attached.session_id));
@@ -207,8 +244,11 @@ impl Pump {
         };
         let events = session.subscribe_with(EVENTS, EXPENDABLE, CAPACITY);
         let waiting = attached.waiting_for_debugger;
+        // Of a page that has not taken anything on yet, its frames do so with it.
+        let network = self.page.shared.network.settings();
+        let network = (self.page.state().network > 0).then_some(network);
         self.tasks.spawn("page.frame.setup", async move {
-            if let Err(error) = open::prepare_frame(&session, waiting).await {
+            if let Err(error) = open::prepare_frame(&session, waiting, network).await {
                 // Frames come and go; one that has gone already is not worth a warning.
                 tracing::debug!(%error, "frame could not be prepared");
             }
@@ -278,6 +318,9 @@ fn apply_page(state: &mut PageState, event: &Event) {
         "Page.frameNavigated" => {
             if let Some(wire::FrameNavigated { frame }) = decode(event) {
                 let unreachable = frame.unreachable_url.is_some() && frame.parent_id.is_none();
+                if frame.unreachable_url.is_none() && frame.parent_id.is_none() {
+                    state.visited(&frame.url);
+                }
                 let url = frame.unreachable_url.unwrap_or(frame.url + &frame.url_fragment);
                 state.navigated(&frame.id, frame.parent_id, url, frame.loader_id);
                 state.document.unreachable |= unreachable;

@@ -14,6 +14,7 @@ use super::{
     files::Chooser,
     keyboard::Key,
     looks::Looks,
+    mouse::Pointer,
     notices::Notice,
     pace::Pace,
     traffic::Traffic,
@@ -169,6 +170,12 @@ pub(super) struct PageState {
     pub(super) crash: Option<Crash>,
     /// Whether the main frame is on its way to another document.
     pub(super) navigating: bool,
+    /// Which settings of the network it has taken on.
+    pub(super) network: u64,
+    /// Whether its requests are held until a route has been looked for.
+    pub(super) routing: bool,
+    /// Where the mouse is, and what it holds.
+    pub(super) pointer: Pointer,
     /// Keys that are held down.
     pub(super) held: Vec<Key>,
     /// How the page is shown, once it has been said.
@@ -267,6 +274,7 @@ impl PageState {
         self.worlds_cleared(session);
         self.crash = None;
         self.dialog_closed(Instant::now());
+        self.pointer = Pointer::default();
         self.requests = Requests { started: self.requests.started, ..Requests::default() };
         self.navigating = false;
     }
@@ -305,6 +313,11 @@ impl PageState {
     /// Whether some frame reloads itself so often that the page will never be loaded.
     pub(super) fn is_restless(&self) -> bool {
         self.frames.values().any(|frame| frame.commits > RELOADS)
+    }
+
+    /// The main document is one of this URL, loaded well.
+    pub(super) fn visited(&self, url: &str) {
+        self.shared.origins.visited(url);
     }
 
     /// A document was committed in a frame.

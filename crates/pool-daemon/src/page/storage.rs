@@ -11,7 +11,7 @@ use browserfleet_cdp::{
     },
 };
 use futures_util::future::join_all;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -23,6 +23,9 @@ const WRITE: &str = include_str!("inject/storage-write.js");
 
 /// Most characters of one storage of an origin that are read: a fifth of what Chromium lets an origin have.
 pub const STORAGE_MAX: usize = 1 << 20;
+
+/// Most origins whose local storages are kept, or put in place at a time. Each takes a renderer process a moment.
+pub const ORIGINS_MAX: usize = 32;
 
 /// Frames of a page, beside its main one, whose storages are read.
 const MAX_FRAMES: usize = 16;
@@ -54,6 +57,17 @@ pub struct Stored {
 pub struct Seed {
     pub local: Items,
     pub session: Items,
+    /// What the local storage has goes first.
+    pub replaces: bool,
+}
+
+impl Seed {
+    /// Answers whether the document is one of the origin, and has the items now.
+    fn script(&self, origin: &str) -> String {
+        let Self { local, session, replaces } = self;
+        let arguments = [json!(origin), json!(local), json!(session), json!(replaces)];
+        format!("({WRITE})({})", arguments.map(|argument| argument.to_string()).join(", "))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -146,43 +160,77 @@ impl Page {
         join_all(asked).await.into_iter().flatten().collect()
     }
 
-    /// Puts items into the storages of origins that have none yet. No server is asked and no script of theirs runs: each is
-    /// visited in an empty document that we answer with. Afterwards the page is blank and has no history. Answers the origins
-    /// for which it failed.
+    /// Puts items into the storages of origins. Answers the origins for which it failed. Afterwards the page is blank and has
+    /// no history.
     ///
     /// # Errors
     /// When the page may not be used any more.
     pub async fn seed(&self, seeds: &BTreeMap<String, Seed>, deadline: Instant) -> Result<Vec<String>, Failure> {
-        if seeds.is_empty() {
+        let scripts = seeds.iter().map(|(origin, seed)| (origin.clone(), seed.script(origin))).collect();
+        let written = self.visit::<bool>(scripts, deadline).await?;
+        let failed = written.into_iter().filter(|(_, written)| !matches!(written, Ok(true)));
+        Ok(failed.map(|(origin, _)| origin).collect())
+    }
+
+    /// Reads the local storages of origins; `None` of one that cannot be read, or is larger than [`STORAGE_MAX`].
+    /// Afterwards the page is blank and has no history.
+    ///
+    /// # Errors
+    /// When the page may not be used any more.
+    pub async fn local_storages(
+        &self,
+        origins: &[String],
+        deadline: Instant,
+    ) -> Result<Vec<(String, Option<Items>)>, Failure> {
+        let scripts = origins.iter().map(|origin| (origin.clone(), format!("({READ})({STORAGE_MAX})"))).collect();
+        let read = self.visit::<Reading>(scripts, deadline).await?;
+        let items = |origin: &str, reading: Reading| {
+            let fits = reading.origin == *origin && !reading.local.too_large;
+            fits.then(|| reading.local.items.into_iter().collect())
+        };
+        Ok(read
+            .into_iter()
+            .map(|(origin, reading)| {
+                let items = reading.ok().and_then(|reading| items(&origin, reading));
+                (origin, items)
+            })
+            .collect())
+    }
+
+    /// Runs a script of ours in an empty document of each origin, with which we answer ourselves: no server is asked and no
+    /// script of theirs runs.
+    async fn visit<T: DeserializeOwned>(
+        &self,
+        scripts: Vec<(String, String)>,
+        deadline: Instant,
+    ) -> Result<Vec<(String, Result<T, Failure>)>, Failure> {
+        if scripts.is_empty() {
             return Ok(Vec::new());
         }
         let mut requests = self.inner.session.subscribe(&["Fetch.requestPaused"], REQUESTS);
         self.call(fetch::EnableParams::default(), deadline).await?;
-        let mut failed = Vec::new();
-        for (origin, seed) in seeds {
-            let planted = tokio::select! {
-                planted = self.plant(origin, seed, deadline) => planted,
+        let mut answers = Vec::new();
+        for (origin, script) in scripts {
+            let answer = tokio::select! {
+                answer = self.run_at(&origin, script, deadline) => answer,
                 () = self.answer_empty(&mut requests, deadline) => Err(Failure::hung()),
             };
-            if let Err(failure) = planted {
-                tracing::debug!(%failure, "a storage could not be put back");
-                failed.push(origin.clone());
+            if let Err(failure) = &answer {
+                tracing::debug!(%failure, "the storage of an origin could not be used");
             }
+            answers.push((origin, answer));
         }
         // From here on whatever is left undone would be in the way of the agent.
         let end = Instant::now() + super::world::PATIENCE;
         self.call(fetch::DisableParams::default(), end).await?;
         self.navigate("about:blank", end).await?;
         self.forget_history(end).await?;
-        Ok(failed)
+        Ok(answers)
     }
 
-    async fn plant(&self, origin: &str, Seed { local, session }: &Seed, deadline: Instant) -> Result<(), Failure> {
+    async fn run_at<T: DeserializeOwned>(&self, origin: &str, script: String, deadline: Instant) -> Result<T, Failure> {
         self.navigate(&format!("{origin}/"), deadline).await?;
-        let world = self.main_world(deadline).await?;
-        let arguments = [Value::from(origin), json!(local), json!(session)].map(|argument| argument.to_string());
-        let written: bool = world.value(format!("({WRITE})({})", arguments.join(", ")), deadline).await?;
-        if written { Ok(()) } else { Err(Failure::stale_document()) }
+        self.main_world(deadline).await?.value(script, deadline).await
     }
 
     /// Answers every request with an empty document; ends when the page does.

@@ -81,6 +81,20 @@ impl NavigationAsked {
     }
 }
 
+/// A request that waits until it is told to go on, or answered.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RequestPaused {
+    pub(super) request_id: String,
+    pub(super) request: Request,
+}
+
+/// What the browser would have begun to drag if it had not been told to leave that to us.
+#[derive(Debug, Deserialize)]
+pub(super) struct DragIntercepted {
+    pub(super) data: serde_json::Value,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ChooserOpened {

@@ -16,7 +16,7 @@ use crate::failure::Failure;
 
 /// The scripts, as one function: nothing of them is visible but the object they publish.
 pub fn script() -> String {
-    const PARTS: [&str; 9] = [
+    const PARTS: [&str; 11] = [
         include_str!("inject/dom.js"),
         include_str!("inject/aria.js"),
         include_str!("inject/snapshot.js"),
@@ -25,6 +25,8 @@ pub fn script() -> String {
         include_str!("inject/act.js"),
         include_str!("inject/forms.js"),
         include_str!("inject/files.js"),
+        include_str!("inject/verify.js"),
+        include_str!("inject/highlight.js"),
         include_str!("inject/publish.js"),
     ];
     format!("(() => {{\n'use strict';\n{}\n}})();", PARTS.join("\n"))

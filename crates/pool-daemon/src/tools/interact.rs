@@ -29,11 +29,7 @@ async fn click(call: Call, arguments: Click) -> ToolResult {
     let (button, double) = (button.unwrap_or_default(), double_click.unwrap_or(false));
     let modifiers = modifiers.unwrap_or_default();
     let press = Press {
-        button: match button {
-            MouseButton::Left => Button::Left,
-            MouseButton::Right => Button::Right,
-            MouseButton::Middle => Button::Middle,
-        },
+        button: button_of(button),
         modifiers: modifiers.iter().fold(0, |bits, &key| bits | modifier_bit(key)),
         clicks: if double { 2 } else { 1 },
     };
@@ -86,6 +82,15 @@ async fn type_text(call: Call, arguments: Type) -> ToolResult {
     call.page.settle(mark, call.deadline).await?;
     let reply = Reply::new().code(code);
     if submit || slowly { observe::page(&call, reply).await } else { Ok(reply) }
+}
+
+/// The button an agent names.
+pub(super) fn button_of(button: MouseButton) -> Button {
+    match button {
+        MouseButton::Left => Button::Left,
+        MouseButton::Right => Button::Right,
+        MouseButton::Middle => Button::Middle,
+    }
 }
 
 fn modifier_bit(key: Modifier) -> i64 {

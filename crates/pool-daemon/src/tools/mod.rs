@@ -9,18 +9,26 @@ mod untrusted;
 
 mod capture;
 mod console;
+mod cookies;
 mod dialogs;
 mod files;
 mod find;
 mod forms;
+mod highlight;
 mod interact;
 mod keyboard;
+mod mouse;
 mod navigate;
 mod network;
 mod observe;
+mod pdf;
+mod routes;
 mod script;
 mod setup;
+mod storage;
+mod storage_state;
 mod tabs;
+mod verify;
 mod wait;
 
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
@@ -109,6 +117,14 @@ impl Registry {
         capture::register(&mut registry);
         console::register(&mut registry);
         network::register(&mut registry);
+        verify::register(&mut registry);
+        mouse::register(&mut registry);
+        routes::register(&mut registry);
+        pdf::register(&mut registry);
+        highlight::register(&mut registry);
+        cookies::register(&mut registry);
+        storage::register(&mut registry);
+        storage_state::register(&mut registry);
         registry
     }
 

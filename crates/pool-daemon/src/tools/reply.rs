@@ -23,9 +23,15 @@ pub enum Section {
         mime_type: &'static str,
         bytes: Vec<u8>,
     },
-    /// Something to keep.
+    /// Something to keep for the caller, under this name unless it gives another one.
     File {
-        /// For people; a site may have chosen it.
+        name: &'static str,
+        mime_type: &'static str,
+        bytes: Vec<u8>,
+    },
+    /// Something that a page gave away.
+    Download {
+        /// As the site suggests.
         name: String,
         mime_type: &'static str,
         bytes: Vec<u8>,
@@ -180,9 +186,21 @@ impl Reply {
         self.text("Modal state", body)
     }
 
-    /// A file, for whoever keeps it for the agent.
-    pub fn file(mut self, name: &str, mime_type: &'static str, bytes: Vec<u8>) -> Self {
-        self.sections.push(Section::File { name: untrusted::line(name), mime_type, bytes });
+    /// The structured form of the result.
+    pub fn structured(mut self, value: Value) -> Self {
+        self.sections.push(Section::Structured(value));
+        self
+    }
+
+    /// Something that is kept for the caller, not shown.
+    pub fn file(mut self, name: &'static str, mime_type: &'static str, bytes: Vec<u8>) -> Self {
+        self.sections.push(Section::File { name, mime_type, bytes });
+        self
+    }
+
+    /// Something that a page gave away.
+    pub fn download(mut self, name: &str, mime_type: &'static str, bytes: Vec<u8>) -> Self {
+        self.sections.push(Section::Download { name: untrusted::line(name), mime_type, bytes });
         self
     }
 

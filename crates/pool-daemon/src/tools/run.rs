@@ -53,7 +53,7 @@ pub async fn run(
 async fn with_downloads(mut reply: Reply, leased: &Leased, deadline: Instant) -> Reply {
     let (files, told) = leased.workspace.context().take_downloads(deadline).await;
     for Download { name, bytes } in files {
-        reply = reply.file(&name, files::type_of(&name), bytes);
+        reply = reply.download(&name, files::type_of(&name), bytes);
     }
     let mut happened = leased.workspace.take_notices();
     happened.extend(told);
@@ -131,6 +131,7 @@ async fn work(
     let work = async {
         // A tab that was in the background may have missed a change. One that does not answer says so to the tool.
         let _hung = page.take_on_looks(call.within(call.times.action)).await;
+        let _hung = page.take_on_network(call.within(call.times.action)).await;
         let mark = page.mark_seen();
         let reply = handler(call, arguments).await?;
         if !reply.shows_page() {

@@ -4,7 +4,7 @@ use browserfleet_common::error_code::ErrorCode;
 use browserfleet_tools::{EmulateMedia, Open, Resize};
 use serde::Serialize;
 
-use super::{Call, Registry, Reply, ToolResult, reply::quoted};
+use super::{Call, Registry, Reply, ToolResult, reply::quoted, storage_state};
 use crate::{failure::Failure, page::VIEWPORT};
 
 /// Smallest and largest side of a viewport, in CSS pixels.
@@ -18,7 +18,8 @@ pub(super) fn register(registry: &mut Registry) {
 
 async fn open(call: Call, arguments: Open) -> ToolResult {
     // Where the session may go was settled with its lease, by the gate.
-    let Open { headless, width, height, allowed_origins: _, blocked_origins: _, proxy_server: _ } = arguments;
+    let Open { headless, width, height, storage_state: state, allowed_origins: _, blocked_origins: _, proxy_server: _ } =
+        arguments;
     if headless == Some(false) && !call.abilities.headed {
         let message = "this server's browsers have no window: it needs full Chromium and a display. Leave headless out";
         return Err(Failure::new(ErrorCode::Unsupported, message));
@@ -26,7 +27,11 @@ async fn open(call: Call, arguments: Open) -> ToolResult {
     let side = |name, given: Option<u32>, default| given.map_or(Ok(default), |given| side(name, f64::from(given)));
     let (width, height) = (side("width", width, VIEWPORT.0)?, side("height", height, VIEWPORT.1)?);
     call.page.resize(width, height, call.within(call.times.action)).await?;
-    Ok(Reply::new().result(format!("A browser is open; its viewport has {width} × {height} CSS pixels.")))
+    let mut text = format!("A browser is open; its viewport has {width} × {height} CSS pixels.");
+    if let Some(state) = state {
+        text = format!("{text} {}.", storage_state::placed(&call, state).await?);
+    }
+    Ok(Reply::new().result(text))
 }
 
 async fn resize(call: Call, Resize { width, height }: Resize) -> ToolResult {

@@ -2,16 +2,26 @@
 
 mod acting;
 mod looking;
+mod network;
 mod pages;
 mod sessions;
+mod showing;
+mod storage;
+mod testing;
+mod vision;
 
 pub use acting::*;
 pub use looking::*;
+pub use network::*;
 pub use pages::*;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 pub use sessions::*;
+pub use showing::*;
+pub use storage::*;
+pub use testing::*;
+pub use vision::*;
 
 /// The arguments of one tool.
 pub trait Arguments: DeserializeOwned + JsonSchema + Send + 'static {
@@ -86,6 +96,42 @@ arguments! {
     "browser_fill_form" => FillForm,
     "browser_file_upload" => FileUpload,
     "browser_drop" => Drop,
+    "browser_cookie_list" => CookieList,
+    "browser_cookie_get" => CookieGet,
+    "browser_cookie_set" => CookieSet,
+    "browser_cookie_delete" => CookieDelete,
+    "browser_cookie_clear" => CookieClear,
+    "browser_localstorage_list" => LocalStorageList,
+    "browser_localstorage_get" => LocalStorageGet,
+    "browser_localstorage_set" => LocalStorageSet,
+    "browser_localstorage_delete" => LocalStorageDelete,
+    "browser_localstorage_clear" => LocalStorageClear,
+    "browser_sessionstorage_list" => SessionStorageList,
+    "browser_sessionstorage_get" => SessionStorageGet,
+    "browser_sessionstorage_set" => SessionStorageSet,
+    "browser_sessionstorage_delete" => SessionStorageDelete,
+    "browser_sessionstorage_clear" => SessionStorageClear,
+    "browser_storage_state" => GetStorageState,
+    "browser_set_storage_state" => SetStorageState,
+    "browser_verify_element_visible" => VerifyElementVisible,
+    "browser_verify_text_visible" => VerifyTextVisible,
+    "browser_verify_list_visible" => VerifyListVisible,
+    "browser_verify_value" => VerifyValue,
+    "browser_generate_locator" => GenerateLocator,
+    "browser_mouse_move_xy" => MouseMoveXy,
+    "browser_mouse_click_xy" => MouseClickXy,
+    "browser_mouse_drag_xy" => MouseDragXy,
+    "browser_mouse_down" => MouseDown,
+    "browser_mouse_up" => MouseUp,
+    "browser_mouse_wheel" => MouseWheel,
+    "browser_route" => Route,
+    "browser_route_list" => RouteList,
+    "browser_unroute" => Unroute,
+    "browser_network_state_set" => NetworkStateSet,
+    "browser_pdf_save" => PdfSave,
+    "browser_highlight" => Highlight,
+    "browser_hide_highlight" => HideHighlight,
+    "browser_get_config" => GetConfig,
     "browser_read_cursor" => ReadCursor,
     "session_list" => SessionList,
     "session_stats" => SessionStats,

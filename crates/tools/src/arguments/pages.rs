@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -27,6 +28,10 @@ pub struct Open {
     /// A proxy of your own that everything goes through, such as `http://user:password@proxy.example.com:3128`
     #[serde(default)]
     pub proxy_server: Option<String>,
+    /// Cookies and local storage to begin with, as `browser_storage_state` and Playwright write them: {cookies, origins}; what
+    /// there was goes
+    #[serde(default)]
+    pub storage_state: Option<Map<String, Value>>,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

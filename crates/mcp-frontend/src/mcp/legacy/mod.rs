@@ -67,7 +67,8 @@ pub(super) async fn get(core: &Arc<Core>, parts: &Parts) -> Response {
     }
     match connection(core, parts).await {
         Ok(connection) => {
-            let opened = stream::open(core, &connection.key, access(&parts.extensions)).await;
+            let access = Caller::of(parts).over(Arc::clone(&connection)).access;
+            let opened = stream::open(core, &connection.key, access).await;
             opened.unwrap_or_else(|error| answer::unavailable(&error))
         }
         Err(refusal) => refusal.answer(),
@@ -189,6 +190,7 @@ async fn initialize<H: ServerHandler>(
         key: Key { principal: caller.principal, id: random_hex() },
         initialize: serde_json::to_value(&params).unwrap_or_default(),
         client: caller.client,
+        caps: caller.access.asked,
     };
     let Some(record) = core.connections.create(new).await? else { return Ok(answer::too_many()) };
     tracing::debug!(connection = record.key.digest(), version = %params.protocol_version, "connection opened");

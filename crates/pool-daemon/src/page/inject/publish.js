@@ -3,5 +3,6 @@
 globalThis.__browserfleet = Object.freeze({
   snapshot, element, frameOffset, locate, locator, rect,
   prepareClick, prepareType, selectOptions, checkable, watchDrag, dragStarted, waitForText, giveFiles, dropOn,
+  highlight, hideHighlight, verifyElement, verifyText, verifyList, verifyValue,
   settle, arrived, nextFrame,
 });

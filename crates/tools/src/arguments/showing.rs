@@ -1,0 +1,40 @@
+//! Pages as PDF, helps for people who look at them, and what the server is set to.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PdfSave {
+    /// A name for the PDF, page.pdf by default; it is kept under it as a resource
+    #[serde(default)]
+    pub filename: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Highlight {
+    /// What is highlighted, in words a person understands
+    #[serde(default)]
+    pub element: Option<String>,
+    /// The element: a ref from a snapshot, or a selector that matches it alone
+    pub target: String,
+    /// CSS for the frame around it, such as `outline: 2px dashed red`
+    #[serde(default)]
+    pub style: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HideHighlight {
+    /// What was highlighted, in words a person understands
+    #[serde(default)]
+    pub element: Option<String>,
+    /// The element: a ref from a snapshot, or a selector that matches it alone; without it every highlight goes
+    #[serde(default)]
+    pub target: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GetConfig {}
