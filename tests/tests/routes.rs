@@ -50,7 +50,7 @@ async fn requests_are_answered_in_the_place_of_servers() -> Outcome {
     lease.ok("browser_route", json!({ "pattern": "**/api/users", "status": 404 })).await?;
     assert_eq!(fetched(&lease, "/api/users").await?[0], 404, "the latest counts");
     let listed = lease.ok("browser_route_list", json!({})).await?;
-    let first = "1. **/api/users (body=[\"Ada é\"], contentType=application/json, addHeaders=X-Mock: yes)";
+    let first = "1. **/api/users (body=[\"Ada é\"], contentType=application/json, addHeaders={\"X-Mock\":\"yes\"})";
     assert!(listed.text.contains(first) && listed.text.contains("2. **/api/users (status=404)"), "{}", listed.text);
     let seen = lease.ok("browser_network_requests", json!({ "filter": "api" })).await?;
     assert!(seen.text.contains("=> [404]"), "{}", seen.text);

@@ -77,7 +77,7 @@ async fn lists_and_values_are_compared() -> Outcome {
     let list = json!({ "element": "fruit", "target": "#list", "items": ["apple", "Two"] });
     let done = lease.ok("browser_verify_list_visible", list).await?;
     let snapshot =
-        "toMatchAriaSnapshot(`\n- list:\n  - listitem: \"One apple\"\n  - listitem: \"Two \\`pears\\`\"\n`);";
+        "toMatchAriaSnapshot(`\n  - list:\n    - listitem: \"One apple\"\n    - listitem: \"Two \\`pears\\`\"\n  `);";
     assert!(done.text.contains(snapshot), "{}", done.text);
     let list = json!({ "element": "fruit", "target": "#list", "items": ["apple", "Three"] });
     let none = lease.call("browser_verify_list_visible", list).await?.error.map(|error| error.message);

@@ -11,6 +11,7 @@ use browserfleet_mcp_frontend::{
     connection::Key,
     keys::command::{Create, revoke, rotate},
 };
+use browserfleet_tools::Group;
 use http::Method;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -33,7 +34,7 @@ async fn stream(client: &Client) -> Open {
 async fn subscription(client: &Client, wanted: Value) -> (Open, Value) {
     let client = client.again().for_modern("subscriptions/listen", "");
     let message = request("s1", "subscriptions/listen", modern_params(json!({ "notifications": wanted })));
-    let mut stream = client.open(Method::POST, "/mcp", message.to_string()).await;
+    let mut stream = client.open(Method::POST, &client.path, message.to_string()).await;
     let first = stream.message().await.unwrap();
     assert_eq!(first["method"], "notifications/subscriptions/acknowledged", "{first}");
     assert_eq!(first["params"]["_meta"][SUBSCRIPTION], "s1");
@@ -160,5 +161,26 @@ async fn clients_are_told_when_their_key_allows_other_tools() {
     for stream in &mut others {
         let last = timeout(LIMIT, stream.message()).await.unwrap();
         assert!(last.as_ref().is_none_or(|last| last["result"]["resultType"] == "complete"), "{last:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_a_key_gets_is_told_to_those_whose_url_asks_for_it() {
+    let keyed = Keyed::replicas().await;
+    let new = Create::named("one", &["browser:read", "browser:evaluate"]).for_groups(&[Group::Core]);
+    let client = keyed.client(new).await;
+    let asking = client.again().asking("storage");
+    let mut asked = [stream(&legacy(&asking).await).await, tools(&asking).await.0];
+    let mut others = [stream(&legacy(&client).await).await, tools(&client).await.0];
+    for groups in [json!(["core", "storage"]), json!(["core", "storage", "session"])] {
+        edit(&keyed, "one", groups);
+        for stream in &mut asked {
+            assert_eq!(method(stream).await, "notifications/tools/list_changed");
+        }
+    }
+    for stream in &mut others {
+        assert_eq!(method(stream).await, "notifications/tools/list_changed", "of the group that is always served");
+        let more = timeout(Duration::from_millis(300), stream.message()).await;
+        assert!(more.is_err(), "and of no other: {more:?}");
     }
 }

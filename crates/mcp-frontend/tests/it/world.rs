@@ -211,7 +211,7 @@ pub(crate) struct Client {
     turn: AtomicUsize,
     tasks: Tasks,
     /// The endpoint, with what its query asks for.
-    path: String,
+    pub(crate) path: String,
     pub(crate) headers: Vec<(String, String)>,
 }
 

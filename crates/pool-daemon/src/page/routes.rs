@@ -21,6 +21,8 @@ const COMPILED_MAX: usize = 256 << 10;
 /// Most headers of a route, and most bytes of one.
 const HEADERS_MAX: usize = 50;
 const HEADER_BYTES_MAX: usize = 8 << 10;
+/// Most characters of a header that is shown to be wrong.
+const HEADER_SHOWN: usize = 100;
 
 /// Headers that say where a request goes or how it travels: that is not a page's business, nor a route's.
 const RESERVED: [&str; 12] = [
@@ -110,8 +112,8 @@ impl Route {
             return Err(Failure::invalid(format!("at most {HEADERS_MAX} headers are possible")));
         }
         let headers = headers.iter().map(|header| parse_header(header)).collect::<Result<_, _>>()?;
-        if let Some(kind) = &content_type {
-            checked("Content-Type", kind)?;
+        if content_type.as_ref().is_some_and(|kind| !is_sound("Content-Type", kind)) {
+            return Err(Failure::invalid("contentType takes one line and at most 8 KiB"));
         }
         let remove = remove_headers.unwrap_or_default();
         let remove = remove.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty());
@@ -220,7 +222,11 @@ fn is_foreign(origin: &str, url: &str) -> bool {
 fn parse_header(text: &str) -> Result<(String, String), Failure> {
     let (name, value) = text.split_once(':').unwrap_or_default();
     let (name, value) = (name.trim(), value.trim());
-    checked(name, value)?;
+    if !is_sound(name, value) {
+        let shown: String = text.chars().filter(|character| !character.is_control()).take(HEADER_SHOWN).collect();
+        let message = format!("Invalid header \"{shown}\": expected \"Name: Value\", on one line and at most 8 KiB");
+        return Err(Failure::invalid(message));
+    }
     let lower = name.to_ascii_lowercase();
     if RESERVED.contains(&lower.as_str()) || lower.starts_with("proxy-") {
         return Err(Failure::invalid(format!(
@@ -230,13 +236,11 @@ fn parse_header(text: &str) -> Result<(String, String), Failure> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-fn checked(name: &str, value: &str) -> Result<(), Failure> {
+/// Whether a header can be sent so.
+fn is_sound(name: &str, value: &str) -> bool {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     let sound = !name.is_empty() && name.bytes().all(token) && !value.contains(['\r', '\n', '\0']);
-    if sound && name.len() + value.len() <= HEADER_BYTES_MAX {
-        return Ok(());
-    }
-    Err(Failure::invalid("Invalid header: expected \"Name: Value\", on one line and at most 8 KiB"))
+    sound && name.len() + value.len() <= HEADER_BYTES_MAX
 }
 
 /// A pattern of Playwright's: `*` within a path's segment, `**` across them, `{a,b}` for either.

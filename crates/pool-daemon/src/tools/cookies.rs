@@ -70,18 +70,18 @@ async fn set(call: Call, arguments: CookieSet) -> ToolResult {
         Failure::invalid("The page has no host the cookie could be of: give a domain, or go to the site first")
     })?;
     let path = path.unwrap_or_else(|| "/".to_owned());
-    let mut code = json!({ "name": name, "value": value, "domain": domain, "path": path });
     let given = [
-        ("expires", expires.map(|value| json!(value))),
-        ("httpOnly", http_only.map(|value| json!(value))),
-        ("secure", secure.map(|value| json!(value))),
-        ("sameSite", same_site.map(|value| json!(value))),
+        Some(("name", json!(name))),
+        Some(("value", json!(value))),
+        Some(("domain", json!(domain))),
+        Some(("path", json!(path))),
+        expires.map(|value| ("expires", json!(value))),
+        http_only.map(|value| ("httpOnly", json!(value))),
+        secure.map(|value| ("secure", json!(value))),
+        same_site.map(|value| ("sameSite", json!(value))),
     ];
-    for (option, value) in given {
-        if let Some(value) = value {
-            code[option] = value;
-        }
-    }
+    // In the peer's order.
+    let code: Vec<_> = given.into_iter().flatten().map(|(option, value)| format!("\"{option}\":{value}")).collect();
     let cookie = Cookie {
         name,
         value,
@@ -97,7 +97,7 @@ async fn set(call: Call, arguments: CookieSet) -> ToolResult {
         partition_key: None,
     };
     call.workspace.context().set_cookie(&cookie, call.within(call.times.action)).await?;
-    Ok(Reply::new().code(format!("await page.context().addCookies([{code}]);")))
+    Ok(Reply::new().code(format!("await page.context().addCookies([{{{}}}]);", code.join(","))))
 }
 
 async fn delete(call: Call, CookieDelete { name }: CookieDelete) -> ToolResult {

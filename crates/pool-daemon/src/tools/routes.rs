@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use browserfleet_tools::{NetworkState, NetworkStateSet, Route, RouteList, Unroute};
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{Call, Registry, Reply, ToolResult, reply::quoted};
 use crate::page;
@@ -46,8 +46,9 @@ fn described(route: &page::Route) -> String {
         Some((end, _)) => format!("{}...", &body[..end]),
         None => body.clone(),
     };
-    let headers =
-        || route.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join("; ");
+    let headers = || -> Value {
+        route.headers.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<Map<_, _>>().into()
+    };
     let details = [
         route.status.map(|status| format!("status={status}")),
         route.body.as_ref().map(|body| format!("body={}", cut(body))),

@@ -55,6 +55,7 @@ pub(super) async fn placed(call: &Call, state: Map<String, Value>) -> Result<Str
         state.place(&call.workspace, call.within(call.times.navigation)).await?;
     let mut text = format!("Storage state restored: {cookies} cookies, {origins} sites with local storage");
     if refused > 0 {
+        // Writing to a String cannot fail.
         let _infallible = write!(text, "; {refused} cookies are not there, expired or refused by the browser");
     }
     if !failed.is_empty() {

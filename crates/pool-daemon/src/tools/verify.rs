@@ -42,8 +42,9 @@ async fn list_visible(call: Call, VerifyListVisible { target, items, element: _ 
     if let Some(item) = listed.missing {
         return Err(failed(format!("Item \"{item}\" not found")));
     }
-    let lines: Vec<_> = listed.texts.iter().map(|text| format!("  - listitem: {}", serde_json::json!(text))).collect();
-    let snapshot = format!("`\n- list:\n{}\n`", lines.join("\n").replace('`', "\\`"));
+    let lines: Vec<_> =
+        listed.texts.iter().map(|text| format!("    - listitem: {}", serde_json::json!(text))).collect();
+    let snapshot = format!("`\n  - list:\n{}\n  `", lines.join("\n").replace('`', "\\`"));
     Ok(Reply::new().result(DONE).code(format!("await expect(page.locator('body')).toMatchAriaSnapshot({snapshot});")))
 }
 
