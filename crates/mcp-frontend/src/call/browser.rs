@@ -34,7 +34,7 @@ const LONG_CALL: Duration = Duration::from_secs(1);
 pub(super) async fn run(core: &Arc<Core>, mut call: Call) -> Result<Reply, Failure> {
     let choice = resolve::choose(&call.caller, &mut call.arguments)?.for_use(call.tool.session);
     let egress = resolve::egress(call.tool, &mut call.arguments)?;
-    uploads::fill(core, &call.caller, &mut call.arguments).await?;
+    uploads::fill(core, &mut call).await?;
     // Before it is created: a call that goes away, or hears nothing, meanwhile does not know whether it was.
     let orphan = Orphan::of(core, &call.caller, &choice);
     let minted = orphan.is_some();

@@ -1,17 +1,47 @@
-//! Files of calls that are artifacts: what a session keeps goes to its page, or to another session's of the same caller.
+//! Contents of calls that are artifacts: what a session keeps goes to its page, or to another session's of the same caller.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use browserfleet_common::error_code::ErrorCode;
-use serde_json::{Map, Value};
+use browserfleet_tools::{Arguments as _, SetStorageState};
+use serde_json::{Map, Value, json};
 
-use crate::{artifacts::FILES_BYTES_MAX, caller::Caller, core::Core, failure::Failure};
+use super::Call;
+use crate::{
+    artifacts::{FILES_BYTES_MAX, parse_uri},
+    caller::Caller,
+    core::Core,
+    failure::Failure,
+};
 
 /// The argument that holds files, and in each of them the URI of an artifact in place of its content.
 const FILES: &str = "files";
 const ARTIFACT: &str = "artifact";
 
+/// Where a storage state is, and itself.
+const FILENAME: &str = "filename";
+const STORAGE_STATE: &str = "storage_state";
+
 /// Puts contents in the place of URIs: daemons know nothing of artifacts.
-pub(super) async fn fill(core: &Core, caller: &Caller, arguments: &mut Map<String, Value>) -> Result<(), Failure> {
+pub(super) async fn fill(core: &Core, call: &mut Call) -> Result<(), Failure> {
+    let Call { caller, arguments, .. } = call;
+    files(core, caller, arguments).await?;
+    if call.tool.name == SetStorageState::TOOL { storage_state(core, caller, arguments).await } else { Ok(()) }
+}
+
+/// A storage state that was kept under a name, given by its URI. What is no URI of ours the daemon refuses.
+async fn storage_state(core: &Core, caller: &Caller, arguments: &mut Map<String, Value>) -> Result<(), Failure> {
+    let Some(uri) = arguments.get(FILENAME).and_then(Value::as_str).filter(|name| parse_uri(name).is_some()) else {
+        return Ok(());
+    };
+    let (_, bytes) = core.read_artifact(&caller.principal, uri).await?.ok_or_else(|| no_artifact(&json!(uri)))?;
+    let state: Value = serde_json::from_slice(&bytes)
+        .map_err(|error| invalid(format!("the artifact {uri:?} is no storage state: {error}")))?;
+    arguments.remove(FILENAME);
+    arguments.insert(STORAGE_STATE.to_owned(), state);
+    Ok(())
+}
+
+async fn files(core: &Core, caller: &Caller, arguments: &mut Map<String, Value>) -> Result<(), Failure> {
     let Some(Value::Array(files)) = arguments.get_mut(FILES) else { return Ok(()) };
     let mut room = FILES_BYTES_MAX;
     for file in files.iter_mut().filter_map(Value::as_object_mut) {
@@ -20,9 +50,7 @@ pub(super) async fn fill(core: &Core, caller: &Caller, arguments: &mut Map<Strin
             return Err(invalid("a file is given by content or by artifact, not by both".to_owned()));
         }
         let found = core.read_artifact(&caller.principal, uri.as_str().unwrap_or_default()).await?;
-        let (artifact, bytes) = found.ok_or_else(|| {
-            invalid(format!("there is no artifact {uri}: its session has ended, or it made room for others"))
-        })?;
+        let (artifact, bytes) = found.ok_or_else(|| no_artifact(&uri))?;
         room = room
             .checked_sub(bytes.len())
             .ok_or_else(|| invalid(format!("the files of a call may have {} MiB together", FILES_BYTES_MAX >> 20)))?;
@@ -31,6 +59,10 @@ pub(super) async fn fill(core: &Core, caller: &Caller, arguments: &mut Map<Strin
         file.entry("name").or_insert_with(|| artifact.name.into());
     }
     Ok(())
+}
+
+fn no_artifact(uri: &Value) -> Failure {
+    invalid(format!("there is no artifact {uri}: its session has ended, or it made room for others"))
 }
 
 fn invalid(message: String) -> Failure {

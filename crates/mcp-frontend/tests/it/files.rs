@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use browserfleet_mcp_frontend::{keys::command::Create, testing::Event};
+use browserfleet_tools::Group;
 use http::Method;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -70,6 +71,25 @@ async fn what_a_page_gives_away_is_a_resource_and_can_be_given_on() {
         assert_eq!(failure(&refused), "invalid_argument");
         assert!(text(&refused).contains(words), "{refused}");
     }
+}
+
+#[tokio::test]
+async fn a_storage_state_that_was_kept_is_put_in_place_by_its_uri() {
+    let world = World::replicas_with(2, |config| config.tools.caps = [Group::Storage].into_iter().collect()).await;
+    world.daemon.answer(|call| {
+        let given = String::from_utf8_lossy(&call.arguments).into_owned();
+        let state = Event::file("storage-state.json", b"{\"cookies\":[]}");
+        vec![Event::started(), Event::text("Result", &given), state, Event::end()]
+    });
+    let client = world.legacy().await;
+    let kept = client.call("browser_storage_state", json!({ "filename": "login.json" })).await;
+    let put = client.call("browser_set_storage_state", json!({ "filename": link(&kept) })).await;
+    assert_eq!(given(&put), json!({ "storage_state": { "cookies": [] } }), "{put}");
+    let gone = format!("{}0", link(&kept));
+    let refused = client.call("browser_set_storage_state", json!({ "filename": gone })).await;
+    assert!(text(&refused).contains("there is no artifact"), "{refused}");
+    let path = client.call("browser_set_storage_state", json!({ "filename": "/etc/passwd" })).await;
+    assert_eq!(given(&path), json!({ "filename": "/etc/passwd" }), "a daemon refuses paths");
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ async fn get(call: Call, GetStorageState { filename }: GetStorageState) -> ToolR
 async fn set(call: Call, SetStorageState { storage_state, filename }: SetStorageState) -> ToolResult {
     let Some(state) = storage_state.filter(|_| filename.is_none()) else {
         let message = "The server reads no files: give the state itself as storage_state, as browser_storage_state gives it, \
-                       and no filename";
+                       or as filename the browserfleet:// URI under which it was kept";
         return Err(Failure::invalid(message));
     };
     let reply = Reply::new().result(placed(&call, state).await?);

@@ -144,7 +144,7 @@ pub struct SetStorageState {
     /// The state, as `browser_storage_state` and Playwright write it: {cookies, origins}
     #[serde(default)]
     pub storage_state: Option<Map<String, Value>>,
-    /// Not offered: the server reads no files of its own disk; give the state itself
+    /// In its place the browserfleet:// URI under which one was kept; never a path
     #[serde(default)]
     pub filename: Option<String>,
 }
