@@ -17,7 +17,7 @@ from waiting import until
 PR_SET_CHILD_SUBREAPER = 36
 
 #: What the kernel shows of the names of programs that tests start; every other child of the tests is an orphan.
-PROGRAMS = ("browserfleet", "pool-daemon", "mcp-frontend", "redis-server")
+PROGRAMS = ("browserfleet", "pool-daemon", "mcp-frontend", "redis-server", "node")
 
 
 @dataclass(frozen=True)

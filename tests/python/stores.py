@@ -117,6 +117,9 @@ class Fleets:
         return kept_in(self.fleet.redis)
 
     def names(self) -> set[str]:
+        # An index is looked through when sessions are counted; until then it names some that have lapsed.
+        for member in self.fleet.front_ends:
+            member.program.get("/health")
         return names_in(self.fleet.redis)
 
     def drain(self) -> None:

@@ -132,6 +132,14 @@ async def at_once(act: Callable[[str], Awaitable[None]], names: Iterable[str]) -
             tasks.start_soon(one, name)
 
 
+async def comes_to(home: Home, kept: Kept, what: str, within: float) -> None:
+    """There is so much, in the end."""
+    try:
+        await eventually(lambda: home.kept() == kept, what, within)
+    except AssertionError:
+        assert home.kept() == kept, what
+
+
 async def is_kept(home: Home, names: set[str], kept: Kept) -> None:
     """There is something of these sessions, so much, and nothing of any other."""
 
@@ -205,11 +213,11 @@ async def test_what_has_lapsed_leaves_nothing(store: str, pages: Pages, tmp_path
             await is_kept(there, lapsing, Kept(number, number))
             filled = time.monotonic()
             assert filled - started < LONGEST - IDLE, "the first would be over before the last is parked"
-            await eventually(lambda: there.kept() == Kept(0, number), "they are parked", IDLE + 15)
+            await comes_to(there, Kept(0, number), "they are parked", IDLE + 15)
             await sessions.are_unknown(lapsing)
             await sessions.fill(later)
             over = filled + LONGEST - time.monotonic()
-            await eventually(lambda: there.kept() == Kept(number, number), "their longest lifetime is over", over + 15)
+            await comes_to(there, Kept(number, number), "their longest lifetime is over", over + 15)
             await is_kept(there, later, Kept(number, number))
             await sessions.are_readable(later)
             await sessions.call("session_close", later)

@@ -78,9 +78,12 @@ class TypeScriptClient:
         while line := await self._process.stdout.readline():
             message = json.loads(line)
             waiting = self._waiting.pop(message["id"])
+            # Who asked may have been told to stop meanwhile, by a test that failed.
+            if waiting.done():
+                continue
             if "error" in message:
                 waiting.set_exception(RuntimeError(message["error"]))
             else:
                 waiting.set_result(message["result"])
-        for waiting in self._waiting.values():
+        for waiting in (waiting for waiting in self._waiting.values() if not waiting.done()):
             waiting.set_exception(RuntimeError("the client's process has ended"))

@@ -9,7 +9,7 @@ use browserfleet_tests::{
     pages::Pages,
 };
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 type Outcome = anyhow::Result<()>;
 
@@ -194,7 +194,7 @@ async fn cookies_come_back_with_everything_that_decides_who_gets_them() -> Outco
     };
     let saved = without_brief(&saved);
     daemon.pool().release(lease.released()).await?;
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    sleep(Duration::from_secs(4)).await;
     let lease = daemon.lease("s").await?;
     let shown = lease.ok("browser_tabs", json!({ "action": "new" })).await?;
     assert_eq!(restored(&shown).unwrap_or_default()["cookies"], 7, "one has expired: {}", shown.text);
@@ -331,6 +331,28 @@ async fn a_drain_moves_a_session_between_two_calls_and_never_during_one() -> Out
     assert!(shown.text.contains("login=ann") && shown.text.contains("word"), "{}", shown.text);
     daemon.end().await?;
     elsewhere.end().await
+}
+
+/// What happened last is in it also when the page is busy just then, as pages are on a busy machine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_waits_for_what_a_busy_page_keeps() -> Outcome {
+    let (daemon, pages, kept) = begin().await?;
+    let lease = daemon.lease("s").await?;
+    navigate(&lease, &pages.at("/kept")).await?;
+    let busy = "() => { setTimeout(() => { localStorage.last = 'word'; fetch('/seen/busy'); \
+                const end = Date.now() + 2000; while (Date.now() < end); }, 500); return 'soon' }";
+    lease.ok("browser_evaluate", json!({ "function": busy })).await?;
+    pages.seen("busy").await;
+    assert_eq!(daemon.app.handle().drain(GRACE).await.ok(), Some(1));
+    let started = Instant::now();
+    // A pool that has ended lists nothing.
+    while daemon.app.handle().list().await.is_ok_and(|leases| !leases.is_empty()) {
+        anyhow::ensure!(started.elapsed() < GRACE / 2, "the lease was not moved");
+        sleep(Duration::from_millis(20)).await;
+    }
+    let saved = kept.of("s").await?.unwrap_or_default();
+    assert_eq!(saved["local"][&pages.url]["last"], "word", "{saved}");
+    daemon.end().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

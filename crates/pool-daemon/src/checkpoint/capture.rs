@@ -15,17 +15,15 @@ use crate::{
 /// Most time for what the browser knows by itself.
 const ASKING: Duration = Duration::from_secs(1);
 
-/// Most time for one page to say what it keeps. One that does not answer costs what has changed in it, not the checkpoint.
-const READING: Duration = Duration::from_millis(500);
-
-/// Reads what there is now. What cannot be read stays as it was in `last`, and so does the local storage of sites that are
-/// not open any more.
-pub(super) async fn capture(workspace: &Workspace, last: &Content) -> Result<Content, Failure> {
+/// Reads what there is now. Each page has so much time (`reading`) to say what it keeps: one that does not answer costs what has
+/// changed in it, not the checkpoint. What cannot be read stays as it was in `last`, and so does the local storage of sites that
+/// are not open any more.
+pub(super) async fn capture(workspace: &Workspace, last: &Content, reading: Duration) -> Result<Content, Failure> {
     let browser = workspace.context();
     let open = workspace.open_tabs();
     let deadline = Instant::now() + ASKING;
-    let reading = join_all(open.iter().map(read));
-    let (cookies, shown, stored) = tokio::join!(browser.cookies(deadline), browser.titles(deadline), reading);
+    let pages = join_all(open.iter().map(|tab| read(tab, reading)));
+    let (cookies, shown, stored) = tokio::join!(browser.cookies(deadline), browser.titles(deadline), pages);
     let mut content = Content {
         documents: browser.documents(),
         cookies: cookies?,
@@ -35,23 +33,27 @@ pub(super) async fn capture(workspace: &Workspace, last: &Content) -> Result<Con
         ..Content::default()
     };
     let mut shown = shown?;
-    let mut read = Vec::new();
+    let mut visited = Vec::new();
+    // Where the agent acts: other tabs of the same site may not have heard yet of what was stored last.
+    let current = open.iter().zip(&stored).find(|(tab, _)| tab.current);
+    let latest = current.and_then(|(_, stored)| Some(stored.as_ref()?.local.clone())).unwrap_or_default();
     for (tab, stored) in open.iter().zip(stored) {
         let place = shown.remove(tab.page.target_id()).unwrap_or_default();
-        read.extend(stored.iter().flat_map(|stored| stored.local.keys().cloned()));
+        visited.extend(stored.iter().flat_map(|stored| stored.local.keys().cloned()));
         let tab = saved(tab, place, stored, last, &mut content);
         content.tabs.push(tab);
     }
-    browser.uproot(read.iter());
+    browser.uproot(visited.iter());
+    content.local.extend(latest);
     Ok(content)
 }
 
-async fn read(tab: &Tab) -> Option<Stored> {
+async fn read(tab: &Tab, time: Duration) -> Option<Stored> {
     // Behind a dialog nothing of a page runs.
     if tab.page.dialog().is_some() || tab.page.is_gone() || tab.page.is_crashed() {
         return None;
     }
-    let stored = tab.page.stored(Instant::now() + READING).await;
+    let stored = tab.page.stored(Instant::now() + time).await;
     stored.inspect_err(|failure| tracing::debug!(%failure, "a page does not say what it keeps")).ok()
 }
 

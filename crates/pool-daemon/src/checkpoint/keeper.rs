@@ -36,6 +36,12 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// Pages do things by themselves: after a call the session is looked at once more, so much later.
 const AFTERWARDS: Duration = Duration::from_secs(5);
 
+/// Most time for one page to say what it keeps, when it will be asked again soon.
+const READING: Duration = Duration::from_millis(500);
+
+/// The same when nobody will ask it again: on a busy machine pages take their time, and what is not heard is lost.
+const LAST_READING: Duration = Duration::from_secs(5);
+
 /// Calls that come without a pause put a checkpoint off for so many intervals; then it takes its turn among them.
 const OVERDUE: u32 = 10;
 
@@ -168,7 +174,7 @@ impl Keeper {
             Ok(content) => content,
             Err(_elapsed) => {
                 let _turn = leased.workspace.turn().await;
-                read(leased).await
+                read(leased, READING).await
             }
         };
         if let Some(content) = content
@@ -203,7 +209,7 @@ impl Keeper {
             return Ok(());
         }
         let Some(owner) = owner_of(leased) else { return Ok(()) };
-        let content = read(leased).await.ok_or("the browser does not answer")?;
+        let content = read(leased, LAST_READING).await.ok_or("the browser does not answer")?;
         // Nobody keeps it again after this: a store that failed over may have lost what it had.
         lock(&leased.kept.last).digest = None;
         self.save(leased, &owner, content).await.map(drop)
@@ -217,7 +223,7 @@ async fn between_calls(leased: &Leased) -> Option<Content> {
         let turn = leased.workspace.turn().await;
         tokio::select! {
             biased;
-            content = read(leased) => return content,
+            content = read(leased, READING) => return content,
             () = leased.workspace.wanted() => {}
         }
         drop(turn);
@@ -225,9 +231,9 @@ async fn between_calls(leased: &Leased) -> Option<Content> {
     }
 }
 
-async fn read(leased: &Leased) -> Option<Content> {
+async fn read(leased: &Leased, time: Duration) -> Option<Content> {
     let last = lock(&leased.kept.last).content.clone();
-    let read = capture(&leased.workspace, &last).await;
+    let read = capture(&leased.workspace, &last, time).await;
     read.inspect_err(|failure| tracing::debug!(%failure, "a checkpoint could not be read")).ok()
 }
 
