@@ -133,16 +133,20 @@ async fn the_wheel_scrolls_what_is_under_the_mouse() -> Outcome {
 async fn a_dialog_under_the_mouse_is_an_answer() -> Outcome {
     let (daemon, pages) = (Daemon::start(|_| {})?, Pages::start().await?);
     let lease = daemon.lease("dialog").await?;
-    lease.ok("browser_navigate", json!({ "url": pages.at("/menu") })).await?;
-    let ask = "() => { addEventListener('mousedown', () => alert('stop')); addEventListener('mousemove', e => e.buttons && alert('moved')); return 0 }";
-    value(&lease, ask).await?;
+    let ask = "() => { window.held = []; addEventListener('mousedown', () => alert('stop')); \
+               addEventListener('mousemove', e => held.push(e.buttons)); return 0 }";
     for (tool, arguments) in [
         ("click_xy", json!({ "x": 5, "y": 5 })),
+        ("click_xy", json!({ "x": 5, "y": 5, "button": "middle" })),
         ("drag_xy", json!({ "startX": 5, "startY": 5, "endX": 90, "endY": 90 })),
     ] {
+        lease.ok("browser_navigate", json!({ "url": pages.at("/menu") })).await?;
+        value(&lease, ask).await?;
         let stopped = lease.ok(&format!("browser_mouse_{tool}"), arguments).await?;
         assert!(stopped.text.contains("\"alert\" dialog with message"), "{tool}: {}", stopped.text);
         lease.ok("browser_handle_dialog", json!({ "accept": true })).await?;
+        lease.ok("browser_mouse_move_xy", json!({ "x": 40, "y": 60 })).await?;
+        assert_eq!(value(&lease, "() => held.at(-1)").await?, 0, "{tool} leaves no button pressed");
     }
     let still = lease.ok("browser_snapshot", json!({})).await?;
     assert!(still.text.contains("button \"File\""), "the page goes on: {}", still.text);

@@ -87,8 +87,10 @@ async fn items_of_storages_are_listed_set_and_deleted() -> Outcome {
         assert!(call("list", json!({})).await?.text.contains(&format!("No {name} items found")));
     }
     let large = json!({ "key": "k", "value": "x".repeat(6 << 20) });
-    let refused = lease.call("browser_localstorage_set", large).await;
-    assert!(refused.is_err() || refused?.outcome() != "ok", "more than a site may have");
+    let refused = lease.call("browser_localstorage_set", large).await?;
+    assert_eq!(refused.outcome(), "element_not_actionable", "more than a site may have");
+    let message = refused.error.map(|error| error.message).unwrap_or_default();
+    assert_eq!(message, "The item is not set: with it localStorage would be larger than a site may have.");
     daemon.end().await
 }
 

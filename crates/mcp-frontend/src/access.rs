@@ -108,6 +108,14 @@ impl Access {
         self.missing(tool).map_or(Ok(()), |missing| Err(Failure::new(ErrorCode::Forbidden, missing.to_string())))
     }
 
+    /// As [`Self::check`], of what a tool of another group does as well: its URL need not ask for this group.
+    pub(crate) fn check_part(&self, part: &Tool) -> Result<(), Failure> {
+        match self.missing(part) {
+            None | Some(Missing::OfUrl(_)) => Ok(()),
+            Some(missing) => Err(Failure::new(ErrorCode::Forbidden, missing.to_string())),
+        }
+    }
+
     fn missing(&self, tool: &Tool) -> Option<Missing> {
         let group = tool.group;
         if !self.scopes.contains(&tool.scope) {

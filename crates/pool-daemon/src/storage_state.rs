@@ -1,17 +1,20 @@
 //! The storage state of a session, as Playwright writes it: its cookies, and the local storage of every site it has been at.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use browserfleet_tools::SameSite;
-use futures_util::future::join_all;
+use futures_util::future::{FutureExt as _, join_all};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::time::{Duration, Instant};
+use tokio::{
+    task::coop::unconstrained,
+    time::{Duration, Instant},
+};
 use url::Url;
 
 use crate::{
     failure::Failure,
-    page::{Cookie, Items, ORIGINS_MAX, Page, Seed},
+    page::{Context, Cookie, Items, ORIGINS_MAX, Page, Seed, Storages},
     workspace::Workspace,
 };
 
@@ -21,6 +24,8 @@ const READING: Duration = Duration::from_secs(2);
 const TOUCH: Duration = Duration::from_secs(1);
 /// Most cookies of a state.
 const COOKIES_MAX: usize = 3000;
+/// Sites without an open tab whose storages are read before it is looked whether there is room for more.
+const AT_A_TIME: usize = 8;
 /// What Playwright says of a cookie that ends with the browser.
 const SESSION: f64 = -1.0;
 
@@ -96,6 +101,29 @@ pub struct Placed {
     pub origins: usize,
     /// Origins for which it failed.
     pub failed: Vec<String>,
+    /// Origins that have it, or had it put in place before, and that lose it with the browser: it is too much to remember.
+    pub forgotten: Vec<String>,
+}
+
+/// A state that was read, and what is not in it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Read {
+    pub state: StorageState,
+    /// Origins whose storage could not be read, or is too much.
+    pub unread: Vec<String>,
+    /// How many cookies are too many.
+    pub cookies_left: usize,
+}
+
+impl StateOrigin {
+    fn new(origin: String, items: Items) -> Self {
+        let local_storage = items.into_iter().map(|(name, value)| StateItem { name, value }).collect();
+        Self { origin, local_storage }
+    }
+
+    fn bytes(&self) -> usize {
+        self.local_storage.iter().map(|StateItem { name, value }| name.len() + value.len()).sum()
+    }
 }
 
 impl From<&Cookie> for StateCookie {
@@ -148,9 +176,12 @@ impl StorageState {
         let state: Self = serde_json::from_value(value).map_err(|error| {
             Failure::invalid(format!("storage_state is not understood: {error}. Give it as browser_storage_state does"))
         })?;
-        if state.cookies.len() > COOKIES_MAX || state.origins.len() > ORIGINS_MAX {
+        let bytes: usize = state.origins.iter().map(StateOrigin::bytes).sum();
+        if state.cookies.len() > COOKIES_MAX || state.origins.len() > ORIGINS_MAX || bytes > Context::STORAGES_MAX {
             return Err(Failure::invalid(format!(
-                "storage_state may have {COOKIES_MAX} cookies and {ORIGINS_MAX} origins at most"
+                "storage_state may have {COOKIES_MAX} cookies and {ORIGINS_MAX} origins at most, with {} bytes of local \
+                 storage together",
+                Context::STORAGES_MAX
             )));
         }
         let wrong = state.origins.iter().find(|StateOrigin { origin, .. }| !is_origin(origin));
@@ -182,37 +213,111 @@ impl StorageState {
         };
         seeds.retain(|origin, _| !failed.contains(origin));
         let origins = seeds.values().filter(|seed| !seed.local.is_empty()).count();
-        browser.plant(seeds.into_iter().map(|(origin, seed)| (origin, seed.local)).collect());
-        Ok(Placed { cookies: there, refused: cookies.len().saturating_sub(there), origins, failed })
+        let forgotten = browser.plant(seeds.into_iter().map(|(origin, seed)| (origin, seed.local)).collect());
+        Ok(Placed { cookies: there, refused: cookies.len().saturating_sub(there), origins, failed, forgotten })
     }
 }
 
-/// Reads the state of a session. Also answers the origins whose storage could not be read.
-pub async fn read(workspace: &Workspace, deadline: Instant) -> Result<(StorageState, Vec<String>), Failure> {
+/// Reads the state of a session: open tabs before other sites, and those that were visited last before others.
+pub async fn read(workspace: &Workspace, deadline: Instant) -> Result<Read, Failure> {
     let browser = workspace.context();
-    let open = workspace.open_tabs();
+    let tabs = workspace.open_tabs();
     let until = deadline.min(Instant::now() + READING);
-    let reading = join_all(open.iter().map(|tab| tab.page.stored(until)));
+    let reading = join_all(tabs.iter().map(|tab| tab.page.stored(until)));
     let (cookies, stored) = tokio::join!(browser.cookies(deadline), reading);
-    let mut local: BTreeMap<String, Items> = BTreeMap::new();
-    stored.into_iter().flatten().for_each(|stored| local.extend(stored.local));
-    let hidden: Vec<_> = browser.visited().into_iter().filter(|origin| !local.contains_key(origin)).collect();
-    let mut unread = Vec::new();
+    let mut open = Storages::new();
+    stored.into_iter().flatten().for_each(|stored| open.extend(stored.local));
+    let visited = browser.visited();
+    let hidden: Vec<_> = visited.iter().rev().filter(|origin| !open.contains_key(*origin)).cloned().collect();
+    let mut collected = Collected::of(open, &visited);
     if !hidden.is_empty() {
-        let read = beside(workspace, deadline, async |page| page.local_storages(&hidden, deadline).await).await?;
-        for (origin, items) in read {
-            match items {
-                Some(items) => drop(local.insert(origin, items)),
-                None => unread.push(origin),
+        beside(workspace, deadline, async |page| collected.read(page, &hidden, deadline).await).await?;
+    }
+    let Collected { mut origins, left_out, .. } = collected;
+    origins.sort_by(|one, other| one.origin.cmp(&other.origin));
+    let cookies = cookies?;
+    let kept = cookies.iter().take(COOKIES_MAX).map(StateCookie::from).collect();
+    let cookies_left = cookies.len().saturating_sub(COOKIES_MAX);
+    Ok(Read { state: StorageState { cookies: kept, origins }, unread: left_out, cookies_left })
+}
+
+/// Local storages for a state, no more of them than [`StorageState::parse`] takes.
+#[derive(Debug, Default)]
+struct Collected {
+    origins: Vec<StateOrigin>,
+    bytes: usize,
+    left_out: Vec<String>,
+}
+
+impl Collected {
+    /// Begins with what open tabs have. Of `visited`, the latest are at the end.
+    fn of(open: Storages, visited: &[String]) -> Self {
+        let mut open: Vec<_> = open.into_iter().collect();
+        open.sort_by_key(|(origin, _)| Reverse(visited.iter().position(|known| known == origin)));
+        let mut collected = Self::default();
+        open.into_iter().for_each(|(origin, items)| collected.add(origin, Some(items)));
+        collected
+    }
+
+    /// Takes the storage of an origin; names the origin when there is no room, or when it could not be read.
+    fn add(&mut self, origin: String, items: Option<Items>) {
+        let Some(items) = items else { return self.left_out.push(origin) };
+        if items.is_empty() {
+            return;
+        }
+        let read = StateOrigin::new(origin, items);
+        let bytes = self.bytes + read.bytes();
+        if self.is_full() || bytes > Context::STORAGES_MAX {
+            return self.left_out.push(read.origin);
+        }
+        self.bytes = bytes;
+        self.origins.push(read);
+    }
+
+    fn is_full(&self) -> bool {
+        self.origins.len() >= ORIGINS_MAX
+    }
+
+    /// Reads origins that no tab shows, a few at a time: what there is no room for is not in memory at once.
+    async fn read(&mut self, page: &Page, origins: &[String], deadline: Instant) -> Result<(), Failure> {
+        for some in origins.chunks(AT_A_TIME) {
+            if self.is_full() || Instant::now() >= deadline {
+                self.left_out.extend_from_slice(some);
+                continue;
+            }
+            for (origin, items) in page.local_storages(some, deadline).await? {
+                self.add(origin, items);
             }
         }
+        Ok(())
     }
-    local.retain(|_, items| !items.is_empty());
-    let origins = local.into_iter().map(|(origin, items)| {
-        let local_storage = items.into_iter().map(|(name, value)| StateItem { name, value }).collect();
-        StateOrigin { origin, local_storage }
-    });
-    Ok((StorageState { cookies: cookies?.iter().map(StateCookie::from).collect(), origins: origins.collect() }, unread))
+}
+
+/// A page beside the session's tabs. It goes with this, also when the call is cancelled.
+struct Beside<'a> {
+    workspace: &'a Workspace,
+    page: Page,
+    left: bool,
+}
+
+impl Beside<'_> {
+    async fn leave(&mut self) {
+        self.page.close().await;
+        self.left = true;
+        if let Err(failure) = self.workspace.page().to_front(Instant::now() + TOUCH).await {
+            tracing::debug!(%failure, "the current tab did not come to the front");
+        }
+    }
+}
+
+impl Drop for Beside<'_> {
+    fn drop(&mut self) {
+        if !self.left {
+            // Nobody is left to wait for an answer. The command itself is under way once it has been polled.
+            let _nobody_waits = unconstrained(self.page.close()).now_or_never();
+            let _nobody_waits = unconstrained(self.workspace.page().to_front(Instant::now() + TOUCH)).now_or_never();
+        }
+    }
 }
 
 /// Works in a page beside the session's tabs, which is closed afterwards.
@@ -222,11 +327,9 @@ async fn beside<T>(
     work: impl AsyncFnOnce(&Page) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let page = workspace.context().open_page(deadline).await?;
-    let done = work(&page).await;
-    page.close().await;
-    if let Err(failure) = workspace.page().to_front(Instant::now() + TOUCH).await {
-        tracing::debug!(%failure, "the current tab did not come to the front");
-    }
+    let mut beside = Beside { workspace, page, left: false };
+    let done = work(&beside.page).await;
+    beside.leave().await;
     done
 }
 
@@ -270,5 +373,29 @@ mod tests {
         let many: Vec<_> = (0..=ORIGINS_MAX).map(|n| json!({ "origin": format!("https://{n}.example") })).collect();
         assert!(told(json!({ "origins": many })).contains("32 origins"));
         assert!(StorageState::parse(json!({ "origins": [{ "origin": "http://localhost:8080/" }] })).is_ok());
+        let item = json!({ "name": "k", "value": "x".repeat(Context::STORAGES_MAX) });
+        let large = json!({ "origins": [{ "origin": "https://example.com", "localStorage": [item] }] });
+        assert!(told(large).contains("bytes of local storage together"));
+    }
+
+    #[test]
+    fn a_state_that_is_written_is_one_that_is_taken() {
+        let items = |bytes: usize| Items::from([("k".to_owned(), "v".repeat(bytes - 1))]);
+        let origins: Vec<_> = (0..ORIGINS_MAX + 2).map(|n| format!("https://{n}.example")).collect();
+        let many = origins.iter().map(|origin| (origin.clone(), items(2))).collect();
+        let mut collected = Collected::of(many, &origins[1..]);
+        collected.add("https://closed.example".to_owned(), None);
+        collected.add("https://empty.example".to_owned(), Some(Items::new()));
+        assert_eq!(collected.left_out, ["https://1.example", "https://0.example", "https://closed.example"]);
+        let written = StorageState { origins: collected.origins, ..StorageState::default() };
+        assert_eq!(StorageState::parse(serde_json::to_value(&written).unwrap()).unwrap(), written);
+
+        let mut collected = Collected::default();
+        for (origin, bytes) in [("https://a", Context::STORAGES_MAX - 2), ("https://b", 3), ("https://c", 2)] {
+            collected.add(origin.to_owned(), Some(items(bytes)));
+        }
+        assert_eq!(collected.left_out, ["https://b"], "what still fits is taken");
+        let written = StorageState { origins: collected.origins, ..StorageState::default() };
+        assert!(StorageState::parse(serde_json::to_value(written).unwrap()).is_ok());
     }
 }

@@ -1,7 +1,7 @@
 //! Redis, where front ends keep what another one must find, and where daemons look which sessions still live.
 //!
 //! In suggested reading order: [`settings`] says where it is, [`link`] is the one connection of a process, [`keys`] the table
-//! of what is there, [`Sessions`] keeps sessions with [`Index`]es of which there are (what is beside them is in `kept`), [`Directory`] knows the daemons, [`checks`] are made before a program
+//! of what is there, [`Sessions`] keeps sessions with [`Index`]es of which there are (what is beside them is in `kept`, what daemons see of them in [`looking`]), [`Directory`] knows the daemons, [`checks`] are made before a program
 //! starts, and by [`Fitness`] when a Redis that was away answers; [`testing`] starts a server for a test.
 //!
 //! Redis decides nothing about browsers: a daemon does. Whatever is asked here is answered in bounded time or not at all, and
@@ -16,6 +16,8 @@ pub mod keys;
 pub mod index;
 
 pub mod sessions;
+
+pub mod looking;
 
 mod kept;
 

@@ -40,9 +40,6 @@ pub const REMEMBERED: Duration = Duration::from_mins(1);
 /// How long a place is kept for a session that is about to be written.
 const HOLD: Duration = Duration::from_secs(10);
 
-/// Sessions that are looked at in one question.
-const LOOKED_AT_TOGETHER: usize = 64;
-
 /// The sessions of all front ends. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Sessions {
@@ -64,28 +61,6 @@ pub struct NewSession<'a> {
     /// What it holds already: nothing, unless it is written again after Redis has lost it.
     pub lease: &'a LeaseState,
     pub limits: Limits,
-}
-
-/// What a daemon sees of a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sight {
-    Lives(Held),
-    /// It is not there.
-    Missing {
-        /// The birth of the session of this name that was ended last, if that was within [`REMEMBERED`].
-        ended: Option<String>,
-    },
-}
-
-/// What a session holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
-    pub birth: String,
-    pub lease_id: Option<String>,
-    /// The lease it held, if a front end could not reach it and so cannot know whether it lives.
-    pub doubtful: Option<String>,
-    /// Until it ends, unless it is used. None: it does not.
-    pub rest: Option<Duration>,
 }
 
 impl Sessions {
@@ -268,39 +243,6 @@ impl Sessions {
         of.map_or_else(|| self.all(), |principal| self.of_principal(principal)).count().await
     }
 
-    /// What there is of sessions, in the order asked for. Does not prolong them.
-    ///
-    /// # Errors
-    /// When Redis cannot answer for one of them.
-    pub async fn look(&self, keys: &[Key]) -> Result<Vec<Sight>, Error> {
-        // Many in one question, unless they are on different nodes.
-        let together = if self.redis.settings().address.is_cluster() { 1 } else { LOOKED_AT_TOGETHER };
-        let members: Vec<String> = keys.iter().map(member).collect();
-        let parts: Vec<_> = members.chunks(together).map(<[String]>::to_vec).collect();
-        let sights = stream::iter(parts).map(|members| async move { self.look_together(&members).await });
-        sights.buffered(AT_ONCE).try_concat().await
-    }
-
-    async fn look_together(&self, members: &[String]) -> Result<Vec<Sight>, Error> {
-        let mut commands = pipe();
-        for member in members {
-            let record = self.keys.record(member);
-            commands.hmget(&record, &["birth", "held", "lease"]).pttl(&record).hget(self.keys.ended(member), "birth");
-        }
-        let answers: Vec<Value> = self.redis.pipeline(&commands).await?;
-        let mut answers = answers.into_iter();
-        let strange = |_| Error::Strange("a session");
-        let mut sights = Vec::with_capacity(members.len());
-        while let (Some(fields), Some(rest), Some(ended)) = (answers.next(), answers.next(), answers.next()) {
-            sights.push(sight(
-                Vec::<Option<String>>::from_redis_value(fields).map_err(strange)?,
-                i64::from_redis_value(rest).map_err(strange)?,
-                Option::<String>::from_redis_value(ended).map_err(strange)?,
-            ));
-        }
-        if sights.len() == members.len() { Ok(sights) } else { Err(Error::Strange("a session")) }
-    }
-
     /// What this Redis was called when it was first used; drawn now if it is new. Another answer than before, or none
     /// before, says that sessions are missing because Redis lost them, not because they ended.
     ///
@@ -329,18 +271,6 @@ impl Sessions {
     fn all(&self) -> Index<'_> {
         Index::new(&self.redis, self.keys.sessions(), |member| self.keys.record(member))
     }
-}
-
-/// What a record's birth, lease id and lease state say, with how long it lives in ms and which birth was ended.
-fn sight(fields: Vec<Option<String>>, rest: i64, ended: Option<String>) -> Sight {
-    let Ok([Some(birth), Some(held), Some(state)]) = <[Option<String>; 3]>::try_from(fields) else {
-        return Sight::Missing { ended };
-    };
-    let lease_id = Some(held).filter(|id| !id.is_empty());
-    // Who has a lease is in no doubt about another. One of another version of us is no reason to see none of the others.
-    let lost = lease_id.is_none().then(|| parsed::<LeaseState>(&state).ok()).flatten().and_then(|state| state.lost);
-    let doubtful = lost.filter(|loss| loss.reason.is_uncertain()).map(|loss| loss.lease_id);
-    Sight::Lives(Held { birth, lease_id, doubtful, rest: u64::try_from(rest).ok().map(Duration::from_millis) })
 }
 
 pub(super) fn member(key: &Key) -> String {
@@ -392,6 +322,6 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("these types are plain data with text keys")
 }
 
-fn parsed<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
+pub(super) fn parsed<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
     serde_json::from_str(text).map_err(|_malformed| Error::Strange("a session"))
 }

@@ -8,7 +8,8 @@ use tokio::time::{Instant, sleep};
 use super::{
     Error, Keys, Redis, Sessions, Settings,
     checks::{self, Need},
-    sessions::{Held, NewSession, Sight},
+    looking::{Held, Sight},
+    sessions::NewSession,
     testing::Server,
 };
 use crate::{

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use browserfleet_common::{error_code::ErrorCode, pb::CallToolRequest};
+use browserfleet_common::{
+    error_code::ErrorCode,
+    pb::{self, CallToolRequest},
+};
 use browserfleet_tools::{Arguments as _, Effect, SESSION_ID, SessionUse, Tool};
 use serde_json::Value;
 use tokio::time::{Instant, interval_at};
@@ -25,6 +28,8 @@ use crate::{
     session::{Key, LeaseRef, Loss, LossReason, Record},
 };
 
+/// Most bytes of a call's arguments as JSON: a message less what is around them.
+const ARGUMENTS_MAX: usize = pb::MESSAGE_BYTES - (64 << 10);
 /// How often a call may be tried, as long as it has not started: the second time with a new browser.
 const ATTEMPTS: usize = 2;
 /// A call that took longer counts as activity when it ends, too.
@@ -33,6 +38,7 @@ const LONG_CALL: Duration = Duration::from_secs(1);
 /// Runs a call.
 pub(super) async fn run(core: &Arc<Core>, mut call: Call) -> Result<Reply, Failure> {
     let choice = resolve::choose(&call.caller, &mut call.arguments)?.for_use(call.tool.session);
+    resolve::may_begin(&call.caller.access, call.tool, &call.arguments)?;
     let egress = resolve::egress(call.tool, &mut call.arguments)?;
     uploads::fill(core, &mut call).await?;
     // Before it is created: a call that goes away, or hears nothing, meanwhile does not know whether it was.
@@ -41,7 +47,10 @@ pub(super) async fn run(core: &Arc<Core>, mut call: Call) -> Result<Reply, Failu
     let record = resolve::open(core, &call.caller, choice, egress).await?;
     let name = keeping::name(&call.arguments);
     let mut run = Run::new(core, &call, record);
-    let result = run.with_retries().await;
+    let result = match run.too_large() {
+        Some(failure) => Err(failure),
+        None => run.with_retries().await,
+    };
     let mut reply = match result {
         Ok(reply) => reply,
         // Without a browser a new session is of no use: it ends, and its handle is never told.
@@ -89,6 +98,16 @@ impl<'a> Run<'a> {
         let Call { tool, progress, deadline, .. } = call;
         let access = &call.caller.access;
         Self { core, tool, progress, access, request, deadline: *deadline, record, replaced: None }
+    }
+
+    /// Why its arguments cannot be sent to a daemon.
+    fn too_large(&self) -> Option<Failure> {
+        let size = self.request.arguments.len();
+        (size > ARGUMENTS_MAX).then(|| {
+            let text =
+                format!("The arguments have {size} bytes, what they name included; {ARGUMENTS_MAX} are allowed.");
+            Failure::new(ErrorCode::InvalidArgument, text)
+        })
     }
 
     /// Tools that open pages go on with a new browser, as does every tool where there is a checkpoint; others would show an

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tonic::Streaming;
 
 use super::{
+    keeping::KEPT,
     progress::Progress,
     reply::{File, Image, Reply, Text},
 };
@@ -21,6 +22,8 @@ use crate::failure::{DaemonError, Failure};
 const TEXT_BYTES_MAX: usize = 1 << 20;
 /// Most bytes of all pictures and files, and of the structured form.
 const OTHER_BYTES_MAX: usize = 16 << 20;
+/// Most bytes of what pages have given away: a daemon sends no more.
+const DOWNLOAD_BYTES_MAX: usize = 16 << 20;
 /// How long the end of a stream may take after its last message.
 const LAST_WORD: Duration = Duration::from_millis(100);
 
@@ -84,6 +87,7 @@ struct Parts {
     open: Option<Open>,
     text_bytes: usize,
     other_bytes: usize,
+    download_bytes: usize,
 }
 
 /// The section whose pieces are arriving.
@@ -109,7 +113,8 @@ impl Parts {
         });
         let (used, max) = match open.kind {
             SectionKind::Text | SectionKind::Unspecified => (&mut self.text_bytes, TEXT_BYTES_MAX),
-            SectionKind::Image | SectionKind::File | SectionKind::Download | SectionKind::Structured => {
+            SectionKind::Download => (&mut self.download_bytes, DOWNLOAD_BYTES_MAX),
+            SectionKind::Image | SectionKind::File | SectionKind::Structured => {
                 (&mut self.other_bytes, OTHER_BYTES_MAX)
             }
         };
@@ -126,6 +131,11 @@ impl Parts {
         let Some(open) = self.open.take() else { return };
         match open.kind {
             SectionKind::Text | SectionKind::Unspecified => self.reply.texts.push(open.into_text()),
+            // What the call did has succeeded all the same.
+            SectionKind::Download if open.cut > 0 => {
+                let lost = format!("- {} is too large to be kept; it is lost", open.title);
+                self.reply.add_text(KEPT, &lost);
+            }
             _ if open.cut > 0 => self.too_large(&open),
             SectionKind::Image => {
                 self.reply.images.push(Image { mime_type: open.mime_type, data: open.data.freeze() });

@@ -15,6 +15,8 @@ use crate::{
 
 /// The argument by which a caller names what it wants to keep.
 const NAME: &str = "filename";
+/// The section that says what is kept, and where.
+pub(super) const KEPT: &str = "Kept";
 /// A picture's name when it has none.
 const PICTURE: &str = "picture";
 const TEXT: &str = "text/plain";
@@ -33,7 +35,7 @@ pub(super) async fn keep(core: &Arc<Core>, record: &Record, reply: &mut Reply, n
     let mut lines = Vec::new();
     for File { name, mime_type, data } in std::mem::take(&mut reply.downloads) {
         let mime_type = if mime_type.is_empty() { BYTES } else { &mime_type };
-        if !keep_one(core, record, reply, new(core, &name, mime_type, &data), &mut lines).await {
+        if keep_one(core, record, reply, new(core, &name, mime_type, &data), &mut lines).await.is_err() {
             lines.push(format!("- {name} ({} bytes) could not be kept; it is lost", data.len()));
         }
     }
@@ -43,7 +45,7 @@ pub(super) async fn keep(core: &Arc<Core>, record: &Record, reply: &mut Reply, n
         let mut kept = false;
         if name.is_some() || !fits {
             let new = new(core, name.unwrap_or(PICTURE), &image.mime_type, &image.data);
-            kept = keep_one(core, record, reply, new, &mut lines).await;
+            kept = keep_one(core, record, reply, new, &mut lines).await.is_ok();
         }
         if fits || !kept {
             reply.images.push(image);
@@ -52,17 +54,18 @@ pub(super) async fn keep(core: &Arc<Core>, record: &Record, reply: &mut Reply, n
     let filed = !reply.files.is_empty();
     for file in std::mem::take(&mut reply.files) {
         let new = new(core, name.unwrap_or(&file.name), &file.mime_type, &file.data);
-        if !keep_one(core, record, reply, new, &mut lines).await {
-            reply.failure.get_or_insert_with(not_kept);
+        if let Err(failure) = keep_one(core, record, reply, new, &mut lines).await {
+            reply.failure.get_or_insert(failure);
         }
     }
     let main = reply.texts.iter().find(|text| MAIN.contains(&text.title.as_str()));
     if let (Some(name), Some(main), false, None) = (name, main, pictured || filed, &reply.failure) {
         let body = main.body.clone();
-        keep_one(core, record, reply, new(core, name, TEXT, body.as_bytes()), &mut lines).await;
+        // It is in the reply as well.
+        let _kept = keep_one(core, record, reply, new(core, name, TEXT, body.as_bytes()), &mut lines).await;
     }
     if !lines.is_empty() {
-        reply.push_text("Kept", lines.join("\n"));
+        reply.add_text(KEPT, &lines.join("\n"));
     }
 }
 
@@ -71,27 +74,24 @@ fn new<'a>(core: &Core, name: &'a str, mime_type: &'a str, bytes: &'a [u8]) -> N
 }
 
 fn not_kept() -> Failure {
-    let message = "What came of it could not be kept: it is larger than a session may keep, the session has ended, or the store \
-                   does not answer. Try again, or ask for less";
+    let message = "What came of it could not be kept: it is larger than a session may keep, or the session has ended. Ask for less";
     Failure::new(ErrorCode::ResultTooLarge, message)
 }
 
-/// Keeps something and adds where it is. Answers whether it is kept.
-async fn keep_one(core: &Core, record: &Record, reply: &mut Reply, new: New<'_>, lines: &mut Vec<String>) -> bool {
-    let artifact = match core.artifacts.keep(&record.owner(), new).await {
-        Ok(Some(artifact)) => artifact,
-        // Its session has ended meanwhile, or it is too large for any.
-        Ok(None) => return false,
-        Err(error) => {
-            tracing::warn!(%error, "a result could not be kept");
-            return false;
-        }
-    };
+/// Keeps something and adds where it is.
+async fn keep_one(
+    core: &Core,
+    record: &Record,
+    reply: &mut Reply,
+    new: New<'_>,
+    lines: &mut Vec<String>,
+) -> Result<(), Failure> {
+    let artifact = core.artifacts.keep(&record.owner(), new).await?.ok_or_else(not_kept)?;
     let url = core.download_url(&record.owner(), &artifact.id).await;
     let link = Link { url, ..Link::to(record, &artifact) };
     lines.push(line(core, &link));
     reply.links.push(link);
-    true
+    Ok(())
 }
 
 /// Where something is, for whoever reads the reply.

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use browserfleet_common::{egress::Egress, error_code::ErrorCode, ids::SessionName};
-use browserfleet_tools::{Arguments as _, Open, SESSION_ID, SessionUse, Tool};
+use browserfleet_tools::{Arguments as _, Open, SESSION_ID, SessionUse, SetStorageState, Tool};
 use serde_json::{Map, Value};
 
 use crate::{
+    access::Access,
     caller::Caller,
     core::Core,
     failure::Failure,
@@ -61,6 +62,15 @@ pub(super) fn named(caller: &Caller, arguments: &Map<String, Value>) -> Option<S
     match named {
         Some(name) => SessionName::parse(name).ok(),
         None => caller.connection.as_ref().map(|connection| connection.default_session.clone()),
+    }
+}
+
+/// Refuses a session that begins with logins where its caller may not bring any: that is what another tool does.
+pub(super) fn may_begin(access: &Access, tool: &Tool, arguments: &Map<String, Value>) -> Result<(), Failure> {
+    let brings_logins = tool.name == Open::TOOL && arguments.get("storage_state").is_some_and(|state| !state.is_null());
+    match browserfleet_tools::find(SetStorageState::TOOL) {
+        Some(part) if brings_logins => access.check_part(part),
+        _ => Ok(()),
     }
 }
 

@@ -2,12 +2,12 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use browserfleet_common::error_code::ErrorCode;
-use browserfleet_tools::{Arguments as _, SetStorageState};
+use browserfleet_tools::{Arguments as _, Drop, FileUpload, SetStorageState};
 use serde_json::{Map, Value, json};
 
 use super::Call;
 use crate::{
-    artifacts::{FILES_BYTES_MAX, parse_uri},
+    artifacts::{BYTES, FILES_BYTES_MAX, parse_uri},
     caller::Caller,
     core::Core,
     failure::Failure,
@@ -17,15 +17,20 @@ use crate::{
 const FILES: &str = "files";
 const ARTIFACT: &str = "artifact";
 
+/// Most files of a call, as in the tools' schemas.
+const FILES_MAX: usize = 100;
 /// Where a storage state is, and itself.
 const FILENAME: &str = "filename";
 const STORAGE_STATE: &str = "storage_state";
 
 /// Puts contents in the place of URIs: daemons know nothing of artifacts.
 pub(super) async fn fill(core: &Core, call: &mut Call) -> Result<(), Failure> {
-    let Call { caller, arguments, .. } = call;
-    files(core, caller, arguments).await?;
-    if call.tool.name == SetStorageState::TOOL { storage_state(core, caller, arguments).await } else { Ok(()) }
+    let Call { tool, caller, arguments, .. } = call;
+    match tool.name {
+        FileUpload::TOOL | Drop::TOOL => files(core, caller, arguments).await,
+        SetStorageState::TOOL => storage_state(core, caller, arguments).await,
+        _ => Ok(()),
+    }
 }
 
 /// A storage state that was kept under a name, given by its URI. What is no URI of ours the daemon refuses.
@@ -43,6 +48,9 @@ async fn storage_state(core: &Core, caller: &Caller, arguments: &mut Map<String,
 
 async fn files(core: &Core, caller: &Caller, arguments: &mut Map<String, Value>) -> Result<(), Failure> {
     let Some(Value::Array(files)) = arguments.get_mut(FILES) else { return Ok(()) };
+    if files.len() > FILES_MAX {
+        return Err(invalid(format!("a call may have {FILES_MAX} files")));
+    }
     let mut room = FILES_BYTES_MAX;
     for file in files.iter_mut().filter_map(Value::as_object_mut) {
         let Some(uri) = file.remove(ARTIFACT).filter(|uri| !uri.is_null()) else { continue };
@@ -57,6 +65,9 @@ async fn files(core: &Core, caller: &Caller, arguments: &mut Map<String, Value>)
         file.insert("content".to_owned(), BASE64_STANDARD.encode(bytes).into());
         file.insert("encoding".to_owned(), "base64".into());
         file.entry("name").or_insert_with(|| artifact.name.into());
+        if artifact.mime_type != BYTES {
+            file.entry("mimeType").or_insert_with(|| artifact.mime_type.into());
+        }
     }
     Ok(())
 }

@@ -38,8 +38,10 @@ use crate::{
 
 /// How the paths of artifacts begin.
 pub(super) const PATH: &str = "/artifacts/";
-/// Most files that come in at a time, each held in memory until it is kept.
-const UPLOADS_AT_ONCE: usize = 8;
+/// Most files that come in at a time, and that are read for links: each is in memory meanwhile.
+const AT_ONCE: usize = 16;
+/// Longest name of a file, in bytes.
+const NAME_MAX: usize = 255;
 /// What curl calls every body: no kind of file.
 const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -47,31 +49,29 @@ const FORM: &str = "application/x-www-form-urlencoded";
 #[derive(Clone, Debug)]
 pub(super) struct Doors {
     core: Arc<Core>,
-    places: Arc<Semaphore>,
+    incoming: Arc<Semaphore>,
+    outgoing: Arc<Semaphore>,
 }
 
 impl Doors {
     pub(super) fn new(core: &Arc<Core>) -> Self {
-        Self { core: Arc::clone(core), places: Arc::new(Semaphore::new(UPLOADS_AT_ONCE)) }
+        let places = || Arc::new(Semaphore::new(AT_ONCE));
+        Self { core: Arc::clone(core), incoming: places(), outgoing: places() }
     }
 }
 
 /// Keeps a file for the session in `X-Session-ID`.
 pub(super) async fn upload(
-    State(Doors { core, places }): State<Doors>,
+    State(Doors { core, incoming, .. }): State<Doors>,
     Path(name): Path<String>,
     request: Request<Body>,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let Ok(_place) = places.try_acquire() else {
-        let text = "As many files as there is room for are coming in. Try again in a moment.";
-        let busy = refused(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::PoolFull, text);
-        return body::closing(([(RETRY_AFTER, "1")], busy).into_response());
-    };
-    let record = match receiver(&core, &parts).await {
+    let record = match receiver(&core, &parts, &name).await {
         Ok(record) => record,
         Err(answer) => return body::closing(answer),
     };
+    let Ok(_place) = incoming.try_acquire() else { return body::closing(busy()) };
     let bytes = match body::read(body, &parts.headers, FILES_BYTES_MAX, core.config.http.body_timeout).await {
         Ok(bytes) => bytes,
         Err(error) => return body::closing(not_read(&error)),
@@ -91,22 +91,26 @@ pub(super) async fn upload(
 }
 
 /// The session that is to get a file, if its sender may give it one.
-async fn receiver(core: &Core, parts: &Parts) -> Result<Record, Response> {
+async fn receiver(core: &Core, parts: &Parts, name: &str) -> Result<Record, Response> {
+    let bad = |text: &str| refused(StatusCode::BAD_REQUEST, ErrorCode::InvalidArgument, text);
+    if name.len() > NAME_MAX || name.contains(['/', '\\']) {
+        return Err(bad("The name of a file has 1 to 255 bytes, without slashes."));
+    }
     let caller = Caller::of(parts);
     let tool = browserfleet_tools::find(FileUpload::TOOL).expect("the catalogue has what its crate defines");
     if !caller.access.allows(tool) {
         return Err(super::auth::forbidden(tool.scope));
     }
     let Some(name) = caller.session_header.as_deref().and_then(|name| SessionName::parse(name).ok()) else {
-        let text = "Name the session whose file this is in the header X-Session-ID.";
-        return Err(refused(StatusCode::BAD_REQUEST, ErrorCode::InvalidArgument, text));
+        return Err(bad("Name the session whose file this is in the header X-Session-ID."));
     };
     let key = Key { principal: caller.principal.clone(), name };
     core.sessions.touch(&key).await.map_err(|error| store_unavailable(&error))?.ok_or_else(unknown)
 }
 
 /// What a link leads to. A page may have written it, so no browser shows it as something of this server.
-pub(super) async fn download(State(Doors { core, .. }): State<Doors>, Path(link): Path<String>) -> Response {
+pub(super) async fn download(State(Doors { core, outgoing, .. }): State<Doors>, Path(link): Path<String>) -> Response {
+    let Ok(_place) = outgoing.try_acquire() else { return busy() };
     let (artifact, bytes) = match core.artifacts.linked(&link, core.clock.now()).await {
         Ok(Some(found)) => found,
         Ok(None) => {
@@ -124,6 +128,12 @@ pub(super) async fn download(State(Doors { core, .. }): State<Doors>, Path(link)
     ];
     let disposition = format!("attachment; filename*=UTF-8''{name}");
     (fixed, [(CONTENT_DISPOSITION, disposition)], [(CONTENT_TYPE, kind)], bytes).into_response()
+}
+
+fn busy() -> Response {
+    let text = "As many files as there is room for are under way. Try again in a moment.";
+    let busy = refused(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::PoolFull, text);
+    ([(RETRY_AFTER, "1")], busy).into_response()
 }
 
 fn unknown() -> Response {

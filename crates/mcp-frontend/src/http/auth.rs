@@ -56,7 +56,8 @@ pub(super) async fn check(State(core): State<Arc<Core>>, mut request: Request<Bo
 fn is_open(request: &Request<Body>) -> bool {
     let path = request.uri().path();
     // Of artifacts the link says that its holder may have them.
-    OPEN.contains(&path) || (request.method() == Method::GET && path.starts_with(artifacts::PATH))
+    OPEN.contains(&path)
+        || (matches!(*request.method(), Method::GET | Method::HEAD) && path.starts_with(artifacts::PATH))
 }
 
 fn authenticated(core: &Core, keys: &Keyring, request: &Request<Body>) -> Result<Arc<Access>, Refused> {

@@ -99,7 +99,14 @@ async fn accept_last(
     let admit = |stream| admit(core, stream, &core.places, router.clone(), graceful.watcher());
     let finished = Instant::now() + HANDSHAKES;
     while let Ok(accepted) = timeout_at(finished, listener.accept()).await {
-        admit(accepted?.0);
+        match accepted {
+            Ok((stream, _)) => admit(stream),
+            // One that cannot be let in keeps no other out.
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
     // Asked directly: the runtime may not have heard of them yet.
     let listener = listener.into_std()?;

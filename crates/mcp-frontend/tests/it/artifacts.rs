@@ -227,6 +227,13 @@ async fn what_a_tool_has_done_is_told_even_if_it_cannot_be_kept() {
     let handle = opened["structuredContent"]["session_id"].as_str().unwrap();
     let again = world.client().modern_call("browser_snapshot", json!({ "session_id": handle })).await;
     assert_eq!(again["isError"], false, "its session lives");
+    // What a page gave away is lost, and it is said.
+    world.daemon.answer(|_| vec![Event::started(), Event::download("report.pdf", b"%PDF"), Event::end()]);
+    let given = world.client().modern_call("browser_snapshot", json!({ "session_id": handle })).await;
+    assert!(
+        given["isError"] == false && text_start(&given).contains("report.pdf (4 bytes) could not be kept"),
+        "{given}"
+    );
 }
 
 fn text_start(result: &Value) -> String {
@@ -300,5 +307,5 @@ async fn a_file_that_cannot_be_kept_is_a_failure() {
     let world = World::keeping(|stores| stores.artifacts = Arc::new(Away)).await;
     world.daemon.answer(|_| vec![Event::started(), Event::file("page.pdf", b"%PDF-1.7"), Event::end()]);
     let result = world.legacy().await.call("browser_snapshot", json!({})).await;
-    assert!(failure(&result) == "result_too_large" && text(&result).contains("could not be kept"), "{result}");
+    assert_eq!(failure(&result), "store_unavailable");
 }

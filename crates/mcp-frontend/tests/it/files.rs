@@ -57,7 +57,8 @@ async fn what_a_page_gives_away_is_a_resource_and_can_be_given_on() {
 
     let files = json!({ "files": [{ "artifact": uri }, { "name": "b.txt", "content": "b" }, { "artifact": uri, "name": "c" }] });
     let uploaded = client.call("browser_file_upload", files).await;
-    let file = |name: &str| json!({ "name": name, "content": "JVBERg==", "encoding": "base64" });
+    let file =
+        |name: &str| json!({ "name": name, "content": "JVBERg==", "encoding": "base64", "mimeType": "image/png" });
     let expected = json!([file("report.pdf"), { "name": "b.txt", "content": "b" }, file("c")]);
     assert_eq!(given(&uploaded), expected);
 
@@ -110,6 +111,8 @@ async fn a_file_sent_by_http_is_named_in_a_call() {
             (&json!("cv é.txt"), &json!("bXkgbGlmZQ=="))
         );
     }
+    let elsewhere = sender.send(Method::PUT, "/artifacts/a%2Fb", "x").await;
+    assert_eq!((elsewhere.status.as_u16(), &elsewhere.json()["error"]), (400, &json!("invalid_argument")));
     let large = vec![0; (8 << 20) + 1];
     let stranger = client.again().header("x-session-id", "bs_00000000000000000000000000000000");
     for (sender, body, status, code) in [
@@ -134,6 +137,7 @@ async fn a_link_is_read_without_a_key_until_it_expires_or_its_session_ends() {
     let path = url(&opened);
     let got = client.get(&path).await;
     assert_eq!((got.status.as_u16(), &got.body[..]), (200, &b"%PDF"[..]));
+    assert_eq!(client.send(Method::HEAD, &path, "").await.status, 200);
     let header = |name: &str| got.headers[name].to_str().unwrap();
     assert_eq!((header("content-type"), header("x-content-type-options")), ("image/png", "nosniff"));
     assert_eq!(header("content-disposition"), "attachment; filename*=UTF-8''report%2Epdf");
@@ -184,5 +188,21 @@ async fn files_are_their_keys_own() {
     for uri in [link(&opened), kept.json()["uri"].as_str().unwrap().to_owned()] {
         let files = json!({ "files": [{ "artifact": uri }] });
         assert_eq!(failure(&other.call("browser_file_upload", files).await), "invalid_argument");
+    }
+}
+
+#[tokio::test]
+async fn a_session_begins_with_logins_if_its_caller_may_bring_some() {
+    let keyed = Keyed::replicas().await;
+    giving(&keyed.world);
+    let state = json!({ "storage_state": { "cookies": [] } });
+    for (name, scopes, code) in
+        [("reader", &["browser:read"][..], "forbidden"), ("writer", &["browser:read", "browser:evaluate"][..], "")]
+    {
+        let client = keyed.client(Create::named(name, scopes)).await;
+        let opened = client.modern_call("browser_open", state.clone()).await;
+        assert_eq!(failure(&opened), code, "{opened}");
+        let without = client.modern_call("browser_open", json!({})).await;
+        assert_eq!(failure(&without), "", "{without}");
     }
 }

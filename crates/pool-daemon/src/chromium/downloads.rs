@@ -16,6 +16,9 @@ use nix::{
     unistd::{UnlinkatFlags, unlinkat},
 };
 
+/// What is opened is what is there, not what it leads to, and waits for nobody.
+const PLAIN: OFlag = OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK);
+
 /// The directory of one browser's downloads.
 #[derive(Clone, Debug)]
 pub struct DownloadDir {
@@ -38,16 +41,29 @@ impl DownloadDir {
     /// # Errors
     /// When it is not there, is larger, or is nothing that a download makes.
     pub fn take(&self, name: &str, most: u64) -> io::Result<Vec<u8>> {
-        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-            return Err(io::Error::other("no name of a download"));
-        }
-        let plain = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        let dir = File::from(open(&self.path, plain | OFlag::O_DIRECTORY, Mode::empty())?);
-        self.own(&dir)?;
-        let read = openat(&dir, name, plain, Mode::empty()).map_err(io::Error::from);
+        let dir = self.dir_of(name)?;
+        let read = openat(&dir, name, PLAIN, Mode::empty()).map_err(io::Error::from);
         let read = read.and_then(|file| self.read(&File::from(file), most));
         let _gone_already = unlinkat(&dir, name, UnlinkatFlags::NoRemoveDir);
         read
+    }
+
+    /// Removes a file. Blocks.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        Ok(unlinkat(self.dir_of(name)?, name, UnlinkatFlags::NoRemoveDir)?)
+    }
+
+    /// The directory, open, in which a file of this name can be.
+    fn dir_of(&self, name: &str) -> io::Result<File> {
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+            return Err(io::Error::other("no name of a download"));
+        }
+        let dir = File::from(open(&self.path, PLAIN | OFlag::O_DIRECTORY, Mode::empty())?);
+        self.own(&dir)?;
+        Ok(dir)
     }
 
     fn read(&self, file: &File, most: u64) -> io::Result<Vec<u8>> {

@@ -152,6 +152,7 @@ impl Context {
                 gate.close();
             }
             self.connection.browser().call(DisposeBrowserContextParams::new(id.clone()), deadline).await?;
+            self.shared.downloads.discard().await;
         }
         Ok(())
     }

@@ -57,6 +57,8 @@ struct Known {
     name: Option<String>,
     received: u64,
     state: State,
+    /// A reply has waited for it: the next one does not.
+    waited: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +154,8 @@ impl Downloads {
                 Err(_runtime_ends) => {}
             }
         }
-        let known = self.known();
+        let mut known = self.known();
+        known.iter_mut().for_each(|known| known.waited |= known.name.is_some());
         let running: Vec<_> = known
             .iter()
             .filter(|known| known.state == State::Running)
@@ -164,10 +167,37 @@ impl Downloads {
         (files, told)
     }
 
+    /// News of downloads may have been missed: what ran is given up, so that nobody waits for it for ever. Answers its names.
+    pub(super) fn lost_sight(&self) -> Vec<String> {
+        let mut known = self.known();
+        let running = known.iter_mut().filter(|known| known.state == State::Running);
+        running
+            .filter_map(|known| {
+                known.state = State::Over;
+                known.name.clone()
+            })
+            .collect()
+    }
+
+    /// Removes what nobody will take: the session is over.
+    pub(super) async fn discard(&self) {
+        let all = std::mem::take(&mut *self.known());
+        let left = all.into_iter().filter(|known| known.name.is_some() && known.state != State::Over);
+        self.remove(left.map(|known| known.id).collect()).await;
+    }
+
+    /// Removes files, as far as they are there.
+    pub(super) async fn remove(&self, ids: Vec<String>) {
+        let Some(place) = self.place.clone().filter(|_| !ids.is_empty()) else { return };
+        let removing = move || ids.iter().for_each(|id| _ = place.dir.remove(id));
+        let _runtime_ends = spawn_blocking(removing).await;
+    }
+
     async fn settled(&self) {
         loop {
             let changed = self.changed.notified();
-            if !self.known().iter().any(|known| known.state == State::Running && known.name.is_some()) {
+            if !self.known().iter().any(|known| known.state == State::Running && known.name.is_some() && !known.waited)
+            {
                 return;
             }
             changed.await;
@@ -200,7 +230,7 @@ fn entry<'a>(known: &'a mut VecDeque<Known>, id: &str) -> &'a mut Known {
             let over = known.iter().position(|known| known.state == State::Over || known.name.is_none());
             known.remove(over.unwrap_or(0));
         }
-        known.push_back(Known { id: id.to_owned(), name: None, received: 0, state: State::Running });
+        known.push_back(Known { id: id.to_owned(), name: None, received: 0, state: State::Running, waited: false });
         known.len() - 1
     });
     &mut known[at]
@@ -287,6 +317,33 @@ mod tests {
             files.is_empty() && told.len() == 1 && told[0].contains("\"n1\" (") && !told[0].contains("n2"),
             "{told:?}"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reply_waits_once_and_never_for_what_was_lost_sight_of() {
+        let (_root, downloads) = downloads(10);
+        downloads.begins("a", "a".to_owned());
+        for waits in [true, false] {
+            let begun = Instant::now();
+            let (_, told) = downloads.take(begun + 10 * PATIENCE).await;
+            assert_eq!((begun.elapsed() >= PATIENCE, told.len()), (waits, 1));
+        }
+        assert_eq!(downloads.lost_sight(), ["a"]);
+        assert_eq!(taken(&downloads).await, (vec![], vec![]));
+    }
+
+    #[tokio::test]
+    async fn what_is_left_when_a_session_ends_is_removed() {
+        let (root, downloads) = downloads(10);
+        for (id, ours) in [("a", true), ("theirs", false)] {
+            std::fs::write(root.path().join(id), "x").unwrap();
+            if ours {
+                downloads.begins(id, id.to_owned());
+            }
+            downloads.progress(&news(id, 1.0, "completed"));
+        }
+        downloads.discard().await;
+        assert!(!root.path().join("a").exists() && root.path().join("theirs").exists());
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl Page {
         released
     }
 
-    /// Clicks at a point, with a pause between press and release.
+    /// Clicks at a point, with a pause between press and release. A button that meets a dialog does not stay pressed.
     pub async fn click_at(
         &self,
         at: (f64, f64),
@@ -115,7 +115,11 @@ impl Page {
     ) -> Result<(), Failure> {
         self.move_mouse(at, deadline).await?;
         for click in 1..=clicks {
-            self.press_mouse(button, click, deadline).await?;
+            if let Err(failure) = self.press_mouse(button, click, deadline).await {
+                // One that met a dialog is pressed all the same.
+                self.let_go(button).await;
+                return Err(failure);
+            }
             sleep_until(deadline.min(Instant::now() + pause)).await;
             self.release_mouse(button, click, deadline).await?;
         }
@@ -138,22 +142,31 @@ impl Page {
         match carried.await {
             Ok(()) => self.release_mouse(Button::Left, 1, deadline).await,
             Err(failure) => {
-                self.let_go().await;
+                self.let_go(Button::Left).await;
                 Err(failure)
             }
         }
     }
 
-    /// Has nothing in the hand any more, also behind a dialog.
-    async fn let_go(&self) {
-        let at = self.state().pointer.at;
-        self.state().pointer = Pointer { at, ..Pointer::default() };
+    /// Has a button up and nothing in the hand any more, also behind a dialog. Other buttons stay as they are.
+    async fn let_go(&self, button: Button) {
+        {
+            let mut state = self.state();
+            state.pointer.buttons &= !button.bit();
+            if button == Button::Left {
+                (state.pointer.dragged, state.pointer.entered) = (None, false);
+            }
+        }
         let deadline = Instant::now() + LETTING_GO;
-        let _page_gone = self.call(CancelDraggingParams::default(), deadline).await;
+        if button == Button::Left {
+            let _page_gone = self.call(CancelDraggingParams::default(), deadline).await;
+        }
         let mut up = self.mouse_event(Kind::MouseReleased);
-        (up.button, up.click_count) = (Some(MouseButton::Left), Some(1));
+        (up.button, up.click_count) = (Some(button.wire()), Some(1));
         let _page_gone = self.call(up, deadline).await;
-        let _page_gone = self.call(SetInterceptDragsParams::new(false), deadline).await;
+        if button == Button::Left {
+            let _page_gone = self.call(SetInterceptDragsParams::new(false), deadline).await;
+        }
     }
 
     /// Turns the wheel where the mouse is, by so many CSS pixels.

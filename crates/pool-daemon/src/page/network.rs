@@ -18,7 +18,7 @@ use futures_util::future::join_all;
 use tokio::time::{Duration, Instant};
 
 use super::{
-    Context, Page,
+    Context, Inner, Page,
     routes::{self, Asked, Route, Verdict},
     wire,
 };
@@ -144,6 +144,18 @@ impl Page {
         (state.network, state.routing) = (wanted.generation, wanted.is_routing());
         Ok(())
     }
+}
+
+/// A frame has been prepared with the settings of a generation, or with none (0). Whoever told the page's frames of other ones
+/// meanwhile may not have known of it.
+pub(super) async fn catch_up(page: &Inner, frame: &Session, generation: u64) -> Result<(), Error> {
+    let wanted = page.shared.network.settings();
+    if wanted.generation == generation {
+        return Ok(());
+    }
+    // Before the first request is held: somebody has to answer it.
+    page.state().routing |= wanted.is_routing();
+    wanted.apply(frame, Instant::now() + ANSWER).await
 }
 
 /// Does with a request that waits what was decided.

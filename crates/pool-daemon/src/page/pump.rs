@@ -244,11 +244,14 @@ impl Pump {
         };
         let events = session.subscribe_with(EVENTS, EXPENDABLE, CAPACITY);
         let waiting = attached.waiting_for_debugger;
-        // Of a page that has not taken anything on yet, its frames do so with it.
-        let network = self.page.shared.network.settings();
-        let network = (self.page.state().network > 0).then_some(network);
+        // Of a page that has not taken anything on yet, its frames may wait with it.
+        let taken_on = self.page.state().network > 0;
+        let network = taken_on.then(|| self.page.shared.network.settings());
+        let generation = network.as_ref().map_or(0, |settings| settings.generation);
+        let page = Arc::clone(&self.page);
         self.tasks.spawn("page.frame.setup", async move {
-            if let Err(error) = open::prepare_frame(&session, waiting, network).await {
+            let prepared = open::prepare_frame(&session, waiting, network).await;
+            if let Err(error) = prepared.and(network::catch_up(&page, &session, generation).await) {
                 // Frames come and go; one that has gone already is not worth a warning.
                 tracing::debug!(%error, "frame could not be prepared");
             }

@@ -3,7 +3,7 @@
 //! A route changes no URL. What goes on leaves through the egress gate as it would have without it, and what is answered
 //! never leaves the browser.
 
-use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use regex::{Regex, RegexBuilder};
 use serde::Serialize;
@@ -111,6 +111,7 @@ impl Route {
         if headers.len() > HEADERS_MAX {
             return Err(Failure::invalid(format!("at most {HEADERS_MAX} headers are possible")));
         }
+        let pieces = pieces(&pattern)?;
         let headers = headers.iter().map(|header| parse_header(header)).collect::<Result<_, _>>()?;
         if content_type.as_ref().is_some_and(|kind| !is_sound("Content-Type", kind)) {
             return Err(Failure::invalid("contentType takes one line and at most 8 KiB"));
@@ -118,8 +119,8 @@ impl Route {
         let remove = remove_headers.unwrap_or_default();
         let remove = remove.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty());
         Ok(Self {
-            matches: compile(&pattern)?,
-            wide: wide(&pattern),
+            matches: compile(&pieces)?,
+            wide: wide(&pieces),
             pattern,
             status,
             body,
@@ -243,17 +244,35 @@ fn is_sound(name: &str, value: &str) -> bool {
     sound && name.len() + value.len() <= HEADER_BYTES_MAX
 }
 
-/// A pattern of Playwright's: `*` within a path's segment, `**` across them, `{a,b}` for either.
-fn compile(pattern: &str) -> Result<Regex, Failure> {
+/// A piece of a pattern of Playwright's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Piece {
+    Exactly(char),
+    /// `*`: within a path's segment.
+    Within,
+    /// `**`: across them.
+    Across,
+    /// `**/`: whole segments; behind a slash also none.
+    Segments {
+        behind_slash: bool,
+    },
+    /// `{a,b}`: either.
+    Open,
+    Or,
+    Close,
+}
+
+/// Takes a pattern apart, once for all who read it.
+fn pieces(pattern: &str) -> Result<Vec<Piece>, Failure> {
     // One without a wildcard is a URL, written as browsers do.
     let whole = Url::parse(pattern).ok().filter(|_| !pattern.contains(['*', '{'])).map(String::from);
     let text: Vec<char> = whole.as_deref().unwrap_or(pattern).chars().collect();
-    let (mut regex, mut group, mut at) = ("^".to_owned(), false, 0);
+    let (mut pieces, mut group, mut at) = (Vec::new(), false, 0);
     while at < text.len() {
-        match text[at] {
+        pieces.push(match text[at] {
             '\\' if at + 1 < text.len() => {
                 at += 1;
-                regex.push_str(&regex::escape(&text[at].to_string()));
+                Piece::Exactly(text[at])
             }
             '*' => {
                 let start = at;
@@ -261,58 +280,78 @@ fn compile(pattern: &str) -> Result<Regex, Failure> {
                     at += 1;
                 }
                 if at == start {
-                    regex.push_str("[^/]*");
+                    Piece::Within
                 } else if text.get(at + 1) == Some(&'/') {
                     at += 1;
-                    let after_slash = start > 0 && text[start - 1] == '/';
-                    regex.push_str(if after_slash { "(?:.+/|)" } else { ".*/" });
+                    Piece::Segments { behind_slash: start > 0 && text[start - 1] == '/' }
                 } else {
-                    regex.push_str(".*");
+                    Piece::Across
                 }
             }
-            '{' if !group => {
+            '{' if group => return Err(misunderstood()),
+            '{' => {
                 group = true;
-                regex.push_str("(?:");
+                Piece::Open
             }
             '}' if group => {
                 group = false;
-                regex.push(')');
+                Piece::Close
             }
-            ',' if group => regex.push('|'),
-            other => regex.push_str(&regex::escape(&other.to_string())),
-        }
+            ',' if group => Piece::Or,
+            other => Piece::Exactly(other),
+        });
         at += 1;
     }
-    regex.push('$');
-    RegexBuilder::new(&regex).size_limit(COMPILED_MAX).build().map_err(|_malformed| {
-        Failure::invalid("the pattern is not understood: every { needs its }, and groups do not nest")
-    })
+    if group { Err(misunderstood()) } else { Ok(pieces) }
 }
 
-/// A pattern of Chromium's that matches at least what [`compile`] does: `*` is any characters there.
-fn wide(pattern: &str) -> String {
-    let (mut wide, mut characters) = (String::new(), pattern.chars());
-    while let Some(character) = characters.next() {
-        match character {
-            '*' if wide.ends_with('*') && !wide.ends_with("\\*") => {}
-            '*' => wide.push('*'),
-            // A group, to the end of it.
-            '{' => {
-                characters.by_ref().find(|&inside| inside == '}');
-                wide.push('*');
-            }
-            '\\' => {
-                if let Some(escaped) = characters.next() {
-                    // Writing to a String cannot fail.
-                    let _infallible = write!(wide, "\\{escaped}");
-                }
-            }
-            '?' => wide.push_str("\\?"),
-            other => wide.push(other),
+fn misunderstood() -> Failure {
+    Failure::invalid("the pattern is not understood: every { needs its }, and groups do not nest")
+}
+
+fn compile(pieces: &[Piece]) -> Result<Regex, Failure> {
+    let mut regex = "^".to_owned();
+    for piece in pieces {
+        match piece {
+            Piece::Exactly(character) => regex.push_str(&regex::escape(&character.to_string())),
+            Piece::Within => regex.push_str("[^/]*"),
+            Piece::Across => regex.push_str(".*"),
+            Piece::Segments { behind_slash: true } => regex.push_str("(?:.+/|)"),
+            Piece::Segments { behind_slash: false } => regex.push_str(".*/"),
+            Piece::Open => regex.push_str("(?:"),
+            Piece::Or => regex.push('|'),
+            Piece::Close => regex.push(')'),
         }
     }
-    // A URL without a path has one in a request.
-    if pattern.contains(['*', '{']) { wide } else { wide + "*" }
+    regex.push('$');
+    let built = RegexBuilder::new(&regex).size_limit(COMPILED_MAX).build();
+    built.map_err(|_too_large| Failure::invalid("the pattern is too large"))
+}
+
+/// A pattern of Chromium's that matches at least what [`compile`]'s does: `*` is any characters there, `?` one or none.
+fn wide(pieces: &[Piece]) -> String {
+    let (mut wide, mut group) = (String::new(), false);
+    for piece in pieces {
+        match piece {
+            Piece::Open => group = true,
+            // Whatever a group has, one wildcard stands for it.
+            Piece::Close => {
+                group = false;
+                wide.push('*');
+            }
+            _ if group => {}
+            Piece::Exactly(character) => {
+                if matches!(character, '*' | '?' | '\\') {
+                    wide.push('\\');
+                }
+                wide.push(*character);
+            }
+            Piece::Within | Piece::Across | Piece::Segments { behind_slash: true } => wide.push('*'),
+            Piece::Segments { behind_slash: false } => wide.push_str("*/"),
+            Piece::Or => {}
+        }
+    }
+    wide
 }
 
 #[cfg(test)]
@@ -334,17 +373,60 @@ mod tests {
             ("**/find?q=*", "http://h/find?q=1", "http://h/findxq=1"),
             ("**", "http://anything/", ""),
         ] {
-            let regex = compile(pattern).unwrap();
+            let regex = compile(&pieces(pattern).unwrap()).unwrap();
             assert!(regex.is_match(yes), "{pattern} {yes} {regex}");
             assert!(no.is_empty() || !regex.is_match(no), "{pattern} {no} {regex}");
         }
-        assert!(compile("{a").is_err());
+        for wrong in ["{a", "{a,{b,c}}", "{a\\}"] {
+            assert!(pieces(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    /// A pattern of Chromium's as a regular expression.
+    fn as_chromium(wide: &str) -> Regex {
+        let (mut regex, mut characters) = ("^".to_owned(), wide.chars());
+        while let Some(character) = characters.next() {
+            match character {
+                '*' => regex.push_str(".*"),
+                '?' => regex.push_str(".?"),
+                '\\' => regex.push_str(&regex::escape(&characters.next().unwrap().to_string())),
+                other => regex.push_str(&regex::escape(&other.to_string())),
+            }
+        }
+        Regex::new(&(regex + "$")).unwrap()
     }
 
     #[test]
     fn chromium_asks_about_at_least_as_much() {
-        assert_eq!(wide("**/api/*.{png,jpg}?x"), "*/api/*.*\\?x");
-        assert_eq!(wide("http://h:8080"), "http://h:8080*");
+        let wide_of = |pattern| wide(&pieces(pattern).unwrap());
+        assert_eq!(wide_of("**/api/*.{png,jpg}?x"), "*/api/*.*\\?x");
+        assert_eq!(wide_of("HTTP://H:80"), "http://h/");
+        // Every pattern of up to three of these, with every text of up to three of those.
+        let patterns = all(&["h", "/", "*", "**", "**/", "{h,}", "{\\}*,/}", "?", "\\", "\\*"]);
+        let texts = all(&["h", "/", "?", "*", "\\", "}"]);
+        let mut matched = 0;
+        for pattern in patterns {
+            let Ok(pieces) = pieces(&pattern) else { continue };
+            let (ours, chromiums) = (compile(&pieces).unwrap(), as_chromium(&wide(&pieces)));
+            for text in texts.iter().filter(|text| ours.is_match(text)) {
+                assert!(chromiums.is_match(text), "{pattern} {text} {ours} {chromiums}");
+                matched += 1;
+            }
+        }
+        assert!(matched > 1000, "{matched}");
+    }
+
+    fn all(parts: &[&str]) -> Vec<String> {
+        let longer = |of: &[String]| -> Vec<String> {
+            of.iter().flat_map(|text| parts.iter().map(move |part| format!("{text}{part}"))).collect()
+        };
+        let mut all = vec![String::new()];
+        let mut last = all.clone();
+        for _ in 0..3 {
+            last = longer(&last);
+            all.extend(last.iter().cloned());
+        }
+        all
     }
 
     #[test]

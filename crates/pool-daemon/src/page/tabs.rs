@@ -99,7 +99,12 @@ impl Guard {
     async fn take(&self, tabs: &mut Tabs, item: Item) {
         let event = match item {
             Item::Event(event) => event,
-            Item::Lagged(_) => return self.ask(tabs).await,
+            Item::Lagged(_) => {
+                for name in self.shared.downloads.lost_sight() {
+                    self.shared.notices.add(Notice::DownloadBrokenOff(name));
+                }
+                return self.ask(tabs).await;
+            }
         };
         match event.method {
             "Target.targetCreated" => {
@@ -139,9 +144,10 @@ impl Guard {
                 let mut cancel = CancelDownloadParams::new(progress.guid);
                 cancel.browser_context_id.clone_from(&self.id);
                 let browser = self.connection.browser();
+                let (shared, id) = (Arc::clone(&self.shared), cancel.guid.clone());
                 self.tasks.spawn("context.cancel_download", async move {
-                    // Complete by now: then it lies there until its browser ends, and nobody is told of it again.
-                    let _over = browser.call(cancel, Instant::now() + CLOSING).await;
+                    let _complete_by_now = browser.call(cancel, Instant::now() + CLOSING).await;
+                    shared.downloads.remove(vec![id]).await;
                 });
             }
         }

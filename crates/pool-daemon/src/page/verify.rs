@@ -24,8 +24,6 @@ pub struct FieldValue {
 pub struct Listed {
     /// The first that it does not have.
     pub missing: Option<String>,
-    /// The whole texts of those before.
-    pub texts: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -11,10 +11,7 @@ use std::{
 
 use browserfleet_common::{
     ids::{Principal, SessionName},
-    redis::{
-        Error, Sessions,
-        sessions::{NewSession, Sight},
-    },
+    redis::{Error, Sessions, looking::Sight, sessions::NewSession},
     session::{self, Client, LeaseRef, LeaseState, Limits},
 };
 use tokio::time::{Duration, Instant, MissedTickBehavior, interval};

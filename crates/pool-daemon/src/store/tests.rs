@@ -6,12 +6,7 @@ use browserfleet_common::{
     egress::{Egress, EgressRules},
     ids::{Principal, SessionName},
     lifecycle::{Shutdown, Tasks},
-    redis::{
-        Directory,
-        directory::Entry,
-        sessions::{NewSession, Sight},
-        testing::Server,
-    },
+    redis::{Directory, directory::Entry, looking::Sight, sessions::NewSession, testing::Server},
     session::{self, Client, Created, LeaseRef, LeaseState, Limits},
 };
 use futures_util::future::join_all;

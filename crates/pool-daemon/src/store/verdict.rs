@@ -1,6 +1,6 @@
 //! Whether a lease goes on, by what the store says of its session. Decisions only.
 
-use browserfleet_common::redis::sessions::{Held, Sight};
+use browserfleet_common::redis::looking::{Held, Sight};
 use tokio::time::{Duration, Instant};
 
 /// How long a lease that its session does not hold stays, unused: the store may have forgotten the last thing it was told,

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{Call, Registry, Reply, ToolResult, untrusted::fenced};
 use crate::{
     failure::Failure,
-    storage_state::{self, Placed, StorageState},
+    storage_state::{self, Placed, Read, StorageState},
 };
 
 pub(super) fn register(registry: &mut Registry) {
@@ -17,14 +17,18 @@ pub(super) fn register(registry: &mut Registry) {
 }
 
 async fn get(call: Call, GetStorageState { filename }: GetStorageState) -> ToolResult {
-    let (state, unread) = storage_state::read(&call.workspace, call.within(call.times.navigation)).await?;
+    let Read { state, unread, cookies_left } =
+        storage_state::read(&call.workspace, call.within(call.times.navigation)).await?;
     let written = serde_json::to_string_pretty(&state).unwrap_or_default();
     let mut text = fenced(&written, "");
     if !unread.is_empty() {
         let unread = unread.join(", ");
         // Writing to a String cannot fail.
         let _infallible =
-            write!(text, "\nThe local storage of {unread} is not in it: it could not be read, or is too large.");
+            write!(text, "\nThe local storage of {unread} is not in it: it could not be read, or there is too much.");
+    }
+    if cookies_left > 0 {
+        let _infallible = write!(text, "\n{cookies_left} cookies are not in it: there are too many.");
     }
     let reply = Reply::new()
         .result(text)
@@ -51,7 +55,7 @@ async fn set(call: Call, SetStorageState { storage_state, filename }: SetStorage
 /// Puts a state in place and says what came of it.
 pub(super) async fn placed(call: &Call, state: Map<String, Value>) -> Result<String, Failure> {
     let state = StorageState::parse(Value::Object(state))?;
-    let Placed { cookies, refused, origins, failed } =
+    let Placed { cookies, refused, origins, failed, forgotten } =
         state.place(&call.workspace, call.within(call.times.navigation)).await?;
     let mut text = format!("Storage state restored: {cookies} cookies, {origins} sites with local storage");
     if refused > 0 {
@@ -60,6 +64,10 @@ pub(super) async fn placed(call: &Call, state: Map<String, Value>) -> Result<Str
     }
     if !failed.is_empty() {
         let _infallible = write!(text, "; the local storage of {} could not be set", failed.join(", "));
+    }
+    if !forgotten.is_empty() {
+        let forgotten = forgotten.join(", ");
+        let _infallible = write!(text, "; the local storage of {forgotten} goes with this browser: it is too much");
     }
     Ok(text)
 }

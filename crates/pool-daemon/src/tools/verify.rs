@@ -8,11 +8,14 @@ use browserfleet_tools::{
 use super::{
     Call, Registry, Reply, ToolResult,
     reply::{locator_code, quoted},
+    untrusted::{fenced, line},
 };
 use crate::failure::Failure;
 
 /// What a reply says when it is so.
 const DONE: &str = "Done";
+/// Most characters of a text that are shown: a fence around it stays whole in a failure.
+const SHOWN: usize = 200;
 
 pub(super) fn register(registry: &mut Registry) {
     registry.add(element_visible);
@@ -42,8 +45,9 @@ async fn list_visible(call: Call, VerifyListVisible { target, items, element: _ 
     if let Some(item) = listed.missing {
         return Err(failed(format!("Item \"{item}\" not found")));
     }
+    // What was asked for: whole texts of the page have no place in code.
     let lines: Vec<_> =
-        listed.texts.iter().map(|text| format!("    - listitem: {}", serde_json::json!(text))).collect();
+        items.iter().map(|item| format!("    - listitem: {}", serde_json::json!(line(&cut(item))))).collect();
     let snapshot = format!("`\n  - list:\n{}\n  `", lines.join("\n").replace('`', "\\`"));
     Ok(Reply::new().result(DONE).code(format!("await expect(page.locator('body')).toMatchAriaSnapshot({snapshot});")))
 }
@@ -54,7 +58,8 @@ async fn value(call: Call, VerifyValue { r#type, target, value, element: _ }: Ve
     // Whatever is not true is false, as for the peer.
     let wanted = if checkable { (value == "true").to_string() } else { value.clone() };
     if field.value != wanted {
-        return Err(failed(format!("Expected value \"{value}\", but got \"{}\"", field.value)));
+        let got = fenced(&cut(&field.value), &call.page.document().url);
+        return Err(failed(format!("Expected value \"{}\", but got\n{got}", cut(&value))));
     }
     let locator = locator_code(&target, &field.locator);
     let assertion = match (checkable, wanted.as_str()) {
@@ -67,6 +72,10 @@ async fn value(call: Call, VerifyValue { r#type, target, value, element: _ }: Ve
 
 async fn generate_locator(call: Call, GenerateLocator { target, element: _ }: GenerateLocator) -> ToolResult {
     Ok(Reply::new().result(call.page.locator(&target, call.within(call.times.action)).await?))
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(SHOWN).collect()
 }
 
 fn failed(message: String) -> Failure {

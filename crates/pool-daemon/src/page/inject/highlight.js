@@ -1,7 +1,11 @@
 // highlight.js: frames around elements, for people who look at the page. They take no clicks, and snapshots do not show them.
 
 const MAX_HIGHLIGHTS = 50;
-const FRAME_STYLE = 'position: fixed; pointer-events: none; box-sizing: border-box; z-index: 2147483647; outline: 2px solid #6fa8dc; background: #6fa8dc7f;';
+const FRAME_LOOK = 'outline: 2px solid #6fa8dc; background: #6fa8dc7f;';
+/** What no style changes: a frame is in nobody's way. */
+const FRAME_PLACE = { position: 'fixed', 'pointer-events': 'none', 'box-sizing': 'border-box', 'z-index': '2147483647' };
+/** What loads something. A variable may hide it. */
+const LOADS = /\b(url|src|image-set)\(/i;
 
 /** The element of each frame. */
 const highlights = new Map();
@@ -20,11 +24,20 @@ function highlight(target, style) {
   }
   highlights.get(found)?.remove();
   const frame = document.createElement('div');
-  frame.style.cssText = FRAME_STYLE + String(style ?? '');
+  styleFrame(frame, style);
   highlights.set(found, frame);
   highlightHost.frames.append(frame);
   placeHighlight(found, frame);
   return locatorFor(target, found);
+}
+
+/** Gives a frame its look, before it is in the document: nothing of what is dropped has been loaded. */
+function styleFrame(frame, style) {
+  frame.style.cssText = FRAME_LOOK + String(style ?? '');
+  for (const name of [...frame.style]) {
+    if (name.startsWith('--') || LOADS.test(frame.style.getPropertyValue(name))) frame.style.removeProperty(name);
+  }
+  for (const [name, value] of Object.entries(FRAME_PLACE)) frame.style.setProperty(name, value, 'important');
 }
 
 /** Takes the frame around the target away, or every frame. */
