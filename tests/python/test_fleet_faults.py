@@ -136,7 +136,7 @@ async def test_redis_that_does_not_answer_ends_no_session(fleet: Fleet, pages: P
         await usable_again(modern)
         assert "Hello" in await by_hand.text(fleet.front_ends[0], "browser_snapshot")
         assert fleet.leases() == 2
-        assert (await by_hand.delete(fleet.front_ends[1])).status_code == 204
+        await ended(by_hand, fleet.front_ends[1])
 
 
 async def test_redis_that_comes_back_empty_ends_no_session(fleet: Fleet, pages: Pages) -> None:
@@ -184,6 +184,14 @@ async def refused_for(seconds: float, modern: Agent, by_hand: Legacy, fleet: Fle
         for member in fleet.front_ends:
             answer = await by_hand.call(member, "browser_snapshot")
             assert answer.status_code == 503 and int(answer.headers["retry-after"]) > 0, answer.text
+
+
+async def ended(agent: Legacy, front_end: Member) -> None:
+    """Soon: a front end that was not asked meanwhile may hear only now that Redis answers again."""
+    with anyio.fail_after(15):
+        while (status := (await agent.delete(front_end)).status_code) != 204:
+            assert status == 503, status
+            await anyio.sleep(0.1)
 
 
 async def usable_again(agent: Agent) -> None:

@@ -255,7 +255,9 @@ impl Collected {
         let mut open: Vec<_> = open.into_iter().collect();
         open.sort_by_key(|(origin, _)| Reverse(visited.iter().position(|known| known == origin)));
         let mut collected = Self::default();
-        open.into_iter().for_each(|(origin, items)| collected.add(origin, Some(items)));
+        for (origin, items) in open {
+            collected.add(origin, Some(items));
+        }
         collected
     }
 

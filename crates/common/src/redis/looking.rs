@@ -66,7 +66,9 @@ impl Sessions {
             .chunks(size)
             .map(|members| {
                 let mut commands = pipe();
-                members.iter().for_each(|member| ask(&mut commands, member));
+                for member in members {
+                    ask(&mut commands, member);
+                }
                 commands
             })
             .collect();
