@@ -15,7 +15,7 @@ from clients import Agent
 from fleet import Fleet
 from legacy import Legacy
 from pages import Pages
-from test_fleet_faults import MARK, refused_for, usable_again
+from test_fleet_faults import MARK, ended, refused_for, usable_again
 from waiting import BOUND, eventually
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(300)]
@@ -154,4 +154,4 @@ async def test_redis_away_for_half_a_minute(fleet: Fleet, pages: Pages) -> None:
             fleet.redis.thaw()
         await usable_again(modern)
         assert "Hello" in await by_hand.text(fleet.front_ends[0], "browser_snapshot")
-        assert (await by_hand.delete(fleet.front_ends[1])).status_code == 204
+        await ended(by_hand, fleet.front_ends[1])
