@@ -19,7 +19,6 @@ use std::{fs, io::Write as _, path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use browserfleet_pool_daemon::chromium;
 use clap::Parser as _;
-use mimalloc::MiMalloc;
 use tokio::{process::Command, time::Instant};
 
 use crate::{
@@ -51,9 +50,6 @@ struct Args {
     #[arg(long)]
     strict: bool,
 }
-
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {
