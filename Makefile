@@ -5,6 +5,8 @@
 #   make test-faults   the long ones: waves of sessions with random kills, for minutes
 #   make test-egress   no packet of a browser reaches a forbidden place: in a network namespace it makes itself
 #   make test-fleet    what takes a fleet its time to show: lapsing sessions, rolling restarts under load
+#   make test-compose  docker-compose.yml with clients: restarts, pauses and kills under load; needs a container engine
+#   make check-manifests   k8s/ against the schemas of three versions of Kubernetes
 #   make lint    format, lints, licences, file sizes, names in docs: what a reviewer should not have to say
 #   make build   the three programs, in target/release
 #   make bench   ours against raw CDP and Playwright MCP, in one run   (ARGS="--quick --only click" for less)
@@ -18,7 +20,7 @@ CARGO := cargo
 STRICT ?= -Dwarnings
 PYTHON := .venv/bin/python
 
-.PHONY: help run test test-faults test-egress test-fleet lint build bench clean test-rust test-python setup-browser setup-redis setup-rust setup-python
+.PHONY: help run test test-faults test-egress test-fleet test-compose check-manifests lint build bench clean test-rust test-python setup-browser setup-redis setup-rust setup-python
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -61,9 +63,15 @@ test-fleet: setup-browser setup-redis setup-rust setup-python
 	@echo "== a fleet of real programs, for minutes"
 	$(PYTHON) -m pytest tests/python -q -m fleet -s
 
+test-compose: setup-python
+	tests/compose/run.sh
+
 test-python: setup-redis setup-python
 	@echo "== end-to-end tests: Python MCP clients over HTTP and stdio"
 	$(PYTHON) -m pytest tests/python -q
+
+check-manifests:
+	scripts/check-manifests.sh
 
 lint: setup-rust
 	@echo "== format"

@@ -2,7 +2,7 @@
 //! alike. Ratios travel to other machines, absolute times do not.
 //!
 //! [`contestants`] are who is compared, [`rows`] what is measured, [`stats`] and [`report`] what is said of it; [`mcp`],
-//! [`pages`], [`processes`], [`redis_server`] and [`setup`] are the tools.
+//! [`pages`], [`processes`], [`redis_server`], [`tokens`] and [`setup`] are the tools.
 
 mod contestants;
 mod mcp;
@@ -13,6 +13,7 @@ mod report;
 mod rows;
 mod setup;
 mod stats;
+mod tokens;
 
 use std::{fs, io::Write as _, path::PathBuf, process::ExitCode};
 
@@ -26,6 +27,7 @@ use crate::{
     report::{Machine, Report, load},
     rows::Only,
     setup::{Pace, Setup},
+    tokens::Tokenizer,
 };
 
 /// Ours against raw CDP and a peer, in one run.
@@ -46,6 +48,9 @@ struct Args {
     /// Where the peer is installed
     #[arg(long, value_name = "DIR", default_value = ".cache/bench/peer")]
     peer_dir: PathBuf,
+    /// Where the tokenizer is installed
+    #[arg(long, value_name = "DIR", default_value = ".cache/bench/tokens")]
+    tokens_dir: PathBuf,
     /// Fail when a target was missed
     #[arg(long)]
     strict: bool,
@@ -72,7 +77,10 @@ async fn run(args: &Args) -> anyhow::Result<bool> {
     chromium::become_subreaper().context("becoming the reaper of browser processes")?;
     let (started, load_before) = (Instant::now(), load());
     let pace = if args.quick { Pace::quick(started) } else { Pace::full(started) };
-    let setup = Setup::new(pace, (!args.no_peer).then_some(args.peer_dir.as_path())).await?;
+    let mut setup = Setup::new(pace, (!args.no_peer).then_some(args.peer_dir.as_path())).await?;
+    if Only(args.only.clone()).wants_tokens() {
+        setup.tokenizer = Tokenizer::prepare(&args.tokens_dir).await.map_err(|error| format!("{error:#}"));
+    }
     let only = Only(args.only.clone());
     let measured = tokio::select! {
         measured = rows::measure(&setup, &only) => measured,

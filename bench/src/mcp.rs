@@ -18,6 +18,9 @@ use tokio::{
 /// Most time of one request.
 const LIMIT: Duration = Duration::from_mins(2);
 
+/// Where MCP is served.
+const PATH: &str = "/mcp";
+
 const MODERN: &str = "2026-07-28";
 const LEGACY: &str = "2025-11-25";
 
@@ -35,6 +38,8 @@ enum Era {
 pub(crate) struct Client {
     address: SocketAddr,
     sender: SendRequest<Full<Bytes>>,
+    /// Where on the server requests go.
+    path: String,
     era: Era,
     requests: u64,
 }
@@ -53,20 +58,23 @@ pub(crate) struct Answer {
     pub(crate) text: String,
     /// The structured form, if there is one.
     pub(crate) structured: Value,
-    /// Whether there was a picture.
+    /// Whether there was a picture, and how large it is.
     pub(crate) picture: bool,
+    pub(crate) picture_bytes: usize,
 }
 
 impl Client {
     /// A client of 2026-07-28.
     pub(crate) async fn modern(address: SocketAddr, tasks: &Tasks) -> anyhow::Result<Self> {
-        Ok(Self { address, sender: connect(address, tasks).await?, era: Era::Modern, requests: 0 })
+        let sender = connect(address, tasks).await?;
+        Ok(Self { address, sender, path: PATH.to_owned(), era: Era::Modern, requests: 0 })
     }
 
     /// A client that shakes hands.
     pub(crate) async fn legacy(address: SocketAddr, tasks: &Tasks) -> anyhow::Result<Self> {
         let era = Era::Legacy { connection: String::new() };
-        let mut client = Self { address, sender: connect(address, tasks).await?, era, requests: 0 };
+        let sender = connect(address, tasks).await?;
+        let mut client = Self { address, sender, path: PATH.to_owned(), era, requests: 0 };
         let params = json!({
             "protocolVersion": LEGACY,
             "capabilities": {},
@@ -85,6 +93,15 @@ impl Client {
         let (headers, body) = self.post("tools/call", tool, Some(params)).await?;
         let message = message(&headers, &body, self.requests)?;
         answer(&message).with_context(|| tool.to_owned())
+    }
+
+    /// The tools that are listed at a path, such as one with other groups.
+    pub(crate) async fn tools(&mut self, path: &str) -> anyhow::Result<Value> {
+        path.clone_into(&mut self.path);
+        let listed = self.post("tools/list", "", Some(json!({}))).await;
+        PATH.clone_into(&mut self.path);
+        let (headers, body) = listed?;
+        Ok(message(&headers, &body, self.requests)?["result"]["tools"].take())
     }
 
     /// Ends a legacy client's connection; others have none.
@@ -144,7 +161,7 @@ impl Client {
     ) -> anyhow::Result<(HeaderMap, Bytes)> {
         let mut request = Request::builder()
             .method(verb)
-            .uri("/mcp")
+            .uri(&self.path)
             .header(header::HOST, self.address.to_string())
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json, text/event-stream");
@@ -201,7 +218,11 @@ fn answer(message: &Value) -> anyhow::Result<Answer> {
     for item in result["content"].as_array().into_iter().flatten() {
         match item["type"].as_str() {
             Some("text") => answer.text.push_str(item["text"].as_str().unwrap_or_default()),
-            Some("image") => answer.picture = true,
+            Some("image") => {
+                answer.picture = true;
+                // Base64, but for what fills up its end.
+                answer.picture_bytes += item["data"].as_str().unwrap_or_default().trim_end_matches('=').len() * 3 / 4;
+            }
             _ => {}
         }
     }

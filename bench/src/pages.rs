@@ -14,6 +14,10 @@ pub(crate) enum Page {
     Simple,
     /// About 3,000 elements.
     Heavy,
+    /// A shop's page, of the snapshot corpus.
+    Shop,
+    /// A page of settings, likewise.
+    Settings,
 }
 
 impl Page {
@@ -21,6 +25,8 @@ impl Page {
         match self {
             Self::Simple => "/simple",
             Self::Heavy => "/heavy",
+            Self::Shop => "/shop",
+            Self::Settings => "/settings",
         }
     }
 }
@@ -39,6 +45,7 @@ impl Pages {
         let heavy: &'static str = heavy().leak();
         let page = |body: &'static str| get(move || async move { ([(header::CACHE_CONTROL, "no-store")], Html(body)) });
         let router = Router::new().route("/simple", page(SIMPLE)).route("/heavy", page(heavy));
+        let router = router.route("/shop", page(SHOP)).route("/settings", page(SETTINGS));
         let server = tasks.spawn("bench.pages", async move {
             // It serves until it is dropped.
             let _never = axum::serve(listener, router).await;
@@ -67,6 +74,9 @@ const SIMPLE: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>Si
 <label>Name <input name=name></label>
 <button id=press onclick=\"out.textContent = Number(out.textContent) + 1\">Press</button>
 <output id=out>0</output></main>";
+
+const SHOP: &str = include_str!("../../tests/corpus/shop.html");
+const SETTINGS: &str = include_str!("../../tests/corpus/settings.html");
 
 /// A table of 280 rows and a list of 180 cards: 3,051 elements.
 fn heavy() -> String {

@@ -16,7 +16,7 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use crate::{contestants::peer, pages::Pages};
+use crate::{contestants::peer, pages::Pages, tokens::Tokenizer};
 
 /// Shared by all rows.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(crate) struct Setup {
     pub(crate) tasks: Tasks,
     /// Where the peer is installed; why not, if it is not.
     pub(crate) peer: Result<PathBuf, String>,
+    /// What counts tokens; why not, if nothing does.
+    pub(crate) tokenizer: Result<Tokenizer, String>,
     pub(crate) pace: Pace,
     /// Everything of this run.
     directory: TempDir,
@@ -73,6 +75,7 @@ impl Setup {
             pages: Pages::start(&tasks).await?,
             tasks,
             peer,
+            tokenizer: Err("not asked for".to_owned()),
             pace,
             directory,
             names: AtomicUsize::new(0),

@@ -29,7 +29,7 @@ TYPESCRIPT = ("typescript-v1", "typescript-v2")
 ALL = (*MCP, "fastmcp", *TYPESCRIPT)
 
 #: Tools that are about all sessions and take no `session_id`.
-WITHOUT_SESSION = ("session_list", "session_stats")
+WITHOUT_SESSION = ("session_list", "session_stats", "browser_get_config")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class Reply:
     images: tuple[bytes, ...]
     structured: dict[str, Any]
     is_error: bool
+    #: What is beside the answer, for programs.
+    meta: dict[str, Any] = field(default_factory=dict)
 
     @property
     def code(self) -> str:
@@ -182,4 +184,4 @@ def _mode(kind: str) -> str:
 def _reply(result: CallToolResult) -> Reply:
     texts = [block.text for block in result.content if block.type == "text"]
     images = [base64.b64decode(block.data) for block in result.content if block.type == "image"]
-    return Reply("\n".join(texts), tuple(images), result.structured_content or {}, bool(result.is_error))
+    return Reply("\n".join(texts), tuple(images), result.structured_content or {}, bool(result.is_error), result.meta or {})

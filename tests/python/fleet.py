@@ -47,6 +47,11 @@ class Member:
         self._name, self._arguments, self.place, self.address = name, arguments, place, address
         self.program = self._start()
 
+    @property
+    def url(self) -> str:
+        """Where it serves its clients: MCP, or gRPC."""
+        return f"http://{self._arguments[self._arguments.index('--listen') + 1]}"
+
     def is_ready(self) -> bool:
         """Whether it wants new work."""
         return self.program.is_ready()

@@ -120,11 +120,14 @@ class Program:
         """Asks for JSON over HTTP."""
         return get_json(f"http://{self.address}{path}")
 
+    def text(self, path: str) -> str:
+        """Asks for a text over HTTP."""
+        with urllib.request.urlopen(f"http://{self.address}{path}", timeout=BOUND) as answer:
+            return answer.read().decode()
+
     def metric(self, name: str) -> int:
         """A number of `/metrics`, by its name with its label."""
-        with urllib.request.urlopen(f"http://{self.address}/metrics", timeout=BOUND) as answer:
-            lines = answer.read().decode().splitlines()
-        [line] = [line for line in lines if line.startswith(f"{name} ")]
+        [line] = [line for line in self.text("/metrics").splitlines() if line.startswith(f"{name} ")]
         return int(line.rsplit(" ", 1)[1])
 
     def send(self, number: signal.Signals) -> None:

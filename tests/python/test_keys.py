@@ -267,6 +267,7 @@ async def test_the_halves_know_each_other_by_a_secret(place: Place, pages: Pages
             assert refused.code == "internal" and "not set up right" in refused.text
         log = place.log.read_text(errors="replace")
         assert "grpc.secret_file" in log and secret.read_text().strip() not in log
+        _assert_only_operators_look(admin, token.read_text().strip())
     finally:
         for program in reversed(programs):
             program.destroy()
@@ -274,8 +275,22 @@ async def test_the_halves_know_each_other_by_a_secret(place: Place, pages: Pages
         token.unlink()
 
 
-def _status(url: str) -> int:
+def _assert_only_operators_look(admin: str, token: str) -> None:
+    """Who has no token learns that the daemon lives and wants work: enough for a probe."""
+    operator = {"Authorization": f"Bearer {token}"}
+    assert _json(f"http://{admin}/health") == {"status": "ok"} and _json(f"http://{admin}/ready") == {"ready": True}
+    assert "browsers" in _json(f"http://{admin}/health", operator) and "store" in _json(f"http://{admin}/ready", operator)
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": token}):
+        assert _status(f"http://{admin}/metrics", headers) == 401
+    assert _status(f"http://{admin}/metrics", operator) == 200
+
+
+def _json(url: str, headers: dict[str, str] | None = None) -> dict[str, object]:
+    return httpx2.get(url, headers=headers).json()
+
+
+def _status(url: str, headers: dict[str, str] | None = None) -> int:
     try:
-        return httpx2.get(url).status_code
+        return httpx2.get(url, headers=headers).status_code
     except httpx2.TransportError:
         return 0

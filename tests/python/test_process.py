@@ -152,7 +152,7 @@ async def test_a_log_that_nobody_reads_stops_nobody(place: Place, pages: Pages, 
             for _ in range(20):
                 await agent.ok("browser_navigate", url=pages.at("/"))
             # What nobody reads is counted, once more lines wait than may.
-            with anyio.fail_after(2 * BOUND):
+            with anyio.fail_after(3 * BOUND):
                 while program.metric('browserfleet_log_lines_total{outcome="dropped"}') == 0:
                     await agent.ok("session_list")
         await stopped(program)

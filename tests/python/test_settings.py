@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 from programs import Place, Program, binary, free_address
+from waiting import until
 
 USAGE, CONFIG = 64, 78
 PROGRAMS = {"browserfleet": ["serve"], "pool-daemon": [], "mcp-frontend": []}
@@ -139,6 +140,38 @@ def test_a_sound_machine_is_told_so(program: str, arguments: list[str], place: P
     assert "a page answered after" in told.stdout and "sandbox on" in told.stdout
     assert "0 problems" in told.stdout
     place.assert_as_before()
+
+
+def test_whoever_runs_is_probed(place: Place) -> None:
+    """By the settings that it runs with: the first name it answers to, and loopback when it listens everywhere."""
+    address = free_address()
+    place.environment["BROWSERFLEET_HTTP__LISTEN"] = f"0.0.0.0:{address.rpartition(':')[2]}"
+    place.environment["BROWSERFLEET_HTTP__ALLOWED_HOSTS"] = "fleet.example"
+    place.environment["BROWSERFLEET_UNSAFE__INSECURE"] = "true"
+    asked = {question: ["probe", question] for question in ("health", "ready")}
+    assert all(run(place, "browserfleet", *words).returncode == 1 for words in asked.values()), "nobody is there yet"
+    program = Program("browserfleet", ["serve"], place)
+    try:
+        until(lambda: run(place, "browserfleet", *asked["ready"]).returncode == 0, "it wants work")
+        assert run(place, "browserfleet", *asked["health"]).returncode == 0
+        assert run(place, "mcp-frontend", "--probe", "ready").returncode == 0, "the same settings lead to the same place"
+        place.environment["BROWSERFLEET_HTTP__ALLOWED_HOSTS"] = "other.example"
+        refused = run(place, "browserfleet", *asked["health"])
+        assert refused.returncode == 1 and "403" in refused.stderr
+        program.stop()
+    finally:
+        program.destroy()
+
+
+def test_a_front_end_checks_its_settings(place: Place) -> None:
+    """Without serving: what is wrong is told as at a start, and a store that is away, which would not keep it from starting."""
+    assert run(place, "mcp-frontend", "--check").returncode == 0
+    place.environment["BROWSERFLEET_STORE__URL"] = f"redis://{free_address()}"
+    away = run(place, "mcp-frontend", "--check")
+    assert away.returncode == 1 and "store.url" in away.stderr, away
+    place.environment["BROWSERFLEET_SESSION__IDLE_TIME"] = "5m"
+    wrong = run(place, "mcp-frontend", "--check")
+    assert wrong.returncode == CONFIG and "did you mean session.idle_ttl?" in wrong.stderr, wrong
 
 
 def test_the_doctor_finds_everything_at_once(place: Place) -> None:

@@ -175,6 +175,14 @@ impl Answer {
         self.text.extend(["### ", title, "\n", &body, "\n"]);
     }
 
+    /// As front ends do: objects become one, anything else stands alone.
+    fn structure(&mut self, value: Value) {
+        match (&mut self.structured, value) {
+            (Some(Value::Object(members)), Value::Object(more)) => members.extend(more),
+            (structured, value) => *structured = Some(value),
+        }
+    }
+
     /// Takes the marks away that stand around words of pages.
     fn unfence(&mut self, body: &str) -> String {
         let mut text = String::new();
@@ -223,6 +231,7 @@ impl Lease {
             tool: tool.to_owned(),
             arguments: arguments.to_string().into_bytes(),
             request_id: String::new(),
+            ..pb::CallToolRequest::default()
         });
         request.set_timeout(time);
         let client = BrowserServiceClient::new(self.channel.clone());
@@ -245,8 +254,8 @@ impl Lease {
                                 answer.files.push(File { name: title.clone(), mime_type: section.mime_type, bytes });
                             }
                             pb::SectionKind::Structured => {
-                                answer.structured = serde_json::from_slice(&bytes).ok();
-                                answer.section(&title, &bytes);
+                                let malformed = |error: serde_json::Error| Status::internal(error.to_string());
+                                answer.structure(serde_json::from_slice(&bytes).map_err(malformed)?);
                             }
                             _ => answer.section(&title, &bytes),
                         }

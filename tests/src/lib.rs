@@ -13,6 +13,7 @@ pub mod packets;
 pub mod pages;
 pub mod places;
 pub mod processes;
+mod reading;
 mod talking;
 
 #[expect(clippy::disallowed_methods, reason = "a test's server ends with the test; nobody counts its tasks")]

@@ -62,6 +62,7 @@ impl Pages {
             .merge(crate::hostile::router())
             .merge(crate::isolation::router())
             .merge(crate::keeping::router())
+            .merge(crate::reading::router())
             .into_make_service_with_connect_info::<SocketAddr>();
         let server = tokio::task::JoinHandle::abort_handle(&crate::spawn(axum::serve(listener, router).into_future()));
         Ok(Self { url, seen, server })

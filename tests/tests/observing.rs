@@ -172,3 +172,35 @@ async fn part_of_a_frame_is_shown_as_part_of_its_page() -> Outcome {
     assert!(part.text.contains(&header) && part.text.contains("In the frame"), "{}", part.text);
     daemon.end().await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_requests_are_exported_as_an_archive() -> Outcome {
+    let (daemon, pages, lease) = begin("/requests", "all asked").await?;
+    let saved = lease.ok("browser_har_export", json!({ "bodies": true })).await?;
+    let file = &saved.files[0];
+    assert_eq!((file.name.as_str(), file.mime_type.as_str()), ("requests.har", "application/json"));
+    let archive: serde_json::Value = serde_json::from_slice(&file.bytes)?;
+    assert_eq!(archive["log"]["version"], "1.2");
+    let entries = archive["log"]["entries"].as_array().map_or(&[][..], Vec::as_slice);
+    let of = |path: &str| entries.iter().find(|entry| entry["request"]["url"] == pages.at(path).as_str());
+    let posted = of("/api/data?q=1").unwrap_or(&serde_json::Value::Null);
+    assert_eq!(
+        (&posted["request"]["method"], &posted["response"]["status"]),
+        (&json!("POST"), &json!(200)),
+        "{posted}"
+    );
+    assert_eq!(posted["request"]["queryString"], json!([{ "name": "q", "value": "1" }]));
+    assert_eq!(posted["response"]["content"]["text"], "{\"method\":\"POST\"}");
+    assert!(posted["startedDateTime"].as_str().is_some_and(|at| at.starts_with("20") && at.ends_with('Z')), "{posted}");
+    let moved = of("/api/moved").unwrap_or(&serde_json::Value::Null);
+    assert!(moved["response"]["redirectURL"].as_str().is_some_and(|to| to.ends_with("/api/data")), "{moved}");
+    assert!(of("/api/large").is_some_and(|large| large["response"]["content"]["text"].is_null()), "too large");
+    assert!(entries.iter().any(|entry| entry["response"]["_error"].is_string()), "one has failed");
+    let told = saved.structured.unwrap_or_default();
+    assert_eq!(
+        (&told["requests"], told["bodies_left_out"].as_u64() > Some(0)),
+        (&json!(entries.len()), true),
+        "{told}"
+    );
+    daemon.end().await
+}

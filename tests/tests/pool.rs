@@ -91,7 +91,7 @@ async fn a_session_has_one_lease_and_its_token_is_checked() -> Outcome {
         let refused = daemon.pool().renew(renew(forged)).await.expect_err("a forged token");
         assert_eq!(ErrorCode::of(&refused), ErrorCode::LeaseLost, "{forged:?}");
     }
-    let listed = daemon.pool().list_leases(pb::ListLeasesRequest {}).await?.into_inner().leases;
+    let listed = daemon.pool().list_leases(pb::ListLeasesRequest::default()).await?.into_inner().leases;
     assert_eq!(listed.len(), 1);
     assert!(listed[0].bound && listed[0].browser_pid > 0, "{listed:?}");
     assert!(!format!("{listed:?}").contains("same"), "handles are not listed in clear");
@@ -102,6 +102,46 @@ async fn a_session_has_one_lease_and_its_token_is_checked() -> Outcome {
     let gone = one.call("browser_snapshot", json!({})).await.expect_err("the lease has ended");
     assert_eq!(ErrorCode::of(&gone), ErrorCode::LeaseLost);
     assert!(gone.message().contains("released"), "the reason is told: {}", gone.message());
+    daemon.end().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_finds_watches_and_revokes() -> Outcome {
+    let daemon = Daemon::start(|_| {})?;
+    let mut pools = daemon.pool().watch_pool(pb::WatchPoolRequest {}).await?.into_inner();
+    let first = pools.message().await?.and_then(|watched| watched.pool).expect("the state comes at once");
+    assert_eq!((first.leases, first.draining), (0, false));
+    let (one, two) = tokio::try_join!(daemon.lease("one"), daemon.lease("two"))?;
+    while pools.message().await?.and_then(|watched| watched.pool).expect("it goes on").leases < 2 {}
+
+    let list =
+        async |wanted: pb::ListLeasesRequest| anyhow::Ok(daemon.pool().list_leases(wanted).await?.into_inner().leases);
+    let any = pb::ListLeasesRequest::default;
+    let all = list(any()).await?;
+    assert_eq!(all.len(), 2);
+    let of_one = all.iter().find(|lease| lease.lease_id == one.lease.lease_id).expect("it is listed");
+    let by_session = list(pb::ListLeasesRequest { session_hash: of_one.session_hash.clone(), ..any() }).await?;
+    assert_eq!(by_session.iter().map(|lease| &lease.lease_id).collect::<Vec<_>>(), [&one.lease.lease_id]);
+    let principal_hash = of_one.principal_hash.clone();
+    assert_eq!(list(pb::ListLeasesRequest { principal_hash, ..any() }).await?.len(), 2);
+    two.ok("browser_snapshot", json!({})).await?;
+    daemon
+        .pool()
+        .renew(pb::RenewRequest { ttl: None, lease_id: two.lease.lease_id.clone(), token: two.token.clone() })
+        .await?;
+    for (state, lease) in [(pb::LeaseState::Bound, &two), (pb::LeaseState::Unbound, &one)] {
+        let found = list(pb::ListLeasesRequest { state: state.into(), ..any() }).await?;
+        assert_eq!(found.iter().map(|found| &found.lease_id).collect::<Vec<_>>(), [&lease.lease.lease_id]);
+    }
+
+    let revoke = pb::RevokeRequest { lease_id: one.lease.lease_id.clone() };
+    daemon.pool().revoke(revoke.clone()).await?;
+    let gone = one.call("browser_snapshot", json!({})).await.expect_err("it was taken back");
+    assert!(ErrorCode::of(&gone) == ErrorCode::LeaseLost && gone.message().contains("operator"), "{}", gone.message());
+    let twice = daemon.pool().revoke(revoke).await.expect_err("it is gone");
+    assert_eq!(ErrorCode::of(&twice), ErrorCode::LeaseLost);
+    two.ok("browser_snapshot", json!({})).await?;
+    while pools.message().await?.and_then(|watched| watched.pool).expect("it goes on").leases > 1 {}
     daemon.end().await
 }
 
@@ -151,7 +191,7 @@ async fn an_old_connection_finishes_its_calls_and_takes_no_new_ones() -> Outcome
     let others = async {
         while daemon.accepted() == before {
             // One that meets the end of the old connection was never sent; a front end tries it again.
-            let _unsent = daemon.pool().list_leases(pb::ListLeasesRequest {}).await;
+            let _unsent = daemon.pool().list_leases(pb::ListLeasesRequest::default()).await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };

@@ -47,9 +47,7 @@ async fn navigate(lease: &Lease, url: &str) -> anyhow::Result<Answer> {
 
 /// What is told of a restored session, in its structured form.
 fn restored(answer: &Answer) -> Option<Value> {
-    let line = answer.text.lines().find(|line| line.starts_with("{\"restored\""))?;
-    let mut value: Value = serde_json::from_str(line).ok()?;
-    Some(value["restored"].take())
+    answer.structured.as_ref()?.get("restored").cloned()
 }
 
 fn has_tab(kept: &Value, url: &str, scrolled: bool) -> bool {

@@ -209,3 +209,31 @@ async fn a_reply_without_a_page_tells_where_it_is_when_that_has_changed() -> Out
     }
     anyhow::bail!("the new tab was not told")
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tab_is_found_by_the_name_its_owner_gave_it() -> Outcome {
+    let (daemon, pages) = (Daemon::start(|_| {})?, Pages::start().await?);
+    let lease = daemon.lease("names").await?;
+    lease.ok("browser_tabs", json!({ "action": "new", "name": "shop", "url": pages.at("/") })).await?;
+    let listed = lease.ok("browser_tabs", json!({ "action": "new", "name": "mail" })).await?;
+    assert!(
+        listed.text.contains("- 1: shop [Form](") && listed.text.contains("- 2: mail (current) "),
+        "{}",
+        listed.text
+    );
+    let selected = lease.ok("browser_tabs", json!({ "action": "select", "name": "shop" })).await?;
+    assert!(selected.text.contains("- 1: shop (current) [Form]("), "{}", selected.text);
+    for (wrong, told) in [
+        (json!({ "action": "new", "name": "shop" }), "a tab of the name \"shop\" is open"),
+        (json!({ "action": "select", "name": "none" }), "No tab has the name \"none\""),
+        (json!({ "action": "select", "name": "shop", "index": 1 }), "either the index"),
+        (json!({ "action": "new", "name": "a b\n### Page" }), "a tab's name has from 1"),
+    ] {
+        let refused = lease.call("browser_tabs", wrong).await?;
+        assert!(refused.error.as_ref().is_some_and(|error| error.message.contains(told)), "{told}: {refused:?}");
+    }
+    let left = lease.ok("browser_tabs", json!({ "action": "close", "name": "shop" })).await?;
+    assert!(!left.text.contains("shop") && left.text.contains("- 2: mail (current)"), "{}", left.text);
+    lease.ok("browser_tabs", json!({ "action": "new", "name": "shop" })).await?;
+    daemon.end().await
+}

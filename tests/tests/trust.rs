@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use browserfleet_common::{
     clock::{Clock as _, SystemClock},
+    error_code::ErrorCode,
     pb,
     service::{CLAIM_HEADER, Claim, OperatorToken, Rpc, ServiceSecret, SessionKey},
 };
@@ -100,6 +101,7 @@ impl World {
             tool: "browser_snapshot".to_owned(),
             arguments: json!({}).to_string().into_bytes(),
             request_id: String::new(),
+            ..pb::CallToolRequest::default()
         };
         let mut stream =
             BrowserServiceClient::new(self.channel.clone()).call_tool(with(who, message)).await?.into_inner();
@@ -117,12 +119,18 @@ impl World {
         ]
     }
 
-    async fn operators_only(&self, who: As<'_>) -> [Result<(), Code>; 2] {
+    async fn operators_only(&self, who: As<'_>) -> [Result<(), Code>; 3] {
         let code = |result: Result<(), Status>| result.map_err(|status| status.code());
-        let listed = self.pool().list_leases(with(who, pb::ListLeasesRequest {})).await.map(drop);
+        let watched = self.pool().watch_pool(with(who, pb::WatchPoolRequest {})).await.map(drop);
+        let revoked = self.pool().revoke(with(who, pb::RevokeRequest { lease_id: "none".to_owned() })).await;
+        // Who may ask is told that there is no such lease.
+        let revoked = revoked.map(drop).or_else(|status| match ErrorCode::of(&status) {
+            ErrorCode::LeaseLost => Ok(()),
+            _ => Err(status),
+        });
         let grace = Some(pb::to_wire(Duration::from_hours(1)));
         let drained = self.pool().drain(with(who, pb::DrainRequest { grace })).await.map(drop);
-        [code(listed), code(drained)]
+        [code(watched), code(revoked), code(drained)]
     }
 }
 
@@ -173,18 +181,22 @@ async fn a_lease_is_used_by_its_own_principal_and_nobody_else() -> anyhow::Resul
 async fn operators_look_and_drain_and_front_ends_do_not() -> anyhow::Result<()> {
     let world = start()?;
     let ours = kept(world.secret.clone());
-    assert_eq!(world.operators_only(As::Nobody).await, [Err(Code::Unauthenticated); 2]);
-    assert_eq!(world.operators_only(As::Claims(ours, Rpc::GetPool, "p", None)).await, [Err(Code::PermissionDenied); 2]);
+    assert_eq!(world.operators_only(As::Nobody).await, [Err(Code::Unauthenticated); 3]);
+    assert_eq!(world.operators_only(As::Claims(ours, Rpc::GetPool, "p", None)).await, [Err(Code::PermissionDenied); 3]);
     let look = async |who| world.pool().get_pool(with(who, pb::GetPoolRequest {})).await.map(drop);
     assert_eq!(look(As::Nobody).await.unwrap_err().code(), Code::Unauthenticated);
     assert!(look(As::Operator).await.is_ok() && look(As::Claims(ours, Rpc::GetPool, "p", None)).await.is_ok());
+
+    let list = async |who| world.pool().list_leases(with(who, pb::ListLeasesRequest::default())).await.map(drop);
+    assert_eq!(list(As::Claims(ours, Rpc::GetPool, "p", None)).await.unwrap_err().code(), Code::PermissionDenied);
+    assert!(list(As::Operator).await.is_ok() && list(As::Claims(ours, Rpc::ListLeases, "p", None)).await.is_ok());
 
     let mut health = tonic_health::pb::health_client::HealthClient::new(world.channel.clone());
     assert!(health.check(tonic_health::pb::HealthCheckRequest::default()).await.is_ok(), "probes have no token");
     assert_eq!(reflected(&world, As::Nobody).await, Err(Code::Unauthenticated));
     assert_eq!(reflected(&world, As::Claims(ours, Rpc::GetPool, "p", None)).await, Err(Code::PermissionDenied));
     assert_eq!(reflected(&world, As::Operator).await, Ok(()));
-    assert_eq!(world.operators_only(As::Operator).await, [Ok(()); 2]);
+    assert_eq!(world.operators_only(As::Operator).await, [Ok(()); 3]);
     world.daemon.end().await
 }
 

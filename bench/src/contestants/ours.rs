@@ -81,6 +81,11 @@ impl Session {
         Ok(())
     }
 
+    /// The client, and the session that it passes along.
+    pub(crate) fn into_parts(self) -> (Client, String) {
+        (self.client, self.id)
+    }
+
     pub(crate) async fn close(mut self) -> anyhow::Result<()> {
         self.call("session_close", json!({})).await.map(drop)
     }

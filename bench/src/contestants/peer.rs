@@ -107,6 +107,10 @@ impl Session {
         self.client.call("browser_click", json!({ "element": BUTTON, "target": target })).await.map(drop)
     }
 
+    pub(crate) fn into_client(self) -> Client {
+        self.client
+    }
+
     pub(crate) async fn close(mut self) -> anyhow::Result<()> {
         self.client.call("browser_close", json!({})).await?;
         self.client.end().await

@@ -1,6 +1,7 @@
 //! The rows, by family. Each starts what it needs, measures, and ends what it started.
 
 mod checkpoints;
+mod economy;
 mod front_end;
 mod idle;
 mod latency;
@@ -27,14 +28,28 @@ impl Only {
         self.0.is_empty() || self.0.iter().any(|only| only == id)
     }
 
+    /// Whether a row counts tokens.
+    pub(crate) fn wants_tokens(&self) -> bool {
+        self.wants_any(economy::IDS)
+    }
+
     fn wants_any(&self, ids: &[&str]) -> bool {
         ids.iter().any(|id| self.wants(id))
     }
 }
 
 /// Every id of a row.
-pub(crate) const IDS: &[&[&str]] =
-    &[latency::IDS, start::IDS, load::IDS, idle::IDS, store::IDS, checkpoints::IDS, front_end::IDS, sweep::IDS];
+pub(crate) const IDS: &[&[&str]] = &[
+    latency::IDS,
+    economy::IDS,
+    start::IDS,
+    load::IDS,
+    idle::IDS,
+    store::IDS,
+    checkpoints::IDS,
+    front_end::IDS,
+    sweep::IDS,
+];
 
 /// Measures all that is wanted, family after family.
 ///
@@ -42,6 +57,7 @@ pub(crate) const IDS: &[&[&str]] =
 /// When something that must work does not. A peer that fails loses its column only.
 pub(crate) async fn measure(setup: &Setup, only: &Only) -> anyhow::Result<Vec<Row>> {
     let mut rows = latency::measure(setup, only).await?;
+    rows.extend(economy::measure(setup, only).await?);
     rows.extend(start::measure(setup, only).await?);
     rows.extend(load::measure(setup, only).await?);
     rows.extend(idle::measure(setup, only).await?);

@@ -4,12 +4,15 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use browserfleet_common::{
     config::{Problems, Reader},
+    probe::{self, Question},
     redis::checks::{self, Need},
-    telemetry::LogConfig,
+    telemetry::{Standing, Telemetry},
 };
 use browserfleet_mcp_frontend as frontend;
 use browserfleet_pool_daemon::{self as daemon, config::Defaults};
 use clap::{Parser, Subcommand};
+
+use crate::ctl::Ctl;
 
 /// Browsers for AI agents: an MCP server whose sessions are isolated Chromium processes.
 ///
@@ -25,9 +28,19 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     #[command(flatten)]
     Run(Run),
+    /// Ask the one that runs here with these settings: does it live (health), would it take new work (ready)?
+    Probe {
+        question: Question,
+        #[command(flatten)]
+        door: Door,
+        #[command(flatten)]
+        common: Common,
+    },
     /// API keys: who may call, and what they may do
     #[command(subcommand)]
     Keys(frontend::keys::command::Command),
+    /// Look at a fleet that runs: leases, sessions, daemons; drain, revoke
+    Ctl(Ctl),
 }
 
 /// What needs the settings of a server.
@@ -82,10 +95,14 @@ pub(crate) struct Common {
     /// Chromium's executable [default: chromium-headless-shell, where packages put it]
     #[arg(long, value_name = "FILE")]
     chromium: Option<PathBuf>,
-    /// Groups of tools to serve beside core, parted by commas: storage, testing, vision, network, pdf, devtools, config, or all;
+    /// Groups of tools to serve beside core, parted by commas: storage, testing, vision, network, pdf, devtools, config, automation, or all; slim for
+    /// the tools that are enough to browse in less than 500 tokens;
     /// a URL can ask for its own: /mcp?caps=storage
     #[arg(long, value_name = "GROUPS")]
     caps: Option<String>,
+    /// How much of the page replies show where the call does not say: none, diff, interactive or full [default: full]
+    #[arg(long, value_name = "MODE")]
+    snapshot_mode: Option<String>,
     /// Settings as TOML
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -104,7 +121,7 @@ pub(crate) struct Settings {
     pub(crate) transport: Transport,
     pub(crate) frontend: frontend::Config,
     pub(crate) daemon: daemon::config::Config,
-    pub(crate) log: LogConfig,
+    pub(crate) telemetry: Telemetry,
     /// Why the store could not be looked at.
     pub(crate) store_away: Option<String>,
 }
@@ -118,17 +135,7 @@ impl Run {
             Self::Serve { door, common } | Self::Doctor { door, common } => (Transport::Http, door, common),
             Self::Stdio { common } => (Transport::Stdio, &nowhere, common),
         };
-        let flags = [
-            ("http.listen", door.listen.as_ref().map(|value| value as _)),
-            ("auth.keys_file", door.keys.as_ref().map(|value| value as _)),
-            ("store.url", door.store.as_ref().map(|value| value as _)),
-            ("store.state_dir", door.state_dir.as_ref().map(|value| value as _)),
-            ("unsafe.insecure", door.insecure.then_some(&true as _)),
-            ("tools.caps", common.caps.as_ref().map(|value| value as _)),
-            ("pool.max_browsers", common.max_browsers.as_ref().map(|value| value as _)),
-            ("browser.chromium", common.chromium.as_ref().map(|value| value as _)),
-        ];
-        let mut reader = Reader::new(common.config.as_deref(), &flags);
+        let mut reader = reader(door, common);
         // Over HTTP the first call should find a browser ready; an editor starts stdio servers it may never call.
         let min_warm = usize::from(transport == Transport::Http);
         let frontend = frontend::Config::read(&mut reader);
@@ -143,9 +150,33 @@ impl Run {
             store_away,
             frontend,
             daemon: daemon::config::Config::read(&mut reader, defaults),
-            log: LogConfig::read(&mut reader),
+            telemetry: Telemetry::read(&mut reader, "browserfleet", Standing::Edge),
         };
         let problems = reader.finish(&["frontend"]).err().unwrap_or(Problems(Vec::new()));
         (settings, problems)
     }
+}
+
+/// Merges flags, environment and file.
+fn reader(door: &Door, common: &Common) -> Reader {
+    let flags = [
+        ("http.listen", door.listen.as_ref().map(|value| value as _)),
+        ("auth.keys_file", door.keys.as_ref().map(|value| value as _)),
+        ("store.url", door.store.as_ref().map(|value| value as _)),
+        ("store.state_dir", door.state_dir.as_ref().map(|value| value as _)),
+        ("unsafe.insecure", door.insecure.then_some(&true as _)),
+        ("tools.caps", common.caps.as_ref().map(|value| value as _)),
+        ("call.snapshot", common.snapshot_mode.as_ref().map(|value| value as _)),
+        ("pool.max_browsers", common.max_browsers.as_ref().map(|value| value as _)),
+        ("browser.chromium", common.chromium.as_ref().map(|value| value as _)),
+    ];
+    Reader::new(common.config.as_deref(), &flags)
+}
+
+/// Asks the program that runs with these settings.
+///
+/// # Errors
+/// When it does not answer, or says no.
+pub(crate) fn ask(question: Question, door: &Door, common: &Common) -> Result<(), probe::No> {
+    frontend::cli::ask(&mut reader(door, common), question)
 }

@@ -1,14 +1,22 @@
 //! One process: a front end that calls the gRPC services of a pool daemon, as in a fleet, but without a wire.
 
 mod args;
+mod ctl;
 mod program;
 
 use std::{ffi::OsString, io, process::ExitCode};
 
-use browserfleet_common::config::{EXIT_CONFIG, EXIT_USAGE, Problems};
+use anyhow::Context as _;
+use browserfleet_common::{
+    config::{EXIT_CONFIG, EXIT_USAGE, Problems},
+    probe,
+    telemetry::Installed,
+};
 use browserfleet_mcp_frontend::keys::command::Command;
 use browserfleet_pool_daemon::host::checks;
 use clap::Parser as _;
+
+use self::args::Settings;
 
 /// Runs the program with a command line, the program's name first.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -22,14 +30,17 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let run = match args.command {
         args::Command::Run(run) => run,
+        args::Command::Probe { question, door, common } => {
+            return probe::exit_code("browserfleet", args::ask(question, &door, &common));
+        }
         args::Command::Keys(command) => return keys(&command),
+        args::Command::Ctl(ctl) => return code(ctl.run(&mut io::stdout().lock()).map(|()| true)),
     };
     let (settings, mut problems) = run.settings();
     if let args::Run::Doctor { .. } = run {
         // The program would wait for it; whoever asks wants to know.
         problems.0.extend(settings.store_away.clone());
-        let _last_lines = settings.log.install();
-        return code(program::examine(&settings, &problems));
+        return code(telemetry(&settings).and_then(|_last_words| program::examine(&settings, &problems)));
     }
     let checks = checks::at_start(&settings.daemon);
     problems.0.extend(checks::problems(&checks));
@@ -37,9 +48,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         eprintln!("browserfleet: {problems}");
         return ExitCode::from(EXIT_CONFIG);
     }
-    let _last_lines = settings.log.install();
-    checks::log_warnings(&checks);
-    code(program::run(settings).map(|()| true))
+    code(telemetry(&settings).and_then(|_last_words| {
+        checks::log_warnings(&checks);
+        program::run(settings).map(|()| true)
+    }))
+}
+
+fn telemetry(settings: &Settings) -> anyhow::Result<Installed> {
+    settings.telemetry.install().context("traces cannot be sent")
 }
 
 /// Keys go to standard output, so that scripts can take them; what is for people goes to standard error.

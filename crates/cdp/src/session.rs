@@ -2,9 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
+use browserfleet_common::step;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument as _;
 
 use crate::{
     CloseReason, Closed, Command, Connection, Error, Events, SessionState,
@@ -79,8 +81,17 @@ impl Session {
         self.connection.shared.registry().crashes(self.id())
     }
 
-    #[tracing::instrument(name = "cdp.call", level = "debug", skip_all, fields(method))]
     async fn exchange<P: Serialize>(
+        &self,
+        method: &str,
+        params: &P,
+        deadline: Instant,
+    ) -> Result<Box<RawValue>, Error> {
+        let step = step!(method, otel.kind = "client");
+        self.sent_and_answered(method, params, deadline).instrument(step).await
+    }
+
+    async fn sent_and_answered<P: Serialize>(
         &self,
         method: &str,
         params: &P,

@@ -11,6 +11,9 @@ use crate::{keyring::Unusable, secrets::Secrets, session::Owner, unavailable::Un
 
 /// Most bytes of a checkpoint before it is compressed.
 pub const BYTES_MAX: usize = 8 << 20;
+/// Most checkpoints of a principal. Beyond that those go whose sessions have lapsed, the first to end first: what nobody uses must
+/// not fill the store. Those of sessions that live stay, and are bounded as sessions are.
+pub const CHECKPOINTS_MAX: usize = 256;
 /// What the key is for.
 const PURPOSE: &str = "checkpoint";
 

@@ -29,7 +29,8 @@ pub const EXIT_CONFIG: u8 = 78;
 pub const ENV_PREFIX: &str = "BROWSERFLEET_";
 
 /// What belongs to the front end: sections, or single keys of a section that programs share.
-pub const FRONT_END: &[&str] = &["http", "auth", "session", "call", "tools", "frontend", "store.state_dir"];
+pub const FRONT_END: &[&str] =
+    &["http", "auth", "audit", "session", "call", "tools", "secrets", "frontend", "store.state_dir"];
 /// What belongs to the pool daemon.
 pub const DAEMON: &[&str] = &[
     "daemon",

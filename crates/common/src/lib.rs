@@ -2,7 +2,7 @@
 //!
 //! In suggested reading order: the words ([`ids`], [`error_code`]), the wire ([`pb`]), who may say what on it ([`service`],
 //! [`secret_file`], [`keyring`], [`secrets`]), then what a program is made of ([`config`], [`telemetry`], [`metrics`], [`lifecycle`], [`clock`],
-//! [`size`]), what is kept of a session ([`session`], [`egress`],
+//! [`size`], [`probe`]), what is kept of a session ([`session`], [`egress`],
 //! [`artifact`], [`checkpoint`]), and where ([`redis`], [`unavailable`]).
 
 pub mod ids;
@@ -26,6 +26,8 @@ pub mod telemetry;
 pub mod metrics;
 
 pub mod lifecycle;
+
+pub mod probe;
 
 pub mod clock;
 

@@ -34,6 +34,7 @@ pub enum Rpc {
     Release,
     CallTool,
     GetPool,
+    ListLeases,
 }
 
 /// A session, as leases are keyed by it.

@@ -95,6 +95,11 @@ impl Access {
         CATALOGUE.iter().all(|tool| self.allows(tool) == other.allows(tool))
     }
 
+    /// Whether it is shown the slim profile only, beside what it asks for.
+    pub(crate) fn is_slim(&self) -> bool {
+        self.asked.unwrap_or(self.served.caps).is_slim()
+    }
+
     /// The groups of tools that are served to it.
     pub(crate) fn groups(&self) -> Groups {
         let asked = self.asked.unwrap_or(self.served.caps).and(Groups::ALWAYS);
@@ -111,7 +116,7 @@ impl Access {
     /// As [`Self::check`], of what a tool of another group does as well: its URL need not ask for this group.
     pub(crate) fn check_part(&self, part: &Tool) -> Result<(), Failure> {
         match self.missing(part) {
-            None | Some(Missing::OfUrl(_)) => Ok(()),
+            None | Some(Missing::OfUrl(_) | Missing::OfProfile) => Ok(()),
             Some(missing) => Err(Failure::new(ErrorCode::Forbidden, missing.to_string())),
         }
     }
@@ -125,7 +130,7 @@ impl Access {
             return Some(Missing::OfKey(group));
         }
         if Groups::ALWAYS.has(group) {
-            return None;
+            return (self.is_slim() && !tool.is_slim()).then_some(Missing::OfProfile);
         }
         if !self.served.allowed.has(group) {
             return Some(Missing::OfServer(group));
@@ -142,6 +147,7 @@ enum Missing {
     OfKey(Group),
     OfServer(Group),
     OfUrl(Group),
+    OfProfile,
 }
 
 impl std::fmt::Display for Missing {
@@ -152,6 +158,9 @@ impl std::fmt::Display for Missing {
             Self::OfServer(group) => {
                 write!(f, "This server does not allow this: its operator has left the tool group {group} out.")
             }
+            Self::OfProfile => f.write_str(
+                "This tool is not in the slim profile of this connection: connect to /mcp?caps=core for all of them.",
+            ),
             Self::OfUrl(group) => write!(
                 f,
                 "The tool group {group} is not served on this connection: connect to /mcp?caps={group} (several are parted by \
@@ -182,6 +191,11 @@ mod tests {
         assert_eq!(told(none, Groups::ALL, Some(pdf)), "");
         assert_eq!(told(pdf, Groups::ALL, None), "");
         assert!(told(pdf, none, Some(pdf)).contains("This server does not allow this"));
+        let hover = find("browser_hover").unwrap();
+        let slim = |asked| open().served(Tools { caps: Groups::SLIM, allowed: Groups::ALL }).asking(asked);
+        assert!(slim(None).check(hover).unwrap_err().message.contains("/mcp?caps=core"));
+        assert!(slim(None).allows(find("browser_click").unwrap()) && slim(Some(none)).allows(hover));
+        assert!(slim(Some(Groups::SLIM.and(pdf))).allows(&tool), "other groups are served beside it");
         let core = find("browser_snapshot").unwrap();
         assert!(
             open().served(Tools { caps: none, allowed: none }).asking(Some(none)).allows(core),

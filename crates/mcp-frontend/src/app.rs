@@ -74,6 +74,7 @@ impl App {
         self.core.start();
         server::serve(&self.core, listener, router(&self.core, handler)).await;
         self.core.end_volatile_sessions().await;
+        self.core.last_words().await;
         Ok(())
     }
 
@@ -103,6 +104,7 @@ impl App {
         self.core.start();
         let result = mcp::stdio::serve(&self.core, input, output).await;
         self.core.end_volatile_sessions().await;
+        self.core.last_words().await;
         result
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use browserfleet_common::ids::Principal;
+use browserfleet_common::{ids::Principal, telemetry::TraceParent};
 use http::{Extensions, HeaderMap, header::USER_AGENT, request::Parts};
 use rmcp::{RoleServer, service::RequestContext};
 
@@ -23,6 +23,8 @@ pub(crate) struct Caller {
     /// The session named by header, unchecked.
     pub(crate) session_header: Option<String>,
     pub(crate) client: Client,
+    /// The trace that its request is part of.
+    pub(crate) trace: Option<TraceParent>,
 }
 
 impl Caller {
@@ -32,7 +34,8 @@ impl Caller {
         let session_header =
             headers.get(SESSION_HEADER).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let client = Client { user_agent: user_agent(headers), ..Client::default() };
-        Self { principal: access.principal.clone(), access, connection: None, session_header, client }
+        let (principal, trace) = (access.principal.clone(), TraceParent::of(headers));
+        Self { principal, access, connection: None, session_header, client, trace }
     }
 
     /// The caller of a request over HTTP, for who answers it: the legacy layer says it itself, the modern service hands on the
@@ -49,6 +52,15 @@ impl Caller {
         let user_agent = self.client.user_agent.or_else(|| connection.client.user_agent.clone());
         let client = Client { user_agent, ..connection.client.clone() };
         Self { connection: Some(connection), access, client, ..self }
+    }
+
+    /// The same caller, whose request says itself what trace it is part of.
+    pub(crate) fn tracing(self, traceparent: Option<&str>, tracestate: Option<&str>) -> Self {
+        let said = traceparent.map(|traceparent| TraceParent {
+            traceparent: traceparent.to_owned(),
+            tracestate: tracestate.map(str::to_owned),
+        });
+        Self { trace: said.or(self.trace), ..self }
     }
 
     /// The same caller, as it calls itself.

@@ -15,12 +15,13 @@ use browserfleet_common::{
     clock::SystemClock,
     config::{DAEMON, EXIT_CONFIG, EXIT_USAGE, Problems, Reader},
     lifecycle::{Shutdown, Tasks},
+    probe::{self, Question},
     redis::{
         self,
         checks::{self, Need},
     },
     service::ServiceSecret,
-    telemetry::LogConfig,
+    telemetry::{Standing, Telemetry},
 };
 use clap::Parser;
 use tonic::transport::Endpoint;
@@ -56,25 +57,37 @@ struct Args {
     /// Redis, so that several front ends serve the same sessions [default: this one keeps them itself]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
-    /// Groups of tools to serve beside core, parted by commas: storage, testing, vision, network, pdf, devtools, config, or all;
+    /// Groups of tools to serve beside core, parted by commas: storage, testing, vision, network, pdf, devtools, config, automation, or all; slim for
+    /// the tools that are enough to browse in less than 500 tokens;
     /// a URL can ask for its own: /mcp?caps=storage
     #[arg(long, value_name = "GROUPS")]
     caps: Option<String>,
+    /// How much of the page replies show where the call does not say: none, diff, interactive or full [default: full]
+    #[arg(long, value_name = "MODE")]
+    snapshot_mode: Option<String>,
     /// Serve on other addresses than loopback without keys: everybody who reaches them drives your browsers
     #[arg(long)]
     insecure: bool,
     /// Serve one client over standard input and output instead of HTTP
     #[arg(long)]
     stdio: bool,
+    /// Only check whether these settings will do, and say what will not
+    #[arg(long, conflicts_with = "probe")]
+    check: bool,
+    /// Only ask the front end that runs here with these settings: does it live (health), would it take new work (ready)?
+    #[arg(long, value_name = "QUESTION")]
+    probe: Option<Question>,
 }
 
 /// Everything the program needs to know.
 #[derive(Debug)]
 struct Settings {
     frontend: Config,
-    log: LogConfig,
+    telemetry: Telemetry,
     pools: Vec<Endpoint>,
     secret: Option<ServiceSecret>,
+    /// Why the store could not be looked at.
+    store_away: Option<String>,
 }
 
 /// Runs the program with the given command line, the program's name first.
@@ -87,14 +100,27 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let settings = match read(&args) {
+    let mut reader = reader(&args);
+    if let Some(question) = args.probe {
+        return probe::exit_code("mcp-frontend", ask(&mut reader, question));
+    }
+    let settings = match read(reader) {
         Ok(settings) => settings,
         Err(problems) => {
             eprintln!("{problems}");
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    let _last_lines = settings.log.install();
+    if args.check {
+        return checked(settings.store_away.as_deref());
+    }
+    let _last_words = match settings.telemetry.install() {
+        Ok(installed) => installed,
+        Err(error) => {
+            eprintln!("mcp-frontend: traces cannot be sent: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     match run(settings, args.stdio) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -104,25 +130,53 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn read(args: &Args) -> Result<Settings, Problems> {
+/// Asks the front end that runs with these settings. What is wrong with them is its business: it has told that.
+///
+/// # Errors
+/// When it does not answer, or says no.
+pub fn ask(reader: &mut Reader, question: Question) -> Result<(), probe::No> {
+    let listen = reader.address("http.listen", Config::default().http.listen);
+    // It answers to the names it was given and to no others.
+    let names = reader.list("http.allowed_hosts", &[]);
+    probe::ask(question, listen, names.first().map_or("localhost", String::as_str))
+}
+
+/// The settings are good. A front end would wait for a store that is away; whoever asks wants to know.
+fn checked(store_away: Option<&str>) -> ExitCode {
+    match store_away {
+        None => ExitCode::SUCCESS,
+        Some(away) => {
+            eprintln!("{away}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Merges flags, environment and file.
+fn reader(args: &Args) -> Reader {
     let listen = args.listen.map(|address| address.to_string());
     let pools = (!args.pool.is_empty()).then_some(&args.pool);
-    let flags: [(_, Option<&dyn browserfleet_common::config::FlagValue>); 6] = [
+    let flags: [(_, Option<&dyn browserfleet_common::config::FlagValue>); 7] = [
         ("http.listen", listen.as_ref().map(|x| x as _)),
         ("frontend.pools", pools.map(|x| x as _)),
         ("auth.keys_file", args.keys.as_ref().map(|x| x as _)),
         ("store.url", args.store.as_ref().map(|x| x as _)),
         ("tools.caps", args.caps.as_ref().map(|x| x as _)),
+        ("call.snapshot", args.snapshot_mode.as_ref().map(|x| x as _)),
         ("unsafe.insecure", args.insecure.then_some(&true as _)),
     ];
-    let mut reader = Reader::new(args.config.as_deref(), &flags);
-    let (frontend, log) = (Config::read(&mut reader), LogConfig::read(&mut reader));
+    Reader::new(args.config.as_deref(), &flags)
+}
+
+fn read(mut reader: Reader) -> Result<Settings, Problems> {
+    let frontend = Config::read(&mut reader);
+    let telemetry = Telemetry::read(&mut reader, "mcp-frontend", Standing::Edge);
     let pools = pools_of(&mut reader, frontend.store.is_some());
     let secret = secret(&mut reader, &pools, frontend.store.as_ref());
     // One that is away is told of, and looked at again, by the program.
-    let _away = checks::read(&mut reader, frontend.store.as_ref(), Need::Messages);
+    let store_away = checks::read(&mut reader, frontend.store.as_ref(), Need::Messages);
     reader.finish(DAEMON)?;
-    Ok(Settings { frontend, log, pools, secret })
+    Ok(Settings { frontend, telemetry, pools, secret, store_away })
 }
 
 /// `frontend.pools`: the daemons' addresses. None: they are found in the store.
@@ -225,5 +279,20 @@ mod tests {
         assert_eq!(code(&["--pool", "http://a:1", "--pool", "http://a:1"]), ExitCode::from(EXIT_CONFIG));
         assert_eq!(code(&["--store", "localhost"]), ExitCode::from(EXIT_CONFIG));
         assert_eq!(code(&["--config", "/nowhere"]), ExitCode::from(EXIT_CONFIG));
+    }
+
+    #[test]
+    fn settings_are_checked_without_serving() {
+        assert_eq!(code(&["--check", "--listen", "127.0.0.1:0"]), ExitCode::SUCCESS);
+        assert_eq!(code(&["--check", "--listen", "0.0.0.0:0"]), ExitCode::from(EXIT_CONFIG));
+        // A port that nobody listens on: good settings, a store that is away.
+        assert_eq!(code(&["--check", "--store", "redis://127.0.0.1:1"]), ExitCode::FAILURE);
+        assert_eq!(code(&["--check", "--probe", "ready"]), ExitCode::from(EXIT_USAGE));
+    }
+
+    #[test]
+    fn nobody_is_found_where_nobody_listens() {
+        assert_eq!(code(&["--probe", "ready", "--listen", "127.0.0.1:1"]), ExitCode::FAILURE);
+        assert_eq!(code(&["--probe", "perhaps"]), ExitCode::from(EXIT_USAGE));
     }
 }

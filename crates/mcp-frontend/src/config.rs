@@ -3,13 +3,14 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use browserfleet_common::{config::Reader, redis, secret_file::BadSecretFile};
-use browserfleet_tools::Groups;
+use browserfleet_tools::{Groups, SnapshotMode};
 
-use crate::keys::Keyring;
+use crate::{audit::Audit, keys::Keyring, secrets::Secrets};
 
 /// The settings of a front end.
 #[derive(Clone, Debug)]
@@ -24,6 +25,10 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// `[auth]`: who gets in. None: everybody is the same principal, who may do everything.
     pub auth: Option<Keyring>,
+    /// `[audit]`: where calls that have ended are noted, if anywhere.
+    pub audit: Option<Audit>,
+    /// `[secrets]`: what callers type without seeing it.
+    pub secrets: Arc<Secrets>,
 }
 
 /// `[http]`: what may come in, and for how long.
@@ -72,15 +77,19 @@ pub struct Session {
     pub artifact_bytes: usize,
 }
 
-/// `[call]`: how long a tool call may take.
+/// `[call]`: how long a tool call may take, and how much it answers.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// The whole call, the wait for a browser included.
     pub timeout: Duration,
+    /// As [`Self::timeout`], of a call that runs tasks: each of them has that one.
+    pub tasks_timeout: Duration,
     /// In the queue for a browser.
     pub queue_wait: Duration,
     /// Most bytes of a reply's texts; for the rest of it there is a cursor.
     pub reply_bytes: usize,
+    /// How much of the page replies show where the call does not say.
+    pub snapshot: SnapshotMode,
     /// Larger pictures are not in the reply: they are resources.
     pub inline_bytes: usize,
 }
@@ -125,11 +134,20 @@ impl Default for Config {
                 max_connections: 10_000,
                 artifact_bytes: 16 << 20,
             },
-            call: Call { timeout: 2 * MINUTE, queue_wait: 30 * SECOND, reply_bytes: 40_000, inline_bytes: 1 << 20 },
+            call: Call {
+                timeout: 2 * MINUTE,
+                tasks_timeout: 10 * MINUTE,
+                queue_wait: 30 * SECOND,
+                reply_bytes: 40_000,
+                snapshot: SnapshotMode::Full,
+                inline_bytes: 1 << 20,
+            },
             tools: Tools { caps: Groups::default(), allowed: Groups::ALL },
             store: None,
             state_dir: None,
             auth: None,
+            audit: None,
+            secrets: Arc::default(),
         }
     }
 }
@@ -149,6 +167,8 @@ impl Config {
             store: redis::Settings::read(reader),
             state_dir: reader.path("store.state_dir"),
             auth: keys_file.and_then(|path| read_keys(reader, &path)),
+            audit: reader.path("audit.file").and_then(|path| open_trail(reader, &path)),
+            secrets: read_secrets(reader),
         };
         if config.store.is_some() && config.state_dir.is_some() {
             reader.problem("store.url and store.state_dir: sessions are kept in one of them; give either");
@@ -161,6 +181,25 @@ impl Config {
         }
         config
     }
+}
+
+fn open_trail(reader: &mut Reader, path: &Path) -> Option<Audit> {
+    let opened = Audit::append_to(path);
+    opened
+        .inspect_err(|error| reader.problem(format!("audit.file: {}: cannot be appended to ({error})", path.display())))
+        .ok()
+}
+
+/// The secrets of the file that is named, if one is.
+fn read_secrets(reader: &mut Reader) -> Arc<Secrets> {
+    let Some(path) = reader.path("secrets.file") else { return Arc::default() };
+    Secrets::read(&path).map_or_else(
+        |bad| {
+            reader.problem(format!("secrets.file = {bad}"));
+            Arc::default()
+        },
+        Arc::new,
+    )
 }
 
 impl Http {
@@ -222,8 +261,10 @@ impl Call {
         let default = Config::default().call;
         Self {
             timeout: reader.duration("call.timeout", default.timeout, SECOND..=10 * MINUTE),
+            tasks_timeout: reader.duration("call.tasks_timeout", default.tasks_timeout, SECOND..=HOUR),
             queue_wait: reader.duration("call.queue_wait", default.queue_wait, Duration::ZERO..=10 * MINUTE),
             reply_bytes: reader.count("call.reply_bytes", default.reply_bytes, 8192..=1 << 20),
+            snapshot: reader.choice("call.snapshot", default.snapshot, SnapshotMode::ALL),
             inline_bytes: reader.count("call.inline_bytes", default.inline_bytes, 0..=16 << 20),
         }
     }
@@ -248,7 +289,7 @@ impl Tools {
         let mut groups = |key, default: &[&str]| {
             let names = reader.list(key, default);
             Groups::parse(names.iter().map(String::as_str)).unwrap_or_else(|unknown| {
-                reader.problem(format!("{key}: {unknown}, and all"));
+                reader.problem(format!("{key}: {unknown}, all and slim"));
                 Groups::default()
             })
         };

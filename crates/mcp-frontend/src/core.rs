@@ -161,6 +161,7 @@ impl Core {
             connection: None,
             session_header: None,
             client: record.client.clone(),
+            trace: None,
         };
         Ok(caller.over(Arc::new(record)))
     }
@@ -222,6 +223,13 @@ impl Core {
         };
         let named = connection.sessions.iter().chain([&connection.default_session]).cloned();
         self.end_all(named.map(|name| session::Key { principal: key.principal.clone(), name }).collect()).await;
+    }
+
+    /// Waits until what operators are told of the last calls has been written, in bounded time.
+    pub(crate) async fn last_words(&self) {
+        if let Some(audit) = &self.config.audit {
+            audit.written().await;
+        }
     }
 
     /// Nobody will ever see the sessions of a store that ends with the process: their browsers go back now.

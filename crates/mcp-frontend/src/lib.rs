@@ -12,6 +12,7 @@ pub mod stores;
 mod fleet;
 
 mod running;
+pub mod secrets;
 
 mod config;
 
@@ -26,6 +27,7 @@ pub mod keys;
 mod access;
 
 mod artifacts;
+mod audit;
 
 pub mod usage;
 

@@ -6,6 +6,7 @@ use browserfleet_common::{
     checkpoint::Checkpoints,
     lifecycle::{Shutdown, Tasks},
     redis::Fitness,
+    service::OperatorToken,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -41,6 +42,7 @@ pub struct App {
     pools: Pools,
     browsers: Browsers,
     authenticator: Authenticator,
+    operators: Option<OperatorToken>,
     drain_grace: Duration,
     max_connection_age: Duration,
     tasks: Tasks,
@@ -86,10 +88,22 @@ impl App {
         }
         let browsers = Browsers::new(handle.clone(), config.times, abilities, config.max_call, tasks.clone());
         let browsers = browsers.keeping(keeper);
+        let operators = config.daemon.trust.operators.clone();
         let authenticator = Authenticator::new(config.daemon.trust);
         let (tasks, shutdown) = (tasks.clone(), shutdown.clone());
         let drain_grace = grace;
-        Ok(Self { handle, store, pools, browsers, authenticator, drain_grace, max_connection_age, tasks, shutdown })
+        Ok(Self {
+            handle,
+            store,
+            pools,
+            browsers,
+            authenticator,
+            operators,
+            drain_grace,
+            max_connection_age,
+            tasks,
+            shutdown,
+        })
     }
 
     pub fn handle(&self) -> &Handle {
@@ -117,12 +131,11 @@ impl App {
         grpc::serve(connections, services, self.authenticator.clone(), self.max_connection_age, &self.tasks, stop)
     }
 
-    /// Starts serving health over HTTP.
+    /// Starts serving health and metrics over HTTP.
     pub fn start_admin(&self, listener: TcpListener) {
-        self.tasks.spawn(
-            "admin",
-            admin::serve(listener, self.handle.clone(), self.store.clone(), self.shutdown.soft().clone()),
-        );
+        let daemon =
+            admin::Daemon { handle: self.handle.clone(), store: self.store.clone(), operators: self.operators.clone() };
+        self.tasks.spawn("admin", admin::serve(listener, daemon, self.shutdown.soft().clone()));
     }
 
     /// Ends the pool: no new leases, running ones within the grace, then every browser, verified. A hard shutdown skips

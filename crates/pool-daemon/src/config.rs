@@ -152,7 +152,7 @@ fn read_daemon(reader: &mut Reader) -> DaemonConfig {
     let trust = read_trust(reader);
     let config = DaemonConfig {
         listen: reader.address("daemon.listen", SocketAddr::from(([127, 0, 0, 1], 50051))),
-        admin_listen: reader.address("daemon.admin_listen", SocketAddr::from(([127, 0, 0, 1], 50052))),
+        admin_listen: admin_listen(reader),
         address: Some(daemon_name(&reader.text("daemon.address", ""))).filter(|address| !address.is_empty()),
         inside: None,
         pool_id,
@@ -174,14 +174,19 @@ fn read_daemon(reader: &mut Reader) -> DaemonConfig {
             config.listen
         ));
     }
-    if is_open(config.admin_listen) {
+    if is_open(config.admin_listen) && config.trust.operators.is_none() {
         reader.problem(format!(
-            "daemon.admin_listen = {}: it asks nobody who they are, so only loopback addresses are served without \
-             unsafe.insecure = true (--insecure)",
+            "daemon.admin_listen = {}: not a loopback address, so whoever looks at the daemon needs a token: set \
+             grpc.operator_token_file; or show it to everybody who can reach it: unsafe.insecure = true (--insecure)",
             config.admin_listen
         ));
     }
     config
+}
+
+/// `daemon.admin_listen`: where health and metrics are served over HTTP.
+pub fn admin_listen(reader: &mut Reader) -> SocketAddr {
+    reader.address("daemon.admin_listen", SocketAddr::from(([127, 0, 0, 1], 50052)))
 }
 
 /// The store, if front ends can be told through it where the daemon is.

@@ -6,6 +6,7 @@
 //! [`grpc`] and [`admin`] are the doors, [`config`] the settings, [`app`] the whole.
 
 pub mod pool;
+pub mod secrets;
 pub mod store;
 
 pub mod chromium;

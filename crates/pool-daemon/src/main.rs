@@ -12,13 +12,14 @@ use anyhow::Context as _;
 use browserfleet_common::{
     config::{EXIT_CONFIG, EXIT_USAGE, FRONT_END, Problems, Reader},
     lifecycle::{Shutdown, Tasks},
+    probe::{self, Question},
     redis::{self, checks::Need},
-    telemetry::LogConfig,
+    telemetry::{Installed, Standing, Telemetry},
 };
 use browserfleet_pool_daemon::{
     app::{App, End},
     chromium,
-    config::{Config, Defaults},
+    config::{Config, Defaults, admin_listen},
     grpc,
     host::{checks, doctor},
     store,
@@ -36,7 +37,7 @@ struct Args {
     /// Where gRPC is served
     #[arg(long)]
     listen: Option<SocketAddr>,
-    /// Where /health and /ready are served
+    /// Where /health, /ready and /metrics are served
     #[arg(long)]
     admin_listen: Option<SocketAddr>,
     /// Most browsers
@@ -52,8 +53,11 @@ struct Args {
     #[arg(long)]
     insecure: bool,
     /// Only check whether this machine and these settings will do, and say what will not
-    #[arg(long)]
+    #[arg(long, conflicts_with = "probe")]
     check: bool,
+    /// Only ask the daemon that runs here with these settings: does it live (health), would it take new work (ready)?
+    #[arg(long, value_name = "QUESTION")]
+    probe: Option<Question>,
 }
 
 /// Browsers a daemon keeps ready unless told otherwise.
@@ -79,14 +83,19 @@ fn main() -> ExitCode {
         ("unsafe.insecure", args.insecure.then_some(&true as _)),
     ];
     let mut reader = Reader::new(args.config.as_deref(), &flags);
-    let (config, log) = (Config::read(&mut reader, Defaults::others(MIN_WARM)), LogConfig::read(&mut reader));
+    if let Some(question) = args.probe {
+        // What is wrong with the settings is the daemon's business: it has told that.
+        let asked = probe::ask(question, admin_listen(&mut reader), "localhost");
+        return probe::exit_code("pool-daemon", asked);
+    }
+    let config = Config::read(&mut reader, Defaults::others(MIN_WARM));
+    let telemetry = Telemetry::read(&mut reader, "pool-daemon", Standing::Inside);
     let away = redis::checks::read(&mut reader, config.store.as_ref(), Need::Memory);
     let mut problems = reader.finish(FRONT_END).err().unwrap_or(Problems(Vec::new()));
     if args.check {
         // The program would wait for it; whoever asks wants to know.
         problems.0.extend(away);
-        let _last_lines = log.install();
-        return code(check(&config, &problems));
+        return code(install(&telemetry).and_then(|_last_words| check(&config, &problems)));
     }
     let checks = checks::at_start(&config);
     problems.0.extend(checks::problems(&checks));
@@ -94,9 +103,14 @@ fn main() -> ExitCode {
         eprintln!("{problems}");
         return ExitCode::from(EXIT_CONFIG);
     }
-    let _last_lines = log.install();
-    checks::log_warnings(&checks);
-    code(run(config).map(|end| end == End::Clean))
+    code(install(&telemetry).and_then(|_last_words| {
+        checks::log_warnings(&checks);
+        run(config).map(|end| end == End::Clean)
+    }))
+}
+
+fn install(telemetry: &Telemetry) -> anyhow::Result<Installed> {
+    telemetry.install().context("traces cannot be sent")
 }
 
 /// How a run that has ended well, or not, is told to whoever started the program.

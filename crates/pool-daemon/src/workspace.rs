@@ -1,7 +1,7 @@
 //! What a lease's calls work in: its tabs, the current one among them, and the order of the calls.
 
 use std::sync::{
-    Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -54,6 +54,8 @@ struct Tabs {
 #[derive(Clone, Debug)]
 pub struct Tab {
     pub number: usize,
+    /// As its owner calls it: no two open tabs have the same.
+    pub name: Option<Arc<str>>,
     pub page: Page,
     pub current: bool,
 }
@@ -62,6 +64,7 @@ pub struct Tab {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TabInfo {
     pub number: usize,
+    pub name: Option<Arc<str>>,
     pub current: bool,
     pub url: String,
     pub title: String,
@@ -76,10 +79,10 @@ pub struct Waiting<'a> {
 }
 
 impl Tabs {
-    fn add(&mut self, page: Page) -> usize {
+    fn add(&mut self, name: Option<Arc<str>>, page: Page) -> usize {
         let number = self.next_number;
         self.next_number += 1;
-        self.open.push(Tab { number, page, current: false });
+        self.open.push(Tab { number, name, page, current: false });
         number
     }
 
@@ -106,7 +109,7 @@ impl Tabs {
 impl Workspace {
     pub fn new(ready: Ready) -> Self {
         let mut tabs = Tabs { open: Vec::new(), current: 0, next_number: 0 };
-        tabs.add(ready.page);
+        tabs.add(None, ready.page);
         Self {
             context: ready.context,
             tabs: Mutex::new(tabs),
@@ -165,7 +168,7 @@ impl Workspace {
         let arrived = self.context.take_arrivals();
         let mut tabs = self.tabs();
         for page in arrived {
-            tabs.add(page);
+            tabs.add(None, page);
         }
         tabs.forget_closed();
         let current = tabs.current;
@@ -177,15 +180,20 @@ impl Workspace {
         self.context.arrivals_settled().await;
         let open = self.open_tabs();
         let mut shown = self.context.titles(Instant::now() + ASKING).await?;
-        let described = open.into_iter().map(|Tab { number, page, current }| {
+        let described = open.into_iter().map(|Tab { number, name, page, current }| {
             let (title, url) = shown.remove(page.target_id()).unwrap_or_default();
-            TabInfo { number, current, url, title }
+            TabInfo { number, name, current, url, title }
         });
         Ok(described.collect())
     }
 
     /// Opens a blank tab and makes it the current one.
-    pub async fn open_tab(&self) -> Result<Page, Failure> {
+    pub async fn open_tab(&self, name: Option<Arc<str>>) -> Result<Page, Failure> {
+        if let Some(name) = &name
+            && self.numbered(name).is_some()
+        {
+            return Err(Failure::invalid(format!("a tab of the name {name:?} is open; select it, or close it first")));
+        }
         if self.open_tabs().len() >= MAX_TABS {
             let message = format!("a session may have {MAX_TABS} tabs open at a time; close one first");
             return Err(Failure::new(ErrorCode::QuotaExceeded, message));
@@ -193,9 +201,14 @@ impl Workspace {
         let page = self.context.open_page(Instant::now() + OPENING).await?;
         page.take_on_network(Instant::now() + OPENING).await?;
         let mut tabs = self.tabs();
-        let number = tabs.add(page.clone());
+        let number = tabs.add(name, page.clone());
         tabs.make_current(number);
         Ok(page)
+    }
+
+    /// The number of the open tab of a name.
+    pub fn numbered(&self, name: &str) -> Option<usize> {
+        self.open_tabs().into_iter().find(|tab| tab.name.as_deref() == Some(name)).map(|tab| tab.number)
     }
 
     /// The number of the tab that opens next.
@@ -203,15 +216,16 @@ impl Workspace {
         self.tabs().next_number
     }
 
-    /// Puts the tabs of an earlier lease in place of the first one, with the numbers they had.
-    pub fn take_over(&self, restored: Vec<(usize, Page)>, current: usize, next_number: usize) {
+    /// Puts the tabs of an earlier lease in place of the first one, with the numbers and names they had.
+    pub fn take_over(&self, restored: Vec<(usize, Option<Arc<str>>, Page)>, current: usize, next_number: usize) {
         if restored.is_empty() {
             return;
         }
         let mut tabs = self.tabs();
-        let highest = restored.iter().map(|(number, _)| number + 1).max().unwrap_or_default();
+        let highest = restored.iter().map(|(number, ..)| number + 1).max().unwrap_or_default();
         tabs.next_number = next_number.max(highest);
-        tabs.open = restored.into_iter().map(|(number, page)| Tab { number, page, current: false }).collect();
+        tabs.open =
+            restored.into_iter().map(|(number, name, page)| Tab { number, name, page, current: false }).collect();
         tabs.current = 0;
         tabs.make_current(current);
     }

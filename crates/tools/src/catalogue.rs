@@ -3,10 +3,11 @@
 use serde_json::{Map, Value};
 
 use crate::{
-    Arguments, Check, Click, Close, ConsoleClear, ConsoleMessages, Drag, Drop, EmulateMedia, Evaluate, FileUpload,
-    FillForm, Find, Group, HandleDialog, Hover, KeyDown, KeyUp, Navigate, NavigateBack, NavigateForward, NetworkClear,
-    NetworkRequest, NetworkRequests, Open, PressKey, ReadCursor, Reload, Resize, Scope, SelectOption, SessionClose,
-    SessionList, SessionStats, Snapshot, Tabs, TakeScreenshot, Type, Uncheck, WaitFor, optional::OPTIONAL, schema,
+    Arguments, BadArguments, Batch, Check, Click, Close, ConsoleClear, ConsoleMessages, Drag, Drop, EmulateMedia,
+    Evaluate, FileUpload, FillForm, Find, Group, HandleDialog, Hover, KeyDown, KeyUp, Navigate, NavigateBack,
+    NavigateForward, NetworkClear, NetworkRequest, NetworkRequests, Open, PressKey, Read, ReadCursor, Reload, Resize,
+    Scope, SelectOption, SessionClose, SessionList, SessionStats, Snapshot, SnapshotMode, Tabs, TakeScreenshot, Type,
+    Uncheck, WaitFor, optional::OPTIONAL, outputs, parse, schema,
 };
 
 /// One entry of the catalogue.
@@ -23,13 +24,33 @@ pub struct Tool {
     pub scope: Scope,
     pub place: Place,
     pub session: SessionUse,
+    /// Whether its reply may show the page: then a call can say how much of it.
+    pub shows_page: bool,
+    /// Whether its reply may be long: then a call can say how much of it there may be.
+    pub long: bool,
     schema: fn() -> Map<String, Value>,
+    check: fn(Value) -> Result<(), BadArguments>,
 }
 
 impl Tool {
     /// The JSON schema of the arguments, with `session_id` where the tool works in a session.
     pub fn input_schema(&self) -> Map<String, Value> {
         schema::input(self)
+    }
+
+    /// The JSON schema of the structured result, for tools whose result programs read. No member of it is required.
+    pub fn output_schema(&self) -> Option<Map<String, Value>> {
+        outputs::of(self.name)
+    }
+
+    /// Whether these are arguments of the tool, as far as can be known without running it.
+    ///
+    /// # Errors
+    /// When one is missing, unknown, or of another type.
+    pub fn check(&self, arguments: &Map<String, Value>) -> Result<(), BadArguments> {
+        let mut arguments = Value::Object(arguments.clone());
+        SnapshotMode::take(self, &mut arguments)?;
+        (self.check)(arguments)
     }
 
     pub(crate) fn arguments_schema(&self) -> Map<String, Value> {
@@ -81,123 +102,134 @@ pub const CATALOGUE: &[Tool] = &{
 const ALWAYS: &[Tool] = &[
     browser::<Open>(
         "Open a browser",
-        "Open an isolated browser session and get its session_id. Pass the session_id to later calls. Unused \
-         for 10 minutes it loses its browser, and the next call restores what can be restored; session_close ends it.",
+        "Open an isolated browser session and get its session_id for later calls.",
         Effect::Acts,
     )
     .under(Scope::Read)
     .creating(),
-    browser::<Navigate>("Go to a URL", "Go to a URL and get a snapshot of the page.", Effect::Acts)
+    browser::<Navigate>("Go to a URL", "Go to a URL and get a snapshot of the page.", Effect::Acts).showing().long()
         .under(Scope::Read)
         .creating(),
-    browser::<NavigateBack>("Go back", "Go back in the history and get a snapshot of the page.", Effect::Acts)
+    browser::<NavigateBack>("Go back", "Go back in the history.", Effect::Acts).showing()
         .under(Scope::Read),
-    browser::<NavigateForward>("Go forward", "Go forward in the history and get a snapshot of the page.", Effect::Acts)
+    browser::<NavigateForward>("Go forward", "Go forward in the history.", Effect::Acts).showing()
         .under(Scope::Read),
-    browser::<Reload>("Load again", "Load the page again and get a snapshot of it.", Effect::Acts).under(Scope::Read),
+    browser::<Reload>("Load again", "Load the page again.", Effect::Acts).showing().under(Scope::Read),
     browser::<Snapshot>(
         "Snapshot of the page",
         "Get the page as a tree of roles, names and refs. Use the refs as targets of other tools; for acting this is \
          better than a screenshot.",
         Effect::Reads,
-    ),
+    ).showing().long(),
     browser::<Find>(
         "Find in the snapshot",
-        "Search the snapshot for words or a regular expression and get the lines that match, with a few around them: \
-         cheaper than the whole snapshot when you look for one element.",
+        "Search the snapshot for words or a regular expression: cheaper than all of it.",
         Effect::Reads,
-    ),
-    browser::<Click>("Click", "Click an element and get a snapshot of the page.", Effect::Acts),
-    browser::<Hover>("Hover", "Move the mouse over an element and get a snapshot of the page.", Effect::Acts),
+    ).long(),
+    browser::<Read>(
+        "Read the page",
+        "Get the main content of the page, or an element, as Markdown, with its author, date and links.",
+        Effect::Reads,
+    ).long(),
+    browser::<Click>("Click", "Click an element.", Effect::Acts).showing(),
+    browser::<Hover>("Hover", "Move the mouse over an element.", Effect::Acts).showing(),
     browser::<Drag>(
         "Drag and drop",
-        "Drag an element with the mouse onto another one and get a snapshot of the page.",
+        "Drag an element with the mouse onto another one.",
         Effect::Acts,
-    ),
+    ).showing(),
     browser::<Type>(
         "Type text",
-        "Type text into an editable element. With submit or slowly you get a snapshot of the page too.",
+        "Type text into an editable element. With submit or slowly the reply shows the page.",
         Effect::Acts,
-    ),
+    ).showing(),
     browser::<PressKey>(
         "Press a key",
-        "Press a key where the focus is, alone or with modifiers. Enter gives a snapshot of the page too.",
+        "Press a key where the focus is, alone or with modifiers. After Enter the reply shows the page.",
         Effect::Acts,
-    ),
+    ).showing(),
     browser::<KeyDown>("Hold a key", "Hold a key down until browser_keyup.", Effect::Acts),
     browser::<KeyUp>("Let a key go", "Let a key go that browser_keydown holds.", Effect::Acts),
     browser::<SelectOption>(
         "Select options",
-        "Select options of a drop-down or list, by value or text, and get a snapshot of the page.",
+        "Select options of a drop-down or list, by value or text.",
         Effect::Acts,
-    ),
-    browser::<Check>("Check", "Check a checkbox, radio button or switch and get a snapshot of the page.", Effect::Acts),
-    browser::<Uncheck>("Uncheck", "Uncheck a checkbox or switch and get a snapshot of the page.", Effect::Acts),
+    ).showing(),
+    browser::<Check>("Check", "Check a checkbox, radio button or switch.", Effect::Acts).showing(),
+    browser::<Uncheck>("Uncheck", "Uncheck a checkbox or switch.", Effect::Acts).showing(),
     browser::<FillForm>(
         "Fill a form",
         "Fill several fields of a form at once: faster than one call each.",
         Effect::Acts,
-    ),
+    ).showing(),
     browser::<FileUpload>(
         "Upload files",
-        "Give files to the page that asks for them, or to a file input. They come with the call, by value.",
+        "Give files to the page that asks for them, or to a file input.",
         Effect::Acts,
-    )
+    ).showing()
     .under(Scope::Files),
     browser::<Drop>(
         "Drop onto an element",
-        "Drop files or texts onto an element, as if dragged from another program, and get a snapshot of the page.",
+        "Drop files or texts onto an element, as if dragged from another program.",
         Effect::Acts,
-    )
+    ).showing()
     .under(Scope::Files),
     browser::<WaitFor>(
         "Wait",
-        "Wait until a text appears, until it is gone, or for some seconds, and get a snapshot of the page.",
+        "Wait until a text appears, until it is gone, or for some seconds.",
         Effect::Reads,
-    ),
+    ).showing(),
     browser::<HandleDialog>(
         "Answer a dialog",
-        "Accept or dismiss the dialog that blocks the page, and get a snapshot of the page.",
+        "Accept or dismiss the dialog that blocks the page.",
         Effect::Acts,
-    ),
+    ).showing(),
+    browser::<Batch>(
+        "Run several calls",
+        "Make up to 20 calls in one, all checked before the first runs, and get what came of each.",
+        Effect::Acts,
+    )
+    .showing()
+    // Each step needs its own scope.
+    .under(Scope::Read),
     browser::<Evaluate>(
         "Run JavaScript",
         "Run a JavaScript function in the page, or on an element of it, and get its result as JSON, marked as untrusted.",
         Effect::Acts,
-    )
+    ).long()
     .under(Scope::Evaluate),
     browser::<TakeScreenshot>(
         "Take a screenshot",
-        "Take a picture of the page. To act on the page use browser_snapshot: its refs name the elements.",
+        "Take a picture of the page. To act on it use browser_snapshot.",
         Effect::Reads,
     ),
     browser::<Tabs>(
         "Tabs",
         "List the tabs, open a new one, close one, or make one the current: the other tools work in the current tab.",
         Effect::Acts,
-    )
+    ).showing()
     .under(Scope::Read),
     browser::<ConsoleMessages>(
         "Console messages",
-        "What the page has said on the console, uncaught errors and failed loads included, marked as untrusted.",
+        "What the page has said on the console, uncaught errors and failed loads included.",
         Effect::Reads,
-    ),
+    ).long(),
     browser::<ConsoleClear>("Clear the console", "Forget the console messages so far.", Effect::Reads),
     browser::<NetworkRequests>(
         "Network requests",
         "The requests of the page since you went to it, numbered. browser_network_request shows one of them.",
         Effect::Reads,
-    ),
+    ).long(),
     browser::<NetworkRequest>(
         "One network request",
-        "Headers and state of a request, or with part its body or that of the answer, marked as untrusted.",
+        "Headers and state of a request, or with part its body or that of the answer.",
         Effect::Reads,
-    ),
+    ).long(),
     browser::<NetworkClear>("Clear the requests", "Forget the network requests so far.", Effect::Reads),
     browser::<Resize>("Resize", "Change the size of the viewport.", Effect::Acts).under(Scope::Read),
     browser::<EmulateMedia>(
         "Emulate media features",
-        "Show the page as with another colour scheme, contrast or medium. What you leave out stays as it is.",
+        "Show the page as with another colour scheme, contrast or medium.",
         Effect::Acts,
     )
     .under(Scope::Read),
@@ -253,7 +285,10 @@ pub(crate) const fn browser<A: Arguments>(title: &'static str, description: &'st
         scope: Scope::of(effect),
         place: Place::Browser,
         session: SessionUse::Needs,
+        shows_page: false,
+        long: false,
         schema: schema::of::<A>,
+        check: check::<A>,
     }
 }
 
@@ -274,8 +309,15 @@ pub(crate) const fn front_end<A: Arguments>(
         scope: Scope::Read,
         place: Place::FrontEnd,
         session,
+        shows_page: false,
+        long: false,
         schema: schema::of::<A>,
+        check: check::<A>,
     }
+}
+
+fn check<A: Arguments>(arguments: Value) -> Result<(), BadArguments> {
+    parse::<A>(arguments).map(drop)
 }
 
 impl Scope {
@@ -291,6 +333,18 @@ impl Scope {
 impl Tool {
     const fn creating(mut self) -> Self {
         self.session = SessionUse::Creates;
+        self
+    }
+
+    /// Its reply may show the page.
+    pub(crate) const fn showing(mut self) -> Self {
+        self.shows_page = true;
+        self
+    }
+
+    /// Its reply may be long.
+    pub(crate) const fn long(mut self) -> Self {
+        self.long = true;
         self
     }
 
@@ -338,7 +392,7 @@ mod tests {
     fn what_agents_see() {
         let tools: Vec<_> = CATALOGUE
             .iter()
-            .map(|tool| json!({ "name": tool.name, "description": tool.description, "input": tool.input_schema() }))
+            .map(|tool| json!({ "name": tool.name, "description": tool.description, "input": tool.input_schema(), "output": tool.output_schema() }))
             .collect();
         insta::assert_json_snapshot!(tools);
     }

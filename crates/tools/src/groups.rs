@@ -7,9 +7,12 @@ use crate::{Group, UnknownName};
 /// Stands for every group there is.
 const ALL: &str = "all";
 
-/// Groups of tools.
+/// Stands for the tools that are enough to browse, in the place of those that are always served.
+const SLIM: &str = "slim";
+
+/// Groups of tools, and whether of those that are always served only the slim profile is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Vec<String>", into = "Vec<Group>")]
+#[serde(from = "Vec<String>", into = "Vec<&'static str>")]
 pub struct Groups(u16);
 
 impl Groups {
@@ -19,17 +22,24 @@ impl Groups {
     /// What is served to whoever asks for nothing, and beside what is asked for.
     pub const ALWAYS: Self = Self(Self::bit(Group::Core) | Self::bit(Group::Session));
 
+    /// The slim profile.
+    pub const SLIM: Self = Self(1 << 15);
+
     const fn bit(group: Group) -> u16 {
         1 << group as u16
     }
 
-    /// Reads names, with `all` for all of them.
+    /// Reads names, with `all` for all of them and `slim` for the slim profile.
     ///
     /// # Errors
     /// When one is none of ours.
     pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, UnknownName> {
         names.into_iter().map(str::trim).filter(|name| !name.is_empty()).try_fold(Self::default(), |groups, name| {
-            Ok(groups.and(if name == ALL { Self::ALL } else { Self::from_iter([name.parse::<Group>()?]) }))
+            Ok(groups.and(match name {
+                ALL => Self::ALL,
+                SLIM => Self::SLIM,
+                name => Self::from_iter([name.parse::<Group>()?]),
+            }))
         })
     }
 
@@ -42,6 +52,11 @@ impl Groups {
     /// Whether a group is one of these.
     pub const fn has(self, group: Group) -> bool {
         self.0 & Self::bit(group) != 0
+    }
+
+    /// Whether, of the groups that are always served, only the slim profile is.
+    pub const fn is_slim(self) -> bool {
+        self.0 & Self::SLIM.0 != 0
     }
 
     /// The groups, in the order in which they are known.
@@ -59,13 +74,15 @@ impl FromIterator<Group> for Groups {
 /// From where they were kept. A name that only a later version knows means nothing to this one.
 impl From<Vec<String>> for Groups {
     fn from(names: Vec<String>) -> Self {
-        names.iter().filter_map(|name| name.parse::<Group>().ok()).collect()
+        let slim = if names.iter().any(|name| name == SLIM) { Self::SLIM } else { Self::default() };
+        slim.and(names.iter().filter_map(|name| name.parse::<Group>().ok()).collect())
     }
 }
 
-impl From<Groups> for Vec<Group> {
+impl From<Groups> for Vec<&'static str> {
     fn from(groups: Groups) -> Self {
-        groups.iter().collect()
+        let slim = groups.is_slim().then_some(SLIM);
+        slim.into_iter().chain(groups.iter().map(Group::name)).collect()
     }
 }
 
@@ -82,6 +99,10 @@ mod tests {
         assert_eq!(serde_json::to_value(some).unwrap(), json!(["storage", "pdf"]));
         assert_eq!(serde_json::from_value::<Groups>(json!(["pdf", "of a later version", "storage"])).unwrap(), some);
         assert_eq!(Groups::parse(["all"]), Ok(Groups::ALL));
+        let slim = Groups::parse(["slim", "pdf"]).unwrap();
+        assert!(slim.is_slim() && slim.has(Group::Pdf) && !Groups::ALL.is_slim() && !some.is_slim());
+        assert_eq!(serde_json::to_value(slim).unwrap(), json!(["slim", "pdf"]));
+        assert_eq!(serde_json::from_value::<Groups>(json!(["slim", "pdf"])).unwrap(), slim);
         assert!(Groups::ALL.iter().eq(Group::ALL.iter().copied()));
         assert!(Groups::parse(["storage", "nonsense"]).unwrap_err().to_string().contains("testing"));
     }

@@ -6,14 +6,22 @@
 //! [`Place::FrontEnd`].
 
 mod arguments;
+mod batch;
 mod catalogue;
 mod groups;
 mod optional;
+mod outputs;
 mod schema;
 mod scope;
+pub mod secrets;
+mod slim;
+mod snapshot_mode;
 
 pub use arguments::*;
+pub use batch::{BadBatch, Planned, STEPS_MAX, TASKS_MAX};
 pub use catalogue::{CATALOGUE, Effect, Place, SessionUse, Tool, find};
 pub use groups::Groups;
-pub use schema::SESSION_ID;
+pub use schema::{MAX_BYTES, MAX_BYTES_RANGE, SESSION_ID};
 pub use scope::{Group, Scope, UnknownName};
+pub use slim::Slimmed;
+pub use snapshot_mode::{SNAPSHOT, SnapshotMode};

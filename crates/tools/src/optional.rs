@@ -1,12 +1,12 @@
 //! The tools of the groups that are served to whoever asks for them.
 
 use crate::{
-    CookieClear, CookieDelete, CookieGet, CookieList, CookieSet, Effect, GenerateLocator, GetConfig, GetStorageState,
-    Group, HideHighlight, Highlight, LocalStorageClear, LocalStorageDelete, LocalStorageGet, LocalStorageList,
-    LocalStorageSet, MouseClickXy, MouseDown, MouseDragXy, MouseMoveXy, MouseUp, MouseWheel, NetworkStateSet, PdfSave,
-    Route, RouteList, Scope, SessionStorageClear, SessionStorageDelete, SessionStorageGet, SessionStorageList,
-    SessionStorageSet, SessionUse, SetStorageState, Tool, Unroute, VerifyElementVisible, VerifyListVisible,
-    VerifyTextVisible, VerifyValue,
+    CookieClear, CookieDelete, CookieGet, CookieList, CookieSet, Effect, Emulate, Extract, GenerateLocator, GetConfig,
+    GetStorageState, Group, HarExport, HideHighlight, Highlight, LocalStorageClear, LocalStorageDelete,
+    LocalStorageGet, LocalStorageList, LocalStorageSet, MouseClickXy, MouseDown, MouseDragXy, MouseMoveXy, MouseUp,
+    MouseWheel, NetworkStateSet, PdfSave, Route, RouteList, RunTasks, Scope, SessionStorageClear, SessionStorageDelete,
+    SessionStorageGet, SessionStorageList, SessionStorageSet, SessionUse, SetStorageState, Tool, Unroute,
+    VerifyElementVisible, VerifyListVisible, VerifyTextVisible, VerifyValue,
     catalogue::{browser, front_end},
 };
 
@@ -115,17 +115,15 @@ pub(crate) const OPTIONAL: &[Tool] = &[
     .of(Group::Testing),
     browser::<MouseMoveXy>("Move the mouse", "Move the mouse to a point of the viewport.", Effect::Acts)
         .of(Group::Vision),
-    browser::<MouseClickXy>(
-        "Click at a point",
-        "Click at a point of the viewport and get a snapshot of the page.",
-        Effect::Acts,
-    )
-    .of(Group::Vision),
+    browser::<MouseClickXy>("Click at a point", "Click at a point of the viewport.", Effect::Acts)
+        .showing()
+        .of(Group::Vision),
     browser::<MouseDragXy>(
         "Drag from point to point",
-        "Drag with the left mouse button from a point of the viewport to another one, and get a snapshot of the page.",
+        "Drag with the left mouse button from a point of the viewport to another one.",
         Effect::Acts,
     )
+    .showing()
     .of(Group::Vision),
     browser::<MouseDown>("Press a mouse button", "Press a mouse button where the mouse is.", Effect::Acts)
         .of(Group::Vision),
@@ -152,6 +150,19 @@ pub(crate) const OPTIONAL: &[Tool] = &[
     .of(Group::Network),
     browser::<PdfSave>("Save as PDF", "Print the page to a PDF, which is kept as a resource.", Effect::Reads)
         .of(Group::Pdf),
+    browser::<Emulate>(
+        "Emulate a device",
+        "Show pages as on another device, in another place, over another network. All tabs of the session take it on.",
+        Effect::Acts,
+    )
+    .of(Group::Devtools)
+    .under(Scope::Read),
+    browser::<HarExport>(
+        "Export the requests",
+        "Save the requests of the page since you went to it as an HTTP archive (HAR 1.2), which is kept as a resource.",
+        Effect::Reads,
+    )
+    .of(Group::Devtools),
     browser::<Highlight>(
         "Highlight an element",
         "Show a frame around an element of the page, until browser_hide_highlight.",
@@ -170,5 +181,19 @@ pub(crate) const OPTIONAL: &[Tool] = &[
         Group::Config,
         Effect::Reads,
         SessionUse::None,
+    ),
+    browser::<Extract>(
+        "Extract data",
+        "Get values out of the page by CSS selectors, as JSON, marked as untrusted.",
+        Effect::Reads,
+    )
+    .long()
+    .of(Group::Automation),
+    front_end::<RunTasks>(
+        "Run tasks",
+        "Run several tasks, each a list of steps as browser_batch has them, and get what came of each.",
+        Group::Automation,
+        Effect::Acts,
+        SessionUse::Needs,
     ),
 ];

@@ -86,7 +86,8 @@ names! {
 }
 
 names! {
-    /// What a tool belongs to; servers, keys and URLs choose groups. The names are Playwright MCP's capabilities.
+    /// What a tool belongs to; servers, keys and URLs choose groups. The names are Playwright MCP's capabilities, but for the last
+    /// one, which is ours.
     Group, "group of tools" {
         /// Pages.
         Core = "core";
@@ -106,6 +107,8 @@ names! {
         Devtools = "devtools";
         /// What the server is set to.
         Config = "config";
+        /// For agents that work by plan: many steps in one call, values by schema.
+        Automation = "automation";
     }
 }
 

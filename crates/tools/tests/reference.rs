@@ -41,7 +41,26 @@ fn described(tool: &Tool) -> String {
         // Writing to a String cannot fail.
         let _infallible = writeln!(text, "| `{name}` | {}{needed} | {meaning} |", kind_of(property));
     }
+    if let Some(output) = tool.output_schema() {
+        let members = output["properties"].as_object().unwrap_or(&empty);
+        let members: Vec<_> = members.keys().map(|name| format!("`{name}`{}", items_of(tool.name, name))).collect();
+        let _infallible = writeln!(text, "\nStructured result: {}.", members.join(", "));
+    }
     text
+}
+
+/// What is in the lists of structured results, which schemas leave open.
+fn items_of(tool: &str, member: &str) -> &'static str {
+    match (tool, member) {
+        ("browser_tabs", "tabs") => " (of `index`, `current`, `url`, `title`)",
+        ("browser_console_messages", "messages") => " (of `level`, `text`)",
+        ("browser_network_requests", "requests") => {
+            " (of `index`, `method`, `url`, and `status` or `error` once there is one)"
+        }
+        ("session_list", "sessions") => " (of `session_id`, `age_seconds`, `idle_seconds`, `browser`)",
+        (_, "cookies") => " (as Playwright has them)",
+        _ => "",
+    }
 }
 
 /// A type in words: the choices, the items of a list.

@@ -11,6 +11,7 @@ use redis::{Script, cmd};
 
 use super::{Error, LoadedScript, Redis};
 
+static ENTER: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/enter.lua")));
 static RESERVE: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/reserve.lua")));
 static SUSPECTS: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/suspects.lua")));
 static SETTLE: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/settle.lua")));
@@ -85,7 +86,8 @@ impl<'a> Index<'a> {
     /// # Errors
     /// When Redis cannot answer. Asking again is safe.
     pub async fn enter(&self, member: &str, expires: u64) -> Result<(), Error> {
-        self.redis.query(cmd("ZADD").arg(&self.key).arg(expires).arg(member)).await
+        let mut script = ENTER.key(&self.key);
+        self.redis.script(script.arg(member).arg(expires)).await
     }
 
     /// The score of a member, for [`Self::remove`].
@@ -128,6 +130,14 @@ impl<'a> Index<'a> {
     /// When Redis cannot answer.
     pub async fn members(&self, most: usize) -> Result<Vec<String>, Error> {
         self.redis.query(cmd("ZRANGE").arg(&self.key).arg(0).arg(most.saturating_sub(1))).await
+    }
+
+    /// At most `most` members with their scores, those first whose records end first.
+    ///
+    /// # Errors
+    /// When Redis cannot answer.
+    pub async fn first(&self, most: usize) -> Result<Vec<(String, String)>, Error> {
+        self.redis.query(cmd("ZRANGE").arg(&self.key).arg(0).arg(most.saturating_sub(1)).arg("WITHSCORES")).await
     }
 
     async fn settle(&self, suspects: &[(String, String)]) -> Result<usize, Error> {

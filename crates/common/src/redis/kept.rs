@@ -8,10 +8,11 @@ use std::sync::LazyLock;
 use async_trait::async_trait;
 use redis::{Script, cmd};
 
-use super::{Error, LoadedScript, Sessions, sessions::member};
+use super::{Error, Index, LoadedScript, Sessions, sessions::member};
 use crate::{
     artifact::{self, Artifact, COUNT_MAX},
-    checkpoint,
+    checkpoint::{self, CHECKPOINTS_MAX},
+    ids::Principal,
     session::Owner,
     unavailable::Unavailable,
 };
@@ -19,6 +20,7 @@ use crate::{
 static KEEP: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/keep.lua")));
 static KEPT: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/kept.lua")));
 static ARTIFACT: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/artifact.lua")));
+static UNPARK: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/unpark.lua")));
 static SAVE: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/save.lua")));
 
 const ARTIFACTS: &str = "the store of artifacts";
@@ -72,7 +74,15 @@ impl checkpoint::Store for Sessions {
         let member = member(&of.key);
         let mut script = SAVE.key(self.keys.record(&member));
         script.key(self.keys.checkpoint(&member)).arg(&of.birth).arg(lease_id).arg(sealed);
-        self.redis.script(&script).await.map_err(Unavailable::redis(CHECKPOINTS))
+        let (saved, first): (bool, Option<u64>) =
+            self.redis.script(&script).await.map_err(Unavailable::redis(CHECKPOINTS))?;
+        if let Some(ends) = first
+            && let Err(error) = self.make_room(&of.key.principal, &member, ends).await
+        {
+            // It is kept; the next new one of this principal makes room for both.
+            tracing::warn!(%error, "a checkpoint is not counted");
+        }
+        Ok(saved)
     }
 
     async fn load_checkpoint(&self, of: &Owner) -> Result<Option<Vec<u8>>, Unavailable> {
@@ -85,7 +95,45 @@ impl checkpoint::Store for Sessions {
     }
 
     async fn drop_checkpoint(&self, of: &Owner) -> Result<(), Unavailable> {
-        let checkpoint = self.keys.checkpoint(&member(&of.key));
-        self.redis.query(cmd("DEL").arg(checkpoint)).await.map_err(Unavailable::redis(CHECKPOINTS))
+        let member = member(&of.key);
+        let dropped = async {
+            let checkpoints = self.checkpoints_of(&of.key.principal);
+            let score = checkpoints.score(&member).await?;
+            self.redis.query::<()>(cmd("DEL").arg(self.keys.checkpoint(&member))).await?;
+            match score {
+                Some(score) => checkpoints.remove(&member, &score).await,
+                None => Ok(()),
+            }
+        };
+        dropped.await.map_err(Unavailable::redis(CHECKPOINTS))
+    }
+}
+
+impl Sessions {
+    /// Which checkpoints a principal has.
+    pub(super) fn checkpoints_of(&self, principal: &Principal) -> Index<'_> {
+        Index::new(&self.redis, self.keys.checkpoints_of(principal), |member| self.keys.checkpoint(member))
+    }
+
+    /// Counts a new checkpoint that ends at `ends`, and removes the first to end of those whose sessions have lapsed, as long as
+    /// there are too many. Those of sessions that live are bounded as sessions are.
+    async fn make_room(&self, principal: &Principal, member: &str, ends: u64) -> Result<(), Error> {
+        let checkpoints = self.checkpoints_of(principal);
+        checkpoints.enter(member, ends).await?;
+        let mut beyond = checkpoints.count().await?.saturating_sub(CHECKPOINTS_MAX);
+        if beyond == 0 {
+            return Ok(());
+        }
+        for (member, score) in checkpoints.first(beyond + CHECKPOINTS_MAX).await? {
+            let mut script = UNPARK.key(self.keys.record(&member));
+            if self.redis.script(script.key(self.keys.checkpoint(&member))).await? {
+                checkpoints.remove(&member, &score).await?;
+                beyond -= 1;
+            }
+            if beyond == 0 {
+                break;
+            }
+        }
+        Ok(())
     }
 }

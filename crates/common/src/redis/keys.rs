@@ -7,6 +7,7 @@
 //! | `…:kept` | its artifacts, sealed ([`super::kept`]) | front ends | with the session, or until it lapses |
 //! | `…:check` | its checkpoint, sealed, and what it takes to bring the session back | daemons | until the session's longest lifetime is over |
 //! | `bf:{<principal>}:sessions` | which sessions a principal has (an [`super::Index`]) | as above | with the last of them |
+//! | `bf:{<principal>}:checks` | which checkpoints a principal has (an [`super::Index`]) | daemons | with the last of them |
 //! | `bf:sessions` | which sessions there are | as above | with the last of them |
 //! | `bf:{<principal>}:calls`, `…:queue` | places a principal has taken, with `…:what` what for; `…:rate` its pace | front ends | seconds |
 //! | `bf:key` | the secret that seals and signs where no file has one | whoever comes first | for ever |
@@ -70,6 +71,10 @@ impl Keys {
 
     pub fn sessions_of(&self, principal: &Principal) -> String {
         self.of_principal(&Self::principal(principal), "sessions")
+    }
+
+    pub fn checkpoints_of(&self, principal: &Principal) -> String {
+        self.of_principal(&Self::principal(principal), "checks")
     }
 
     /// Something of a principal, by its [`Self::principal`].

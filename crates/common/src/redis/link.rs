@@ -166,12 +166,13 @@ impl Redis {
             // A connection that says nothing may be none any more. To a cluster there are many, and the client looks after each.
             self.inner.drop_wire(number);
         }
-        metrics().store_seconds.observe(started.elapsed());
-        metrics().store_requests.add(match &result {
+        let outcome = match &result {
             Ok(_) => "ok",
             Err(Error::Late(_)) => "late",
             Err(_) => "failed",
-        });
+        };
+        metrics().store_seconds.observe(outcome, started.elapsed());
+        metrics().store_requests.add(outcome);
         result
     }
 }

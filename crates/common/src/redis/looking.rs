@@ -1,19 +1,33 @@
-//! What a daemon sees of the sessions whose leases it has: all of them, every second.
+//! What a daemon sees of the sessions whose leases it has: of all of them, every second, whether they hold them; of those that
+//! do not, what they hold.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use redis::{FromRedisValue as _, Pipeline, Value, pipe};
+use redis::{FromRedisValue as _, Script, Value, pipe};
 
 use super::{
-    Error, Sessions,
+    Error, LoadedScript, Sessions,
     index::AT_ONCE,
     sessions::{member, parsed},
 };
 use crate::session::{Key, LeaseState};
 
+static HOLDS: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/holds.lua")));
+
 /// Sessions asked for in one question.
 const TOGETHER: usize = 64;
+
+/// Whether a session holds the lease that it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    Held {
+        /// Until the session ends, unless it is used. None: it does not.
+        rest: Option<Duration>,
+    },
+    /// It does not, or is not there: [`Sessions::look`] tells more.
+    Unclear,
+}
 
 /// What a daemon sees of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,78 +52,75 @@ pub struct Held {
 }
 
 impl Sessions {
+    /// What names a session to [`Self::holds`].
+    pub fn record_of(&self, key: &Key) -> String {
+        self.keys.record(&member(key))
+    }
+
+    /// Whether sessions, by their [`Self::record_of`], hold these leases, in the order asked for. Does not prolong them.
+    ///
+    /// # Errors
+    /// When Redis cannot answer for one of them.
+    pub fn holds<'s>(
+        &'s self,
+        leases: &[(&str, &str)],
+    ) -> impl Future<Output = Result<Vec<Hold>, Error>> + Send + use<'s> {
+        let ask = |leases: &[(&str, &str)]| {
+            let mut script = HOLDS.prepare_invoke();
+            for (record, lease_id) in leases {
+                script.key(*record).arg(*lease_id);
+            }
+            async move { self.redis.script::<Vec<i64>>(&script).await }
+        };
+        let (answers, asked): (Vec<_>, _) = (leases.chunks(self.together()).map(ask).collect(), leases.len());
+        async move {
+            let rests: Vec<i64> = stream::iter(answers).buffered(AT_ONCE).try_concat().await?;
+            if rests.len() == asked { Ok(rests.into_iter().map(hold).collect()) } else { Err(STRANGE) }
+        }
+    }
+
     /// What there is of sessions, in the order asked for. Does not prolong them.
     ///
     /// # Errors
     /// When Redis cannot answer for one of them.
     pub async fn look(&self, keys: &[Key]) -> Result<Vec<Sight>, Error> {
-        let members: Vec<String> = keys.iter().map(member).collect();
-        let glances = self.together(&members, |commands, member| self.ask_briefly(commands, member), brief).await?;
-        // Nearly all of them hold a lease, and then there is nothing more to know.
-        let unclear: Vec<String> =
-            members.into_iter().zip(&glances).filter(|(_, held)| held.is_none()).map(|(member, _)| member).collect();
-        let looks = self.together(&unclear, |commands, member| self.ask_closely(commands, member), close).await?;
-        let mut looks = looks.into_iter();
-        let sights = glances.into_iter().map(|held| held.map(Sight::Lives).or_else(|| looks.next()));
-        sights.collect::<Option<_>>().ok_or(STRANGE)
-    }
-
-    /// Asks the same about many: in few questions, unless they are on different nodes.
-    async fn together<T, const ANSWERS: usize>(
-        &self,
-        members: &[String],
-        ask: impl Fn(&mut Pipeline, &str),
-        read: impl Fn([Value; ANSWERS]) -> Result<T, Error>,
-    ) -> Result<Vec<T>, Error> {
-        let size = if self.redis.settings().address.is_cluster() { 1 } else { TOGETHER };
-        let questions: Vec<Pipeline> = members
-            .chunks(size)
-            .map(|members| {
-                let mut commands = pipe();
-                for member in members {
-                    ask(&mut commands, member);
-                }
+        let question = |keys: &[Key]| {
+            let mut commands = pipe();
+            for member in keys.iter().map(member) {
+                let record = self.keys.record(&member);
                 commands
-            })
-            .collect();
+                    .hmget(&record, &["birth", "held", "lease"])
+                    .pttl(&record)
+                    .hget(self.keys.ended(&member), "birth");
+            }
+            commands
+        };
+        let questions: Vec<_> = keys.chunks(self.together()).map(question).collect();
         let answers =
             stream::iter(questions).map(|commands| async move { self.redis.pipeline::<Vec<Value>>(&commands).await });
         let mut answers = answers.buffered(AT_ONCE).try_concat().await?.into_iter();
-        let mut all = Vec::with_capacity(members.len());
-        while let Some(first) = answers.next() {
-            let mut one = std::array::from_fn(|_| Value::Nil);
-            one[0] = first;
-            for place in &mut one[1..] {
-                *place = answers.next().ok_or(STRANGE)?;
-            }
-            all.push(read(one)?);
+        let mut sights = Vec::with_capacity(keys.len());
+        while let Some(fields) = answers.next() {
+            let (Some(rest), Some(ended)) = (answers.next(), answers.next()) else { return Err(STRANGE) };
+            sights.push(sight(fields, rest, ended)?);
         }
-        if all.len() == members.len() { Ok(all) } else { Err(STRANGE) }
+        if sights.len() == keys.len() { Ok(sights) } else { Err(STRANGE) }
     }
 
-    fn ask_briefly(&self, commands: &mut Pipeline, member: &str) {
-        let record = self.keys.record(member);
-        commands.hmget(&record, &["birth", "held"]).pttl(&record);
-    }
-
-    fn ask_closely(&self, commands: &mut Pipeline, member: &str) {
-        let record = self.keys.record(member);
-        commands.hmget(&record, &["birth", "held", "lease"]).pttl(&record).hget(self.keys.ended(member), "birth");
+    /// How many sessions one question is about: in a cluster they are on different nodes.
+    fn together(&self) -> usize {
+        if self.redis.settings().address.is_cluster() { 1 } else { TOGETHER }
     }
 }
 
 const STRANGE: Error = Error::Strange("a session");
 
-/// What a session holds that holds a lease.
-fn brief([fields, rest]: [Value; 2]) -> Result<Option<Held>, Error> {
-    let (birth, held) = <(Option<String>, Option<String>)>::from_redis_value(fields).map_err(|_| STRANGE)?;
-    let rest = i64::from_redis_value(rest).map_err(|_| STRANGE)?;
-    let lease_id = held.filter(|id| !id.is_empty());
-    Ok(birth.filter(|_| lease_id.is_some()).map(|birth| Held { birth, lease_id, doubtful: None, rest: lasts(rest) }))
+fn hold(rest: i64) -> Hold {
+    if rest == -2 { Hold::Unclear } else { Hold::Held { rest: lasts(rest) } }
 }
 
 /// What a record's birth, lease id and lease state say, with how long it lives in ms and which birth was ended.
-fn close([fields, rest, ended]: [Value; 3]) -> Result<Sight, Error> {
+fn sight(fields: Value, rest: Value, ended: Value) -> Result<Sight, Error> {
     let fields = Vec::<Option<String>>::from_redis_value(fields).map_err(|_| STRANGE)?;
     let rest = i64::from_redis_value(rest).map_err(|_| STRANGE)?;
     let Ok([Some(birth), Some(held), Some(state)]) = <[Option<String>; 3]>::try_from(fields) else {

@@ -13,7 +13,7 @@
 
 use std::{borrow::Cow, future::ready, sync::LazyLock, time::Duration};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
 use redis::{FromRedisValue as _, Script, Value, cmd, pipe};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -204,9 +204,9 @@ impl Sessions {
     /// As [`Self::end`]; `who` asks again gets the same answer.
     pub(super) async fn end_by(&self, who: &str, key: &Key, birth: Option<&str>) -> Result<Option<Record>, Error> {
         let member = member(key);
-        let (of_principal, all) = (self.of_principal(&key.principal), self.all());
+        let indexes = [self.of_principal(&key.principal), self.all(), self.checkpoints_of(&key.principal)];
         // Read before: one created again under this name has later scores, and stays.
-        let (one, other) = tokio::try_join!(of_principal.score(&member), all.score(&member))?;
+        let scores = try_join_all(indexes.iter().map(|index| index.score(&member))).await?;
         let mut script = END.key(self.keys.record(&member));
         script.key(self.keys.ended(&member)).key(self.keys.kept(&member)).key(self.keys.checkpoint(&member));
         script.arg(birth.unwrap_or_default()).arg(millis(REMEMBERED)).arg(who).arg(json(&LeaseState::default()));
@@ -214,7 +214,7 @@ impl Sessions {
             return Ok(None);
         };
         // It has ended, whether or not it is counted on for a while.
-        for (index, score) in [(of_principal, one), (all, other)] {
+        for (index, score) in indexes.iter().zip(scores) {
             if let Some(score) = score
                 && let Err(error) = index.remove(&member, &score).await
             {

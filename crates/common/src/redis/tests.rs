@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     Error, Keys, Redis, Sessions, Settings,
     checks::{self, Need},
-    looking::{Held, Sight},
+    looking::{Held, Hold, Sight},
     sessions::NewSession,
     testing::Server,
 };
@@ -130,6 +130,11 @@ async fn held(sessions: &Sessions, name: &str) -> Held {
     }
 }
 
+async fn holds(sessions: &Sessions, name: &str, lease_id: &str) -> Hold {
+    let record = sessions.record_of(&key(name));
+    sessions.holds(&[(&record, lease_id)]).await.unwrap().remove(0)
+}
+
 #[tokio::test]
 async fn a_daemon_sees_what_has_ended_and_what_is_in_doubt() {
     let server = Server::start().await;
@@ -147,7 +152,11 @@ async fn a_daemon_sees_what_has_ended_and_what_is_in_doubt() {
     server.client().query::<()>(cmd("PERSIST").arg(record)).await.unwrap();
     assert_eq!(held(&sessions, "a").await.rest, None);
     create(&sessions, &key("b"), "birth", &lease("held")).await;
+    assert_eq!(holds(&sessions, "b", "another").await, Hold::Unclear);
+    assert!(matches!(holds(&sessions, "b", "held").await, Hold::Held { rest: Some(rest) } if rest <= IDLE));
     let record = Keys::new("bf").record(&Keys::member(&key("b").principal, &key("b").name));
+    server.client().query::<()>(cmd("PERSIST").arg(&record)).await.unwrap();
+    assert_eq!(holds(&sessions, "b", "held").await, Hold::Held { rest: None });
     server.client().query::<()>(cmd("HSET").arg(record).arg("lease").arg("of another version")).await.unwrap();
     assert_eq!(held(&sessions, "b").await.lease_id.as_deref(), Some("held"), "it is seen all the same");
     sessions.end(&key("a"), Some("another")).await.unwrap();
@@ -249,6 +258,9 @@ async fn live(redis: Redis) {
     assert_eq!(sessions.touch(&key("a")).await.unwrap().unwrap().lease, lease("held"));
     let seen = sessions.look(&[key("a"), key("x"), key("b")]).await.unwrap();
     assert!(matches!(&seen[..], [Sight::Lives(_), Sight::Missing { .. }, Sight::Lives(_)]), "{seen:?}");
+    let [a, x, b] = ["a", "x", "b"].map(|name| sessions.record_of(&key(name)));
+    let holds = sessions.holds(&[(&a, "held"), (&x, "held"), (&b, "held")]).await.unwrap();
+    assert!(matches!(&holds[..], [Hold::Held { rest: Some(_) }, Hold::Unclear, Hold::Unclear]), "{holds:?}");
     assert!(sessions.end(&key("a"), Some("a")).await.unwrap().is_some());
     let me = Principal::named("me");
     assert_eq!((sessions.count(Some(&me)).await.unwrap(), sessions.list(None, 10).await.unwrap().len()), (2, 2));

@@ -5,13 +5,15 @@ use std::{sync::Arc, time::Duration};
 use browserfleet_common::{
     error_code::ErrorCode,
     pb::{self, CallToolRequest},
+    step,
 };
-use browserfleet_tools::{Arguments as _, Effect, SESSION_ID, SessionUse, Tool};
+use browserfleet_tools::{Arguments as _, Effect, SESSION_ID, SessionUse, SnapshotMode, Tool};
 use serde_json::Value;
 use tokio::time::{Instant, interval_at};
+use tracing::Instrument as _;
 
 use super::{
-    Call,
+    Call, batch,
     collect::{Ran, collect},
     keeping, lease, paging,
     progress::Progress,
@@ -38,15 +40,25 @@ const LONG_CALL: Duration = Duration::from_secs(1);
 /// Runs a call.
 pub(super) async fn run(core: &Arc<Core>, mut call: Call) -> Result<Reply, Failure> {
     let choice = resolve::choose(&call.caller, &mut call.arguments)?.for_use(call.tool.session);
+    let budget = paging::budget(core, call.tool, &mut call.arguments)?;
+    // On the heap, as tasks have it: it is the largest part of a call.
+    Box::pin(run_in(core, call, choice, budget)).await
+}
+
+/// Runs a call whose session is chosen, with so many bytes of texts.
+pub(super) async fn run_in(core: &Arc<Core>, mut call: Call, choice: Choice, budget: usize) -> Result<Reply, Failure> {
     resolve::may_begin(&call.caller.access, call.tool, &call.arguments)?;
     let egress = resolve::egress(call.tool, &mut call.arguments)?;
     uploads::fill(core, &mut call).await?;
     // Before it is created: a call that goes away, or hears nothing, meanwhile does not know whether it was.
     let orphan = Orphan::of(core, &call.caller, &choice);
     let minted = orphan.is_some();
-    let record = resolve::open(core, &call.caller, choice, egress).await?;
+    let record = resolve::open(core, &call.caller, choice, egress).instrument(step!("find the session")).await?;
+    // A session that is not the caller's is told first, whatever else is wrong.
+    batch::check(&call)?;
+    let secrets = secrets(core, &call)?;
     let name = keeping::name(&call.arguments);
-    let mut run = Run::new(core, &call, record);
+    let mut run = Run::new(core, &call, secrets, record);
     let result = match run.too_large() {
         Some(failure) => Err(failure),
         None => run.with_retries().await,
@@ -57,10 +69,14 @@ pub(super) async fn run(core: &Arc<Core>, mut call: Call) -> Result<Reply, Failu
         Err(failure) if minted && run.record.lease.lease.is_none() => return Err(failure),
         Err(failure) => failure.into(),
     };
+    core.config.secrets.mask(&call.caller.access, &mut reply);
     // The tool has run: if what came of it cannot be kept, it is in the reply all the same.
     keeping::keep(core, &run.record, &mut reply, name.as_deref()).await;
-    if let Err(error) = paging::fit(core, &run.record, &mut reply).await {
+    if let Err(error) = paging::fit(core, &run.record, &mut reply, budget).await {
         tracing::warn!(%error, "a large reply is not cut: the rest of it could not be kept");
+    }
+    if call.tool.long {
+        paging::omit(&mut reply, budget);
     }
     if !reply.links.is_empty() {
         core.changes.raise(&run.record.principal, Change::Resources).await;
@@ -71,6 +87,17 @@ pub(super) async fn run(core: &Arc<Core>, mut call: Call) -> Result<Reply, Failu
         orphan.adopted();
     }
     Ok(reply)
+}
+
+/// The secrets that the texts of a call refer to.
+fn secrets(core: &Core, call: &Call) -> Result<Vec<pb::Secret>, Failure> {
+    let texts = browserfleet_tools::secrets::typed(call.tool.name, &call.arguments);
+    let names = texts.into_iter().flat_map(browserfleet_tools::secrets::names);
+    core.config.secrets.named(&call.caller.access, names).map_err(|name| {
+        let name: String = name.chars().take(64).collect();
+        let text = format!("There is no secret {name:?} for you. Its operator names secrets, and who may use them.");
+        Failure::new(ErrorCode::InvalidArgument, text)
+    })
 }
 
 /// One call on its way.
@@ -87,13 +114,15 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(core: &'a Arc<Core>, call: &'a Call, record: Record) -> Self {
+    fn new(core: &'a Arc<Core>, call: &'a Call, secrets: Vec<pb::Secret>, record: Record) -> Self {
         let request = CallToolRequest {
             lease_id: String::new(),
             token: String::new(),
             tool: call.tool.name.to_owned(),
             arguments: serde_json::to_vec(&call.arguments).unwrap_or_default(),
             request_id: call.id.to_string(),
+            snapshot: wire(core.config.call.snapshot).into(),
+            secrets,
         };
         let Call { tool, progress, deadline, .. } = call;
         let access = &call.caller.access;
@@ -168,7 +197,8 @@ impl<'a> Run<'a> {
         }
         let may_move = self.goes_on();
         let waiting = lease::Waiting { progress: self.progress, access: self.access, tool: self.tool.name };
-        let lease = lease::ensure(self.core, &mut self.record, waiting, self.deadline, may_move).await?;
+        let lease = lease::ensure(self.core, &mut self.record, waiting, self.deadline, may_move);
+        let lease = lease.instrument(step!("ensure a lease")).await?;
         self.record.lease.lost = None;
         match untold {
             // The daemon still has it: nothing was lost.
@@ -195,7 +225,8 @@ impl<'a> Run<'a> {
             }
         };
         let key = self.record.key();
-        let ran = while_alive(self.core, &key, self.record.idle_ttl, work).await;
+        let step = step!("BrowserService/CallTool", otel.kind = "client", browserfleet.lease = lease.lease_id);
+        let ran = while_alive(self.core, &key, self.record.idle_ttl, work.instrument(step)).await;
         if started.elapsed() > LONG_CALL {
             touch(self.core, &key).await;
         }
@@ -246,6 +277,16 @@ impl<'a> Run<'a> {
     }
 }
 
+/// How much of the page is shown, as daemons hear it.
+fn wire(mode: SnapshotMode) -> pb::SnapshotMode {
+    match mode {
+        SnapshotMode::None => pb::SnapshotMode::None,
+        SnapshotMode::Diff => pb::SnapshotMode::Diff,
+        SnapshotMode::Interactive => pb::SnapshotMode::Interactive,
+        SnapshotMode::Full => pb::SnapshotMode::Full,
+    }
+}
+
 fn lost(loss: &Loss) -> Failure {
     Failure::new(
         ErrorCode::LeaseLost,
@@ -290,7 +331,7 @@ async fn touch(core: &Arc<Core>, key: &Key) {
 }
 
 /// A session that nobody can name unless its call answers. When the call goes away instead, so does the session.
-struct Orphan(Option<Nameless>);
+pub(super) struct Orphan(Option<Nameless>);
 
 struct Nameless {
     core: Arc<Core>,
@@ -299,13 +340,13 @@ struct Nameless {
 
 impl Orphan {
     /// Of a session that its call mints; others have names that somebody knows.
-    fn of(core: &Arc<Core>, caller: &Caller, choice: &Choice) -> Option<Self> {
+    pub(super) fn of(core: &Arc<Core>, caller: &Caller, choice: &Choice) -> Option<Self> {
         let Choice::Minted(name) = choice else { return None };
         let key = Key { principal: caller.principal.clone(), name: name.clone() };
         Some(Self(Some(Nameless { core: Arc::clone(core), key })))
     }
 
-    fn adopted(mut self) {
+    pub(super) fn adopted(mut self) {
         self.0 = None;
     }
 }

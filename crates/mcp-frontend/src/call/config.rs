@@ -23,8 +23,10 @@ pub(super) fn show(core: &Core, access: &Access) -> Reply {
         },
         "call": {
             "timeout": written(config.call.timeout),
+            "tasks_timeout": written(config.call.tasks_timeout),
             "queue_wait": written(config.call.queue_wait),
             "reply_bytes": config.call.reply_bytes,
+            "snapshot": config.call.snapshot,
             "inline_bytes": config.call.inline_bytes,
             "request_bytes": config.http.max_body,
         },

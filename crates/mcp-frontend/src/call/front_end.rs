@@ -4,11 +4,11 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use browserfleet_common::{error_code::ErrorCode, ids::SessionName};
 use browserfleet_tools::{
-    Arguments, Close, GetConfig, ReadCursor, SESSION_ID, SessionClose, SessionList, SessionStats, parse,
+    Arguments, Close, GetConfig, ReadCursor, RunTasks, SESSION_ID, SessionClose, SessionList, SessionStats, parse,
 };
 use serde_json::{Map, Value, json};
 
-use super::{Call, config, paging, reply::Reply, resolve};
+use super::{Call, config, paging, reply::Reply, resolve, tasks};
 use crate::{
     caller::Caller,
     core::Core,
@@ -20,6 +20,7 @@ use crate::{
 /// Runs a call.
 pub(super) async fn run(core: &Arc<Core>, mut call: Call) -> Result<Reply, Failure> {
     match call.tool.name {
+        RunTasks::TOOL => tasks::run(core, call).await,
         Close::TOOL => close(core, &call.caller, call.arguments).await,
         SessionClose::TOOL => end(core, &call.caller, call.arguments).await,
         SessionList::TOOL => {

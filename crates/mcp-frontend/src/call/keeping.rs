@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, sync::Arc};
 
-use browserfleet_common::{artifact::Artifact, error_code::ErrorCode};
+use browserfleet_common::{artifact::Artifact, error_code::ErrorCode, metrics::metrics};
 
 use super::reply::{File, Link, Reply};
 use crate::{
@@ -87,6 +87,7 @@ async fn keep_one(
     lines: &mut Vec<String>,
 ) -> Result<(), Failure> {
     let artifact = core.artifacts.keep(&record.owner(), new).await?.ok_or_else(not_kept)?;
+    metrics().artifacts.add("file");
     let url = core.download_url(&record.owner(), &artifact.id).await;
     let link = Link { url, ..Link::to(record, &artifact) };
     lines.push(line(core, &link));

@@ -1,11 +1,13 @@
 //! One tool call, from arguments to reply: resolve the session, make sure it has a browser, run the tool.
 //!
 //! [`reply`] is what comes out, [`browser`] runs tools in a browser ([`resolve`] says whose, [`lease`] gets one, [`collect`] reads the
-//! answer),
-//! [`front_end`] has the tools that need none. What is too large for a reply is behind a cursor ([`paging`]), or
+//! answer; [`batch`] checks several in one),
+//! [`front_end`] has the tools that need none, [`tasks`] runs several batches. What is too large for a reply is behind a cursor ([`paging`]), or
 //! a resource, as is what the caller gave a name ([`keeping`]); resources can be files of a call ([`uploads`]).
 
 pub(crate) mod reply;
+
+mod batch;
 
 pub(crate) mod browser;
 
@@ -25,20 +27,24 @@ mod keeping;
 
 mod paging;
 
+mod tasks;
+
 mod uploads;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
-use browserfleet_common::{error_code::ErrorCode, lifecycle::panic_text};
-use browserfleet_tools::{Place as At, Tool};
+use browserfleet_common::{error_code::ErrorCode, lifecycle::panic_text, metrics::metrics, step, telemetry::trace_id};
+use browserfleet_tools::{Arguments as _, Place as At, RunTasks, Tool};
 use futures_util::FutureExt as _;
 use serde_json::{Map, Value};
 use tokio::time::{Duration, Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span, field::Empty};
 use uuid::Uuid;
 
 use self::{progress::Progress, reply::Reply};
 use crate::{
+    audit::{self, Entry},
     caller::Caller,
     core::Core,
     failure::Failure,
@@ -59,12 +65,36 @@ pub(crate) struct Call {
     pub(crate) deadline: Instant,
 }
 
+/// How long a call of a tool may take.
+pub(crate) fn time(core: &Core, tool: &Tool) -> Duration {
+    let (timeout, tasks) = (core.config.call.timeout, core.config.call.tasks_timeout);
+    if tool.name == RunTasks::TOOL { tasks.max(timeout) } else { timeout }
+}
+
 /// Runs a call to its end, which comes whatever happens: a panic is answered, the deadline holds, and when `cancelled`
 /// fires the work ends, also in the browser.
 pub(crate) async fn run(core: &Arc<Core>, call: Call, cancelled: CancellationToken) -> Reply {
+    let step = step!(
+        format!("tools/call {}", call.tool.name),
+        otel.kind = "server",
+        otel.status_code = Empty,
+        mcp.method.name = "tools/call",
+        gen_ai.tool.name = call.tool.name,
+        browserfleet.request = %call.id,
+        browserfleet.principal = call.caller.principal.digest(),
+        browserfleet.session = Empty,
+        browserfleet.outcome = Empty,
+    );
+    if let Some(trace) = &call.caller.trace {
+        trace.lead(&step);
+    }
+    to_its_end(core, call, cancelled).instrument(step).await
+}
+
+async fn to_its_end(core: &Arc<Core>, call: Call, cancelled: CancellationToken) -> Reply {
     let started = Instant::now();
     let (id, tool, deadline) = (call.id, call.tool, call.deadline);
-    let principal = call.caller.principal.digest();
+    let (principal, origin) = (call.caller.principal.digest(), audit::origin(&call.arguments));
     let running = core.running.enter(id);
     // On the heap: the call is the largest future there is, and panics are caught around all of it.
     let work = Box::pin(AssertUnwindSafe(perform(core, call)).catch_unwind());
@@ -78,7 +108,7 @@ pub(crate) async fn run(core: &Arc<Core>, call: Call, cancelled: CancellationTok
                 Failure::new(ErrorCode::Internal, format!("Internal error. The request id for the operator is {id}.")).into()
             }
             Err(_elapsed) => {
-                let limit = core.config.call.timeout.as_secs();
+                let limit = time(core, tool).as_secs();
                 Failure::new(ErrorCode::CallTimeout, format!("The call did not end within {limit} s and was stopped.")).into()
             }
         },
@@ -89,16 +119,61 @@ pub(crate) async fn run(core: &Arc<Core>, call: Call, cancelled: CancellationTok
         }
     };
     drop(running);
+    let duration = started.elapsed();
+    note(&reply, id, tool, &principal, duration);
+    if let Some(audit) = &core.config.audit {
+        audit.note(entry(&reply, (id, tool), principal, origin, (core.clock.now(), duration))).await;
+    }
+    reply
+}
+
+/// The line of a call in the audit trail, which has ended `now`.
+fn entry(
+    reply: &Reply,
+    (id, tool): (Uuid, &Tool),
+    principal: String,
+    origin: Option<String>,
+    (now, duration): (Duration, Duration),
+) -> Entry {
+    Entry {
+        time: now,
+        call: id.to_string(),
+        principal,
+        session: reply.session.clone(),
+        tool: tool.name,
+        origin,
+        outcome: outcome(reply),
+        duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        bytes: reply.bytes(),
+        trace: trace_id(),
+    }
+}
+
+/// `ok`, or the code of the error.
+fn outcome(reply: &Reply) -> &'static str {
+    reply.failure.as_ref().map_or("ok", |failure| failure.code.name())
+}
+
+/// Tells operators of a call that has ended: the line in the log, metrics, its step in a trace.
+fn note(reply: &Reply, id: Uuid, tool: &Tool, principal: &str, duration: Duration) {
+    let outcome = outcome(reply);
+    metrics().calls.add([tool.name, outcome]);
+    metrics().call_seconds.observe(tool.name, duration);
+    let (session, step) = (reply.session.as_deref().unwrap_or("-"), Span::current());
+    step.record("browserfleet.session", session).record("browserfleet.outcome", outcome);
+    if reply.failure.is_some() {
+        step.record("otel.status_code", "ERROR");
+    }
     tracing::info!(
         request = %id,
         principal,
-        session = reply.session.as_deref().unwrap_or("-"),
+        session,
         tool = tool.name,
-        duration_ms = started.elapsed().as_millis(),
-        outcome = reply.failure.as_ref().map_or("ok", |failure| failure.code.name()),
+        duration_ms = duration.as_millis(),
+        outcome,
+        trace = trace_id(),
         "call"
     );
-    reply
 }
 
 async fn perform(core: &Arc<Core>, call: Call) -> Reply {
@@ -107,13 +182,19 @@ async fn perform(core: &Arc<Core>, call: Call) -> Reply {
         Ok(place) => place,
         Err(failure) => return failure.into(),
     };
+    let is_promised = call.tool.output_schema().is_some();
     let result = match call.tool.place {
         At::Browser => browser::run(core, call).await,
         At::FrontEnd => front_end::run(core, call).await,
     };
     // Before the answer: the next call of the same caller finds the place free.
     place.give_back().await;
-    result.unwrap_or_else(Reply::from)
+    let mut reply = result.unwrap_or_else(Reply::from);
+    // Clients are promised an object, also where there is nothing to say in it, as when a dialog came in between.
+    if reply.failure.is_none() && is_promised {
+        reply.structured.get_or_insert_with(|| Value::Object(Map::new()));
+    }
+    reply
 }
 
 /// Whether the caller may use the tool, and may make one more call now.

@@ -5,9 +5,9 @@
 
 use std::{cmp::Reverse, sync::Arc};
 
-use browserfleet_common::{artifact::Artifact, error_code::ErrorCode};
-use browserfleet_tools::ReadCursor;
-use serde_json::json;
+use browserfleet_common::{artifact::Artifact, error_code::ErrorCode, metrics::metrics};
+use browserfleet_tools::{MAX_BYTES, MAX_BYTES_RANGE, ReadCursor, Tool};
+use serde_json::{Map, Value, json};
 
 use super::{
     Call,
@@ -21,27 +21,51 @@ use crate::{
     session::{Key, Record},
 };
 
-/// A text is not cut to less than this for the sake of others.
+/// A text is not cut to less than this, or than half of what is allowed in all, for the sake of others.
 const PAGE_MIN: usize = 4096;
+/// Members of the structured form that are smaller are not left out: handles and cursors above all.
+const OMITTED_MIN: usize = 512;
 /// What is said at the end of a page takes about so much.
 const TRAILER: usize = 400;
 /// What marks a text of a page; see the daemon's `tools::untrusted`.
 const UNTRUSTED: &str = "<untrusted-";
 const CODE: &str = "```";
 
+/// Takes out of a call's arguments how much text its reply may have, in bytes.
+///
+/// # Errors
+/// When that is out of range.
+pub(super) fn budget(core: &Core, tool: &Tool, arguments: &mut Map<String, Value>) -> Result<usize, Failure> {
+    let asked = if tool.long { arguments.remove(MAX_BYTES).filter(|asked| !asked.is_null()) } else { None };
+    let Some(asked) = asked else { return Ok(core.config.call.reply_bytes) };
+    let bytes = asked.as_u64().filter(|bytes| MAX_BYTES_RANGE.contains(bytes)).ok_or_else(|| {
+        let (least, most) = (MAX_BYTES_RANGE.start(), MAX_BYTES_RANGE.end());
+        let text = format!(
+            "Invalid arguments for tool \"{}\":\n✖ a number from {least} to {most} is expected\n  → at {MAX_BYTES}",
+            tool.name
+        );
+        Failure::new(ErrorCode::InvalidArgument, text)
+    })?;
+    Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
+}
+
 /// Makes a reply fit: as long as its texts are larger than the budget, the largest one is cut, and what it was is kept. What
 /// cannot be kept, because the session has ended, stays whole.
 ///
 /// # Errors
 /// When the store cannot answer: what has not been cut by then stays whole.
-pub(super) async fn fit(core: &Arc<Core>, record: &Record, reply: &mut Reply) -> Result<(), Unavailable> {
-    let budget = core.config.call.reply_bytes;
+pub(super) async fn fit(
+    core: &Arc<Core>,
+    record: &Record,
+    reply: &mut Reply,
+    budget: usize,
+) -> Result<(), Unavailable> {
     let mut order: Vec<usize> = (0..reply.texts.len()).collect();
     order.sort_by_key(|&at| Reverse(reply.texts[at].body.len()));
     for at in order {
         let total: usize = reply.texts.iter().map(|text| text.body.len()).sum();
         let whole = reply.texts[at].body.len();
-        let page = budget.saturating_sub(total - whole + TRAILER).max(PAGE_MIN);
+        let page = budget.saturating_sub(total - whole + TRAILER).max(PAGE_MIN.min(budget / 2));
         if total <= budget || whole <= page {
             return Ok(());
         }
@@ -50,15 +74,39 @@ pub(super) async fn fit(core: &Arc<Core>, record: &Record, reply: &mut Reply) ->
     Ok(())
 }
 
+/// Leaves out of the structured form what makes it larger than the budget, largest first, and says what that was: the text, or
+/// what its cursor leads to, has it as well.
+pub(super) fn omit(reply: &mut Reply, budget: usize) {
+    let Some(Value::Object(members)) = &mut reply.structured else { return };
+    let mut sizes: Vec<(usize, String)> =
+        members.iter().map(|(name, value)| (value.to_string().len() + name.len(), name.clone())).collect();
+    let mut total: usize = sizes.iter().map(|(size, _)| size).sum();
+    sizes.sort_by(|one, other| other.cmp(one));
+    let mut omitted = Vec::new();
+    for (size, name) in sizes.into_iter().take_while(|(size, _)| *size > OMITTED_MIN) {
+        if total <= budget {
+            break;
+        }
+        total -= size;
+        members.remove(&name);
+        omitted.push(name);
+    }
+    if !omitted.is_empty() {
+        reply.tell("omitted", json!(omitted));
+    }
+}
+
 async fn cut(core: &Arc<Core>, record: &Record, reply: &mut Reply, at: usize, page: usize) -> Result<(), Unavailable> {
     let Text { title, body } = &reply.texts[at];
     let new = New { name: title, mime_type: "text/plain", bytes: body.as_bytes(), now: core.clock.now() };
     let Some(artifact) = core.artifacts.keep(&record.owner(), new).await? else {
         return Ok(());
     };
+    metrics().replies_cut.add("paged");
+    metrics().artifacts.add("text");
     let cut = Marked::of(body).page(0, page);
     let next = next(core, record, &artifact, &cut).await?;
-    let paged = shown(&cut, body.len(), next.as_deref());
+    let paged = shown(&cut, body, next.as_deref());
     reply.texts[at].body = paged;
     tell(reply, &artifact, next.as_deref());
     reply.links.push(Link::to(record, &artifact));
@@ -80,7 +128,7 @@ pub(super) async fn read(core: &Arc<Core>, call: &Call, arguments: ReadCursor) -
     }
     let page = Marked::of(text).page(cursor.offset, most);
     let next = next(core, &record, &artifact, &page).await?;
-    let mut reply = Reply::text(&artifact.name, shown(&page, text.len(), next.as_deref()));
+    let mut reply = Reply::text(&artifact.name, shown(&page, text, next.as_deref()));
     tell(&mut reply, &artifact, next.as_deref());
     reply.session = Some(record.name.digest());
     Ok(reply)
@@ -101,11 +149,12 @@ async fn next(core: &Core, record: &Record, artifact: &Artifact, page: &Page) ->
     Ok(Some(core.artifacts.point(&record.principal, &cursor).await?))
 }
 
-fn shown(page: &Page, whole: usize, next: Option<&str>) -> String {
-    let Page { text, from, to, .. } = page;
+fn shown(page: &Page, whole: &str, next: Option<&str>) -> String {
+    let Page { text, from, to, lines, .. } = page;
+    let (all, whole) = (whole.lines().count(), whole.len());
     match next {
         Some(next) => format!(
-            "{text}\n[cut: bytes {from} to {to} of {whole}; for the rest call browser_read_cursor with cursor {next}]"
+            "{text}\n[cut: bytes {from} to {to} of {whole}, {lines} of {all} lines; for the rest call browser_read_cursor with cursor {next}]"
         ),
         None => format!("{text}\n[bytes {from} to {to} of {whole}: the end]"),
     }
@@ -133,6 +182,8 @@ struct Page {
     /// Of the whole text, in bytes.
     from: usize,
     to: usize,
+    /// How many lines of the whole text begin in it.
+    lines: usize,
     /// Where the next one begins.
     next: Option<usize>,
 }
@@ -164,7 +215,7 @@ impl<'a> Marked<'a> {
             text.push('\n');
             text.push_str(&self.close);
         }
-        Page { text, from, to, next: (to < self.text.len()).then_some(to) }
+        Page { text, from, to, lines: self.text[from..to].lines().count(), next: (to < self.text.len()).then_some(to) }
     }
 
     /// Whether a place is between the marks.
@@ -247,6 +298,18 @@ mod tests {
     fn a_long_line_after_a_short_one_fills_its_page() {
         let text = format!("<untrusted-1 origin=\"null\">\n{}\n</untrusted-1>", "x".repeat(1000));
         assert!(Marked::of(&text).page(0, 500).to > 450);
+    }
+
+    #[test]
+    fn what_makes_the_structured_form_too_large_is_left_out_and_named() {
+        let structured = json!({ "origin": "http://h", "messages": "x".repeat(3000), "requests": "y".repeat(900), "next_cursor": "z" });
+        let mut reply = Reply::text("Result", "").with_structured(structured.clone());
+        omit(&mut reply, 10_000);
+        assert_eq!(reply.structured, Some(structured));
+        omit(&mut reply, 2000);
+        let expected =
+            json!({ "origin": "http://h", "requests": "y".repeat(900), "next_cursor": "z", "omitted": ["messages"] });
+        assert_eq!(reply.structured, Some(expected));
     }
 
     #[test]

@@ -96,6 +96,14 @@ impl Reply {
         }
     }
 
+    /// How much it tells: texts, pictures and files, before they are encoded.
+    pub(crate) fn bytes(&self) -> u64 {
+        let texts = self.texts.iter().map(|text| text.body.len());
+        let files = self.files.iter().chain(&self.downloads).map(|file| file.data.len());
+        let all = texts.chain(self.images.iter().map(|image| image.data.len())).chain(files);
+        all.map(|bytes| bytes as u64).sum()
+    }
+
     pub(crate) fn push_text(&mut self, title: &str, body: impl Into<String>) {
         self.texts.push(Text { title: title.to_owned(), body: body.into() });
     }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use browserfleet_common::{egress::Egress, error_code::ErrorCode, ids::SessionName};
-use browserfleet_tools::{Arguments as _, Open, SESSION_ID, SessionUse, SetStorageState, Tool};
+use browserfleet_tools::{Arguments as _, Evaluate, Open, SESSION_ID, SessionUse, SetStorageState, Tool};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -65,13 +65,18 @@ pub(super) fn named(caller: &Caller, arguments: &Map<String, Value>) -> Option<S
     }
 }
 
-/// Refuses a session that begins with logins where its caller may not bring any: that is what another tool does.
+/// Refuses a session that begins with logins or scripts where its caller may not bring any: that is what other tools do.
 pub(super) fn may_begin(access: &Access, tool: &Tool, arguments: &Map<String, Value>) -> Result<(), Failure> {
-    let brings_logins = tool.name == Open::TOOL && arguments.get("storage_state").is_some_and(|state| !state.is_null());
-    match browserfleet_tools::find(SetStorageState::TOOL) {
-        Some(part) if brings_logins => access.check_part(part),
-        _ => Ok(()),
+    if tool.name != Open::TOOL {
+        return Ok(());
     }
+    for (argument, part) in [("storage_state", SetStorageState::TOOL), ("init_scripts", Evaluate::TOOL)] {
+        let given = arguments.get(argument).is_some_and(|value| !value.is_null());
+        if let Some(part) = browserfleet_tools::find(part).filter(|_| given) {
+            access.check_part(part)?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads what a call says about the session's way out, and takes it out of the arguments: it may hold a password, and
@@ -121,7 +126,11 @@ pub(super) async fn open(
             let connection = caller.connection.as_ref().map(|connection| connection.key.id.clone());
             open_named(core, caller, name, true, connection, egress).await
         }
-        Choice::Minted(name) => create(core, caller, name, None, egress.unwrap_or_default()).await,
+        Choice::Minted(name) => {
+            let record = create(core, caller, name, None, egress.unwrap_or_default()).await?;
+            remember(core, caller, &record).await?;
+            Ok(record)
+        }
         Choice::Unnamed => Err(Failure::new(
             ErrorCode::InvalidArgument,
             "This call names no session. Call browser_open or browser_navigate first, then pass the session_id of its \
@@ -272,6 +281,7 @@ mod tests {
             connection,
             session_header,
             client: Client::default(),
+            trace: None,
         }
     }
 

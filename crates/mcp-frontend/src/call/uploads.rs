@@ -2,10 +2,10 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use browserfleet_common::error_code::ErrorCode;
-use browserfleet_tools::{Arguments as _, Drop, FileUpload, SetStorageState};
+use browserfleet_tools::{Arguments as _, Batch, Drop, FileUpload, SetStorageState};
 use serde_json::{Map, Value, json};
 
-use super::Call;
+use super::{Call, batch};
 use crate::{
     artifacts::{BYTES, FILES_BYTES_MAX, parse_uri},
     caller::Caller,
@@ -26,7 +26,17 @@ const STORAGE_STATE: &str = "storage_state";
 /// Puts contents in the place of URIs: daemons know nothing of artifacts.
 pub(super) async fn fill(core: &Core, call: &mut Call) -> Result<(), Failure> {
     let Call { tool, caller, arguments, .. } = call;
-    match tool.name {
+    if tool.name != Batch::TOOL {
+        return fill_one(core, caller, tool.name, arguments).await;
+    }
+    for (step, arguments) in batch::steps(arguments) {
+        fill_one(core, caller, &step, arguments).await?;
+    }
+    Ok(())
+}
+
+async fn fill_one(core: &Core, caller: &Caller, tool: &str, arguments: &mut Map<String, Value>) -> Result<(), Failure> {
+    match tool {
         FileUpload::TOOL | Drop::TOOL => files(core, caller, arguments).await,
         SetStorageState::TOOL => storage_state(core, caller, arguments).await,
         _ => Ok(()),

@@ -3,10 +3,11 @@
 use std::{fmt, time::Duration};
 
 use browserfleet_common::{
+    metrics::metrics,
     pb::{
-        self, AcquireRequest, CallToolRequest, CallToolResponse, GetPoolRequest, GetPoolResponse, ReleaseRequest,
-        RenewRequest, acquire_response, browser_service_client::BrowserServiceClient,
-        pool_service_client::PoolServiceClient,
+        self, AcquireRequest, CallToolRequest, CallToolResponse, GetPoolRequest, GetPoolResponse, Lease,
+        ListLeasesRequest, ReleaseRequest, RenewRequest, acquire_response,
+        browser_service_client::BrowserServiceClient, pool_service_client::PoolServiceClient,
     },
     service::Rpc,
 };
@@ -92,7 +93,7 @@ impl PoolClient {
             }
         };
         // A daemon that takes a request and says nothing is as good as none.
-        timeout_at(deadline, answer).await.unwrap_or(Err(DaemonError::Broken))
+        timed("acquire", timeout_at(deadline, answer)).await.unwrap_or(Err(DaemonError::Broken))
     }
 
     async fn acquire_once(
@@ -134,7 +135,7 @@ impl PoolClient {
             let (lease_id, token) = (lease.lease_id.clone(), lease.token.clone());
             let request = RenewRequest { lease_id, token, ttl };
             let request = self.signer.about(request, Rpc::Renew, session, Some(&lease.lease_id), SHORT);
-            bounded(soon(), self.pool.clone().renew(short(request))).await
+            timed("renew", bounded(soon(), self.pool.clone().renew(short(request)))).await
         })
         .await
         .map(drop)
@@ -146,7 +147,7 @@ impl PoolClient {
             let (lease_id, token) = (lease.lease_id.clone(), lease.token.clone());
             let request = ReleaseRequest { lease_id, token };
             let request = self.signer.about(request, Rpc::Release, session, Some(&lease.lease_id), SHORT);
-            bounded(soon(), self.pool.clone().release(short(request))).await
+            timed("release", bounded(soon(), self.pool.clone().release(short(request)))).await
         })
         .await
         .map(drop)
@@ -170,8 +171,24 @@ impl PoolClient {
     pub(crate) async fn status(&self) -> Result<GetPoolResponse, DaemonError> {
         let mut request = self.signer.plain(GetPoolRequest {}, Rpc::GetPool, PROMPT);
         request.set_timeout(PROMPT);
-        bounded(Instant::now() + PROMPT, self.pool.clone().get_pool(request)).await
+        timed("status", bounded(Instant::now() + PROMPT, self.pool.clone().get_pool(request))).await
     }
+
+    /// The leases that it has, for operators.
+    pub(super) async fn leases(&self) -> Result<Vec<Lease>, DaemonError> {
+        let mut request = self.signer.plain(ListLeasesRequest::default(), Rpc::ListLeases, PROMPT);
+        request.set_timeout(PROMPT);
+        let listed = timed("leases", bounded(Instant::now() + PROMPT, self.pool.clone().list_leases(request))).await;
+        Ok(listed?.leases)
+    }
+}
+
+/// Notes how long an answer takes, if it comes.
+async fn timed<T>(rpc: &'static str, answer: impl Future<Output = T>) -> T {
+    let begun = Instant::now();
+    let answer = answer.await;
+    metrics().pool_seconds.observe(rpc, begun.elapsed());
+    answer
 }
 
 /// Asks, and once more when the connection broke: for idempotent requests only.

@@ -19,7 +19,7 @@ use browserfleet_common::{
     clock::Clock,
     error_code::ErrorCode,
     lifecycle::Tasks,
-    pb::GetPoolResponse,
+    pb::{GetPoolResponse, Lease},
     redis::{Directory, directory::Entry},
 };
 use futures_util::future::join_all;
@@ -122,6 +122,27 @@ impl Fleet {
     /// How many are left alone for a while because they failed.
     pub(crate) fn ejected(&self) -> usize {
         self.known().placement.ejected(Instant::now())
+    }
+
+    /// How every daemon is, by its name, for operators: what it says itself, or why it does not.
+    pub(crate) async fn statuses(&self) -> Vec<(String, Result<GetPoolResponse, DaemonError>)> {
+        let asked = self.clients().into_iter().map(async |daemon| (daemon.name().to_owned(), daemon.status().await));
+        join_all(asked).await
+    }
+
+    /// The leases of all daemons that answer, with the daemon's name, for operators.
+    pub(crate) async fn leases(&self) -> Vec<(String, Lease)> {
+        let asked = self.clients().into_iter().map(async |daemon| {
+            let leases = daemon.leases().await.unwrap_or_default();
+            leases.into_iter().map(|lease| (daemon.name().to_owned(), lease)).collect::<Vec<_>>()
+        });
+        join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    fn clients(&self) -> Vec<PoolClient> {
+        let known = self.known();
+        let indices = known.members.indices();
+        indices.into_iter().filter_map(|index| Some(known.members.get(index)?.client.clone())).collect()
     }
 
     /// The daemon of a lease. Never one that did not grant it: an address may belong to somebody else by now.

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use browserfleet_common::{
     clock::Clock,
     service::{CLAIM_HEADER, Claim, Rpc, ServiceSecret, SessionKey},
+    telemetry::TraceParent,
 };
 use tonic::Request;
 
@@ -53,6 +54,9 @@ impl Signer {
         within: Duration,
     ) -> Request<T> {
         let mut request = Request::new(message);
+        if let Some(trace) = TraceParent::current() {
+            trace.write(request.metadata_mut());
+        }
         if let Some(secret) = &self.secret {
             let claim = secret.sign(&Claim::new(rpc, of, lease, self.clock.now() + within));
             request.metadata_mut().insert(CLAIM_HEADER, claim.parse().expect("base64 and points are ASCII"));

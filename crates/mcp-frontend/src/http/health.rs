@@ -37,7 +37,7 @@ pub(super) async fn health(State(core): State<Arc<Core>>, extensions: Extensions
 }
 
 /// Whether the details are for whoever asks. Probes have no access at all.
-fn is_operator(extensions: &Extensions) -> bool {
+pub(super) fn is_operator(extensions: &Extensions) -> bool {
     extensions.get::<Arc<Access>>().is_some_and(|access| access.is_admin())
 }
 
@@ -65,6 +65,12 @@ pub(super) async fn metrics(State(core): State<Arc<Core>>, extensions: Extension
     metrics.daemons.set("ejected", core.fleet.ejected());
     metrics.daemons.set("known", core.fleet.count());
     // A store that cannot answer is found in the log, and by `/ready`.
+    if let Ok(counts) = core.sessions.counts(&Principal::anonymous()).await {
+        metrics.sessions.set("open", counts.total);
+    }
+    if let Ok(connections) = core.connections.count().await {
+        metrics.connections.set("open", connections);
+    }
     if let Ok(Some(kept)) = core.sessions.kept().await {
         metrics.kept.set("sessions", kept.sessions);
         metrics.kept.set("artifacts", kept.artifacts);

@@ -23,4 +23,5 @@ pub(crate) mod body;
 
 mod health;
 
+mod pool;
 mod sessions;

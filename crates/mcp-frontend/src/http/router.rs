@@ -12,7 +12,7 @@ use rmcp::ServerHandler;
 use super::{
     artifacts, auth, calls,
     guard::{self, Guard},
-    health, sessions,
+    health, pool, sessions,
 };
 use crate::{
     core::Core,
@@ -27,6 +27,7 @@ pub(crate) fn router<H: ServerHandler + Clone>(core: &Arc<Core>, handler: H) -> 
         .route("/ready", get(health::ready))
         .route("/metrics", get(health::metrics))
         .route("/sessions", get(sessions::sessions))
+        .route("/pool", get(pool::pool))
         .route("/calls/{id}", delete(calls::stop))
         .with_state(Arc::clone(core));
     let artifacts = Router::new()

@@ -92,7 +92,7 @@ fn take_caps(request: &mut Request<Body>, served: Tools) -> Result<(), String> {
     let asked = caps
         .map(|caps| Groups::parse(caps.split(',')))
         .transpose()
-        .map_err(|unknown| format!("caps: {unknown}, and all"))?;
+        .map_err(|unknown| format!("caps: {unknown}, all and slim"))?;
     let access = Access::clone(&access(request.extensions())).served(served).asking(asked);
     request.extensions_mut().insert(Arc::new(access));
     Ok(())

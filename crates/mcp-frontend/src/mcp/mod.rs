@@ -21,5 +21,6 @@ pub(crate) mod stdio;
 pub(crate) mod handler;
 
 mod render;
+mod size;
 
 mod resources;

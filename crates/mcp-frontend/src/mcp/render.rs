@@ -3,17 +3,21 @@
 use std::fmt::Write as _;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use rmcp::model::{CallToolResult, ContentBlock};
+use browserfleet_common::metrics::metrics;
+use rmcp::model::{CallToolResult, ContentBlock, JsonObject, MetaObject};
 use serde_json::{Value, json};
 
-use super::resources::described;
+use super::{
+    resources::described,
+    size::{self, SIZE},
+};
 use crate::{
     call::reply::{Link, Reply},
     failure::Failure,
 };
 
 /// Renders a reply: all texts in one block, each under its heading, then the pictures. A failure comes first and makes
-/// the result an error; what succeeded before it is still there.
+/// the result an error; what succeeded before it is still there. How large all that is stands in `_meta`, which models do not see.
 pub(super) fn render(mut reply: Reply) -> CallToolResult {
     let failure = reply.failure.take();
     if let Some(failure) = &failure {
@@ -26,6 +30,9 @@ pub(super) fn render(mut reply: Reply) -> CallToolResult {
     for part in &reply.texts {
         section(&mut text, &part.title, &part.body);
     }
+    metrics().reply_bytes.add_many("text", text.len() as u64);
+    metrics().reply_bytes.add_many("picture", reply.images.iter().map(|image| image.data.len() as u64).sum());
+    let size = size::of(&text, &reply.images, reply.structured.as_ref());
     let mut content = vec![ContentBlock::text(text)];
     content.extend(
         reply.images.iter().map(|image| ContentBlock::image(BASE64_STANDARD.encode(&image.data), &image.mime_type)),
@@ -35,6 +42,7 @@ pub(super) fn render(mut reply: Reply) -> CallToolResult {
     );
     let mut result = if failure.is_some() { CallToolResult::error(content) } else { CallToolResult::success(content) };
     result.structured_content = reply.structured;
+    result.meta = Some(MetaObject(JsonObject::from_iter([(SIZE.to_owned(), size)])));
     result
 }
 
@@ -81,6 +89,9 @@ mod tests {
         assert_eq!(result["content"][0]["text"], "### Result\ndone\n### Page\n- Page URL: about:blank");
         assert_eq!(result["content"][1], json!({ "type": "image", "data": "iVBORw==", "mimeType": "image/png" }));
         assert_eq!((&result["isError"], &result["structuredContent"]), (&json!(false), &json!([1])));
+        let size =
+            json!({ "text_bytes": 48, "text_tokens": 15, "image_bytes": 4, "image_tokens": 0, "structured_bytes": 3 });
+        assert_eq!(result["_meta"], json!({ SIZE: size }));
     }
 
     #[test]

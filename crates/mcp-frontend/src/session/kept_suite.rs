@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use browserfleet_common::{
     artifact::{Artifact, COUNT_MAX},
+    checkpoint::CHECKPOINTS_MAX,
     ids::random_hex,
 };
 use tokio::time::sleep;
@@ -24,6 +25,7 @@ pub(super) async fn run(place: impl Fn() -> Place, idle: Duration) {
     whoever_holds_the_lease_saves(place()).await;
     a_session_that_lapsed_is_brought_back(place(), idle).await;
     limits_hold_for_those_that_come_back(place(), idle).await;
+    the_first_to_end_of_too_many_parked_ones_go(place(), idle).await;
     nothing_comes_back_after_its_end(place(), idle).await;
     ends_leave_nothing_and_touch_no_other(place()).await;
 }
@@ -203,6 +205,37 @@ async fn limits_hold_for_those_that_come_back(place: Place, idle: Duration) {
     assert!(matches!(other, Ok(Created::Fresh(_))), "one that has lapsed takes no place");
     assert_eq!(place.revive(&parked, limits).await, Some(Created::Full(Full::Principal)));
     assert!(matches!(place.revive(&parked, MANY).await, Some(Created::Existing(_))));
+}
+
+async fn the_first_to_end_of_too_many_parked_ones_go(place: Place, idle: Duration) {
+    const BEYOND: usize = 3;
+    let (me, other) = (somebody(), somebody());
+    let gone = key(&me, "gone");
+    place.saved(new(&gone), b"ended by its owner").await;
+    place.sessions.end(&gone, None).await.expect("the store answers");
+    let ends_first = |key: &Key| NewSession { max_lifetime: LONG * 2, ..new(key) };
+    let his = NewSession { idle_ttl: idle, ..ends_first(&key(&other, "his")) };
+    let mut stay =
+        vec![place.saved(his, b"of another").await, place.saved(ends_first(&key(&me, "lives")), b"lives").await];
+    let mut parked = Vec::new();
+    // The later it was made, the sooner it ends. With the one that lives they are as many as may be.
+    for n in (0..CHECKPOINTS_MAX - 1).rev() {
+        let key = key(&me, &format!("parked-{n}"));
+        let max_lifetime = LONG * 3 + Duration::from_secs(n.try_into().expect("there are few"));
+        parked.push(place.saved(NewSession { idle_ttl: idle, max_lifetime, ..new(&key) }, b"parked").await);
+    }
+    sleep(idle * 3 / 2).await;
+    place.sessions.sweep().await.expect("the store answers");
+    for n in 0..BEYOND {
+        stay.push(place.saved(new(&key(&me, &format!("new-{n}"))), b"new").await);
+    }
+    let go = parked.split_off(parked.len() - BEYOND);
+    stay.append(&mut parked);
+    for (records, there) in [(&stay, true), (&go, false)] {
+        for record in records {
+            assert_eq!(place.load(&record.owner()).await.is_some(), there, "{:?}", record.name);
+        }
+    }
 }
 
 async fn nothing_comes_back_after_its_end(place: Place, idle: Duration) {

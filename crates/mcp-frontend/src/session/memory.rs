@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use browserfleet_common::{
     artifact::{self, Artifact, COUNT_MAX},
-    checkpoint,
+    checkpoint::{self, CHECKPOINTS_MAX},
     clock::Clock,
     ids::{Principal, random_hex},
 };
@@ -92,6 +92,20 @@ impl MemoryStore {
             artifacts: VecDeque::new(),
             checkpoint: None,
             swept: false,
+        }
+    }
+
+    /// Forgets parked sessions of a principal, those first that would end first, as long as it has too many checkpoints.
+    fn make_room(&self, principal: &Principal) {
+        let (now, mut sessions) = (Instant::now(), self.sessions());
+        let kept = sessions.iter().filter(|(key, kept)| key.principal == *principal && kept.checkpoint.is_some());
+        let beyond = kept.clone().count().saturating_sub(CHECKPOINTS_MAX);
+        // One whose lapse has not been answered yet is still somebody's business.
+        let parked = kept.filter(|(_, kept)| kept.swept && kept.is_parked(now));
+        let mut parked: Vec<(Instant, Key)> = parked.map(|(key, kept)| (kept.hard_end, key.clone())).collect();
+        parked.sort_by_key(|(hard_end, _)| *hard_end);
+        for (_, key) in parked.into_iter().take(beyond) {
+            sessions.remove(&key);
         }
     }
 
@@ -284,11 +298,15 @@ impl checkpoint::Store for MemoryStore {
             }
             held
         });
+        self.make_room(&of.key.principal);
         Ok(saved.unwrap_or(false))
     }
 
     async fn load_checkpoint(&self, of: &Owner) -> Result<Option<Vec<u8>>, Unavailable> {
-        Ok(self.with(of, |kept| kept.checkpoint.clone()).flatten())
+        let now = Instant::now();
+        let sessions = self.sessions();
+        let kept = sessions.get(&of.key).filter(|kept| kept.lives(now) || kept.is_parked(now));
+        Ok(kept.filter(|kept| kept.record.birth == of.birth).and_then(|kept| kept.checkpoint.clone()))
     }
 
     async fn drop_checkpoint(&self, of: &Owner) -> Result<(), Unavailable> {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use browserfleet_common::{
     artifact::{self, Artifact, COUNT_MAX},
-    checkpoint,
+    checkpoint::{self, CHECKPOINTS_MAX},
     session::{Key, Owner},
 };
 use rusqlite::{OptionalExtension as _, Transaction, named_params};
@@ -118,6 +118,14 @@ impl checkpoint::Store for Sessions {
                 ":held": lease_id,
                 ":now": now,
             })?;
+            // One whose lapse has not been answered yet is still somebody's business.
+            let forget = "WITH kept AS (SELECT * FROM sessions WHERE principal = :principal AND checkpoint IS NOT NULL) \
+                          DELETE FROM sessions WHERE principal = :principal AND name IN (SELECT name FROM kept \
+                          WHERE expires <= :now AND swept ORDER BY hard \
+                          LIMIT max(0, (SELECT count(*) FROM kept) - :most))";
+            let beyond =
+                named_params! { ":principal": of.key.principal.as_str(), ":now": now, ":most": CHECKPOINTS_MAX };
+            transaction.prepare_cached(forget)?.execute(beyond)?;
             Ok(updated > 0)
         };
         self.database.with(CHECKPOINTS, save).await

@@ -14,8 +14,9 @@ use browserfleet_common::{
     pb::{
         AcquireRequest, AcquireResponse, CallToolRequest, CallToolResponse, DrainRequest, DrainResponse,
         GetLeaseRequest, GetLeaseResponse, GetPoolRequest, GetPoolResponse, Granted, Lease, ListLeasesRequest,
-        ListLeasesResponse, Queued, ReleaseRequest, ReleaseResponse, RenewRequest, RenewResponse, acquire_response,
-        browser_service_server::BrowserService, from_wire, pool_service_server::PoolService,
+        ListLeasesResponse, Queued, ReleaseRequest, ReleaseResponse, RenewRequest, RenewResponse, RevokeRequest,
+        RevokeResponse, WatchPoolRequest, WatchPoolResponse, acquire_response, browser_service_server::BrowserService,
+        from_wire, pool_service_server::PoolService,
     },
 };
 use futures_util::Stream;
@@ -322,6 +323,7 @@ impl std::fmt::Debug for FakeDaemon {
 #[tonic::async_trait]
 impl PoolService for FakeDaemon {
     type AcquireStream = Events<AcquireResponse>;
+    type WatchPoolStream = Events<WatchPoolResponse>;
 
     async fn acquire(&self, request: Request<AcquireRequest>) -> Answer<Self::AcquireStream> {
         let request = request.into_inner();
@@ -382,6 +384,14 @@ impl PoolService for FakeDaemon {
             draining: state.draining,
             ..GetPoolResponse::default()
         }))
+    }
+
+    async fn watch_pool(&self, _request: Request<WatchPoolRequest>) -> Answer<Self::WatchPoolStream> {
+        Err(Status::unimplemented("front ends do not watch"))
+    }
+
+    async fn revoke(&self, _request: Request<RevokeRequest>) -> Answer<RevokeResponse> {
+        Err(Status::unimplemented("front ends do not revoke"))
     }
 
     async fn drain(&self, _request: Request<DrainRequest>) -> Answer<DrainResponse> {

@@ -163,6 +163,7 @@ async fn probes_need_no_key_and_get_no_details() {
     let operator = keyed.client(Create::named("operator", &["admin"])).await;
     assert!(operator.get("/health").await.json()["sessions"].is_number());
     assert_eq!(operator.get("/ready").await.json()["daemons"]["total"], 1);
+    assert_eq!((user.get("/pool").await.status.as_u16(), operator.get("/pool").await.status.as_u16()), (403, 200));
 }
 
 #[tokio::test]
@@ -179,7 +180,7 @@ async fn a_key_in_a_url_is_refused_even_with_a_good_one_beside_it() {
             );
         }
     }
-    assert_eq!(client.get("/sessions?caps=x").await.status, 200);
+    assert_eq!(client.get("/sessions?client=x").await.status, 200);
 }
 
 #[tokio::test]
@@ -348,7 +349,7 @@ async fn without_keys_everything_is_as_it_was() {
     let world = World::start().await;
     let client = world.client().header("authorization", "Bearer nonsense");
     assert_eq!(failure(&client.modern_call("browser_open", json!({})).await), "");
-    assert_eq!(client.get("/sessions?token=x").await.status, 200);
+    assert_eq!(client.get("/health?token=x").await.status, 200);
     assert!(client.get("/health").await.json()["sessions"].is_number());
     let unknown: Value = client.post(&call(1, "x", json!({}))).await.json();
     assert!(unknown["error"].is_object());

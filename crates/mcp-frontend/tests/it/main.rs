@@ -18,9 +18,15 @@ mod streams;
 
 mod changes;
 
+mod secrets;
+
 mod sessions;
 
 mod artifacts;
+
+mod batch;
+
+mod economy;
 
 mod files;
 
@@ -51,3 +57,5 @@ mod ending;
 mod stdio;
 
 mod stores;
+
+mod tasks;

@@ -48,7 +48,8 @@ async fn handles(keyed: &Keyed, owner: &Client, caller: &Client) -> Handles {
     let principal = principal_of(keyed, caller).await;
     let expired = SessionName::mint();
     let key = Key { principal, name: expired.clone() };
-    let moment = Duration::from_millis(1);
+    // Long enough for Redis to write it on a busy machine.
+    let moment = Duration::from_millis(50);
     let client = Words::default();
     let (connection, egress) = (None, Egress::default());
     let new = NewSession { key: key.clone(), connection, client, idle_ttl: moment, max_lifetime: moment, egress };

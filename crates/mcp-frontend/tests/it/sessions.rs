@@ -176,3 +176,49 @@ async fn operators_see_hashes_and_clients() {
     assert!(overview["oldest_age_seconds"].as_f64() >= overview["average_age_seconds"].as_f64());
     assert!(overview["average_age_seconds"].as_f64() >= overview["newest_age_seconds"].as_f64());
 }
+
+#[tokio::test]
+async fn sessions_are_filtered_and_come_in_pages() {
+    let world = World::start().await;
+    let client = world.legacy().await;
+    for name in ["a", "b", "c"] {
+        client.call("browser_snapshot", json!({ "session_id": name })).await;
+    }
+    let list = async |query: &str| world.client().get(&format!("/sessions{query}")).await;
+    let names = |overview: &Value| {
+        let sessions = overview["sessions"].as_array().unwrap();
+        sessions.iter().map(|session| session["session"].clone()).collect::<Vec<_>>()
+    };
+    let all = list("").await.json();
+    let hashes = names(&all);
+    assert_eq!((hashes.len(), &all["next_offset"]), (3, &Value::Null));
+    let first = list("?limit=2").await.json();
+    assert_eq!((names(&first), &first["total"], &first["next_offset"]), (hashes[..2].to_vec(), &json!(3), &json!(2)));
+    assert_eq!(names(&list("?offset=2&limit=2").await.json()), hashes[2..]);
+    let one = list(&format!("?session={}", hashes[1].as_str().unwrap())).await.json();
+    assert_eq!((names(&one), &one["total"]), (hashes[1..2].to_vec(), &json!(1)));
+    for (query, total) in [("client=test", 3), ("client=other", 0), ("with_browser=true", 3), ("with_browser=false", 0)]
+    {
+        assert_eq!(list(&format!("?{query}")).await.json()["total"], total, "{query}");
+    }
+    // A filter that is not understood must not show everything.
+    for bad in ["?name=a", "?limit=many", "?with_browser=perhaps"] {
+        assert_eq!(list(bad).await.status, 400, "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn operators_see_where_a_session_s_browser_is() {
+    let world = World::fleet(2).await;
+    world.client().modern_call("browser_snapshot", json!({ "session_id": "s" })).await;
+    let overview = world.client().get("/sessions").await.json();
+    let daemon = overview["sessions"][0]["daemon"].as_str().unwrap();
+    let pool = world.client().get("/pool").await.json();
+    let daemons = pool["daemons"].as_array().unwrap();
+    let holder = daemons.iter().find(|known| known["daemon"] == daemon).expect("it is one of the daemons");
+    assert_eq!((&holder["leases"], &pool["leased"]), (&json!(0), &json!(1)), "fakes do not count leases");
+    world.daemons[1].reachable(false);
+    let pool = world.client().get("/pool").await.json();
+    let failed = pool["daemons"].as_array().unwrap().iter().filter(|daemon| daemon["error"].is_string()).count();
+    assert_eq!(failed, 1, "one that does not answer is listed with its error: {pool}");
+}

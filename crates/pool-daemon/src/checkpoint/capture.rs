@@ -64,7 +64,14 @@ fn saved(
     last: &Content,
     content: &mut Content,
 ) -> SavedTab {
-    let saved = SavedTab { number: tab.number, current: tab.current, url, title, ..SavedTab::default() };
+    let saved = SavedTab {
+        number: tab.number,
+        name: tab.name.clone(),
+        current: tab.current,
+        url,
+        title,
+        ..SavedTab::default()
+    };
     let Some(Stored { local, session, too_large: large, scroll }) = stored else {
         let known: HashMap<_, _> = last.tabs.iter().map(|tab| (tab.number, tab)).collect();
         let Some(before) = known.get(&tab.number) else { return saved };

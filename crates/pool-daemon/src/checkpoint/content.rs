@@ -1,6 +1,9 @@
 //! What is in a checkpoint, and how large it may be.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use browserfleet_common::checkpoint::BYTES_MAX;
 use serde::{Deserialize, Serialize};
@@ -39,6 +42,8 @@ pub(super) struct Content {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct SavedTab {
     pub(super) number: usize,
+    #[serde(default)]
+    pub(super) name: Option<Arc<str>>,
     pub(super) current: bool,
     pub(super) url: String,
     pub(super) title: String,
@@ -65,7 +70,11 @@ impl Content {
     /// Whether a blank browser is as good.
     pub(super) fn is_blank(&self) -> bool {
         let no_session = self.tabs.iter().all(|tab| tab.is_blank() && tab.session.values().all(Items::is_empty));
-        self.cookies.is_empty() && self.local.values().all(Items::is_empty) && no_session && self.lost.is_empty()
+        self.cookies.is_empty()
+            && self.local.values().all(Items::is_empty)
+            && no_session
+            && self.looks.emulation().is_none()
+            && self.lost.is_empty()
     }
 
     /// As bytes, without what makes it too large: the largest storages go first, and are named in it.

@@ -87,7 +87,8 @@ pub(super) async fn restore(workspace: &Workspace, content: &Content, leaving: b
             url: url.clone(),
         })
         .collect();
-    let ordered = content.tabs.iter().filter_map(|tab| Some((tab.number, tabs.get(&tab.number)?.clone())));
+    let ordered =
+        content.tabs.iter().filter_map(|tab| Some((tab.number, tab.name.clone(), tabs.get(&tab.number)?.clone())));
     workspace.take_over(ordered.collect(), current.number, content.next_tab);
     if !others.is_empty()
         && let Err(failure) = page.to_front(Instant::now() + TOUCH).await
@@ -143,6 +144,11 @@ async fn restore_current(
     if let Err(failure) = page.take_on_looks(deadline.min(Instant::now() + TOUCH)).await {
         // The call tries again.
         tracing::debug!(%failure, "a page was not shown as its session's pages are");
+    }
+    if content.looks.emulation().geolocation.is_some()
+        && let Err(failure) = workspace.context().permit_geolocation(true, deadline.min(Instant::now() + TOUCH)).await
+    {
+        tracing::debug!(%failure, "pages may not ask where they are");
     }
     match page.seed(&seeds, deadline.min(Instant::now() + STORAGES)).await {
         Ok(failed) => {

@@ -120,13 +120,32 @@ fn reap_adopted(all: &[Stat]) {
     }
 }
 
-/// The living processes of every group of this machine, by the group's number. Blocks for milliseconds.
-pub(crate) fn groups() -> HashMap<u32, Vec<u32>> {
-    let mut groups: HashMap<u32, Vec<u32>> = HashMap::new();
-    for stat in table().into_iter().filter(|stat| !stat.zombie) {
-        groups.entry(stat.group.unsigned_abs()).or_default().push(stat.pid.unsigned_abs());
+/// The processes of this machine.
+#[derive(Debug, Default)]
+pub(crate) struct Census {
+    /// The living ones of every group, by the group's number.
+    pub(crate) groups: HashMap<u32, Vec<u32>>,
+    /// Children of this program, by birth or by adoption, that live.
+    pub(crate) children: usize,
+    /// … and that have ended and are not reaped yet.
+    pub(crate) zombies: usize,
+}
+
+impl Census {
+    /// Reads the process table. Blocks for milliseconds.
+    pub(crate) fn take() -> Self {
+        let (mut census, me) = (Self::default(), process::id());
+        for stat in table() {
+            let ours = usize::from(stat.parent.unsigned_abs() == me);
+            if stat.zombie {
+                census.zombies += ours;
+            } else {
+                census.children += ours;
+                census.groups.entry(stat.group.unsigned_abs()).or_default().push(stat.pid.unsigned_abs());
+            }
+        }
+        census
     }
-    groups
 }
 
 /// All processes. Those that come or go meanwhile may be missing.

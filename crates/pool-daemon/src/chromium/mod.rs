@@ -19,7 +19,7 @@ pub mod version;
 use std::{path::PathBuf, time::Duration};
 
 pub use downloads::DownloadDir;
-pub(crate) use family::groups;
+pub(crate) use family::Census;
 pub use find::{FindError, find, is_headless_shell};
 pub(crate) use flags::BYPASS_NOTHING;
 pub use flags::FlagError;

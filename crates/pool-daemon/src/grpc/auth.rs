@@ -10,6 +10,7 @@ use browserfleet_common::{
     error_code::ErrorCode,
     service::{CLAIM_HEADER, Claim, OperatorToken, Rpc, ServiceSecret},
 };
+use http::{HeaderMap, header::AUTHORIZATION};
 use tonic::{Request, Status, metadata::MetadataMap, service::Interceptor};
 
 use crate::pool::Key;
@@ -57,11 +58,7 @@ impl Authenticator {
                 not_believed()
             });
         }
-        let token = metadata.get("authorization").and_then(|value| value.to_str().ok());
-        let token =
-            token.and_then(|text| text.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let operators = self.trust.operators.as_ref();
-        if token.zip(operators).is_some_and(|((_, token), operators)| operators.is(token.trim())) {
+        if self.trust.operators.as_ref().is_some_and(|operators| is_operator(operators, metadata.as_ref())) {
             return Ok(Peer::Operator);
         }
         Err(ErrorCode::Unauthorized.status(
@@ -69,6 +66,13 @@ impl Authenticator {
              ends need the daemon's grpc.secret_file",
         ))
     }
+}
+
+/// Whether a request, of gRPC or of plain HTTP, brings the token of operators.
+pub(crate) fn is_operator(operators: &OperatorToken, headers: &HeaderMap) -> bool {
+    let text = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = text.and_then(|text| text.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    token.is_some_and(|(_, token)| operators.is(token.trim()))
 }
 
 /// The same whatever is wrong with it; the log says more.
@@ -123,9 +127,9 @@ impl Peer {
         }
     }
 
-    /// Refuses who is not an operator and has not claimed to look at the pool.
-    pub(super) fn may_look(&self) -> Result<(), Status> {
-        if *self == Self::Operator { Ok(()) } else { self.claims(Rpc::GetPool).map(drop) }
+    /// Refuses who is not an operator and has not claimed to look at the pool in this way.
+    pub(super) fn may_look(&self, rpc: Rpc) -> Result<(), Status> {
+        if *self == Self::Operator { Ok(()) } else { self.claims(rpc).map(drop) }
     }
 
     /// The session an acquisition is for: the claim's. What the message says of it has to be the same.
@@ -240,7 +244,7 @@ mod tests {
         for rpc in [Rpc::Renew, Rpc::Release] {
             assert!(peer.uses(rpc, lease, &mine).is_err() && peer.asks(rpc, lease).is_err(), "{rpc:?}");
         }
-        assert!(peer.acquires(&mine).is_err() && peer.may_look().is_err());
+        assert!(peer.acquires(&mine).is_err() && peer.may_look(Rpc::GetPool).is_err());
         let nobody = Peer::FrontEnd(Claim::new(Rpc::CallTool, None, Some(lease), WHILE));
         assert!(nobody.uses(Rpc::CallTool, lease, &mine).is_err() && nobody.asks(Rpc::CallTool, lease).is_err());
     }
@@ -248,7 +252,8 @@ mod tests {
     #[test]
     fn front_ends_do_not_drain_and_operators_do_not_drive() {
         let front_end = Peer::FrontEnd(Claim::new(Rpc::GetPool, None, None, WHILE));
-        assert!(front_end.may_look().is_ok() && Peer::Operator.may_look().is_ok());
+        assert!(front_end.may_look(Rpc::GetPool).is_ok() && Peer::Operator.may_look(Rpc::ListLeases).is_ok());
+        assert!(front_end.may_look(Rpc::ListLeases).is_err(), "that is another claim");
         assert_eq!(front_end.operator("draining").unwrap_err().code(), Code::PermissionDenied);
         assert!(Peer::Operator.operator("draining").is_ok());
         assert!(Peer::Operator.acquires(&key("p", "s")).is_err());

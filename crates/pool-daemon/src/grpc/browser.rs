@@ -8,6 +8,8 @@ use browserfleet_common::{
     lifecycle::{Tasks, panic_text},
     pb,
     service::Rpc,
+    step,
+    telemetry::TraceParent,
 };
 use browserfleet_tools::Effect;
 use futures_util::FutureExt as _;
@@ -16,13 +18,15 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
 
 use super::{auth::Peer, convert};
 use crate::{
     checkpoint::{Keeper, Restored},
     failure::Failure,
     pool::{Handle, Leased, browser::Death},
-    tools::{Abilities, Call, Outcome, Registry, Section, Times, run},
+    secrets::Secrets,
+    tools::{Abilities, Call, Outcome, Registry, Section, Shows, Times, run},
 };
 
 /// The service.
@@ -62,20 +66,35 @@ impl pb::browser_service_server::BrowserService for Browsers {
     async fn call_tool(&self, request: Request<pb::CallToolRequest>) -> Result<Response<CallStream>, Status> {
         let time = timeout_of(&request).map_or(self.max_call, |time| time.min(self.max_call));
         let deadline = Instant::now() + time;
-        let peer = Peer::of(&request)?;
-        let request = request.into_inner();
+        let (peer, trace) = (Peer::of(&request)?, TraceParent::of(request.metadata().as_ref()));
+        let mut request = request.into_inner();
         peer.asks(Rpc::CallTool, &request.lease_id)?;
         if !self.registry.has(&request.tool) {
             return Err(ErrorCode::Unsupported.status("this server has no such tool"));
         }
         let arguments = arguments(&request.arguments)?;
+        let secrets = Secrets::of(std::mem::take(&mut request.secrets))
+            .map_err(|failure| failure.code.status(failure.message))?;
         let leased = self.handle.check(&request.lease_id, &request.token).map_err(convert::status)?;
         peer.uses(Rpc::CallTool, &request.lease_id, &leased.key)?;
         let (sender, receiver) = mpsc::channel(4);
         let cancel = CancellationToken::new();
         let gone = cancel.clone().drop_guard();
-        let job = Job { service: self.clone(), request, arguments, leased, deadline, cancel, caller: sender };
-        self.tasks.spawn("grpc.call", job.work());
+        let step = step!("run the tool", otel.kind = "server", gen_ai.tool.name = request.tool);
+        if let Some(trace) = trace {
+            trace.lead(&step);
+        }
+        let job = Job {
+            service: self.clone(),
+            request,
+            arguments,
+            secrets: Arc::new(secrets),
+            leased,
+            deadline,
+            cancel,
+            caller: sender,
+        };
+        self.tasks.spawn("grpc.call", job.work().instrument(step));
         Ok(Response::new(Box::pin(Guarded { stream: ReceiverStream::new(receiver), _gone: gone })))
     }
 }
@@ -102,6 +121,7 @@ struct Job {
     service: Browsers,
     request: pb::CallToolRequest,
     arguments: Value,
+    secrets: Arc<Secrets>,
     leased: Arc<Leased>,
     deadline: Instant,
     cancel: CancellationToken,
@@ -155,7 +175,8 @@ impl Job {
             return Err(self.lost());
         }
         if let Some(keeper) = &self.service.keeper {
-            keeper.begin(&self.leased, &self.request.tool, self.deadline).await.map_err(convert::status)?;
+            let begun = keeper.begin(&self.leased, &self.request.tool, self.deadline);
+            begun.instrument(step!("begin with what is kept")).await.map_err(convert::status)?;
         }
         self.send(Ok(message(Event::Started(pb::Started {})))).await;
         let started = Instant::now();
@@ -203,7 +224,10 @@ impl Job {
             workspace: Arc::clone(&self.leased.workspace),
             times: self.service.times,
             abilities: self.service.abilities,
+            shows: Shows { asked: None, otherwise: convert::snapshot_mode(self.request.snapshot()) },
             deadline: self.deadline,
+            secrets: Arc::clone(&self.secrets),
+            brief: false,
         }
     }
 

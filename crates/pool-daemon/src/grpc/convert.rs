@@ -7,7 +7,9 @@ use browserfleet_common::{
     error_code::ErrorCode,
     ids, pb,
 };
+use browserfleet_tools::SnapshotMode;
 use tonic::Status;
+use url::{Origin, Url};
 
 use crate::pool::{Key, Refusal, handle::Listed};
 
@@ -37,6 +39,16 @@ pub(super) fn rules(egress: Option<pb::Egress>, key: Option<pb::Origins>) -> Res
         .rules()
         .and_then(|rules| Ok(EgressRules { key: OriginRules::of_key(&key.allowed, &key.blocked)?, ..rules }));
     rules.map_err(|bad| ErrorCode::InvalidArgument.status(bad.to_string()))
+}
+
+/// How much of the page a reply shows where its call does not say.
+pub(super) fn snapshot_mode(mode: pb::SnapshotMode) -> SnapshotMode {
+    match mode {
+        pb::SnapshotMode::None => SnapshotMode::None,
+        pb::SnapshotMode::Diff => SnapshotMode::Diff,
+        pb::SnapshotMode::Interactive => SnapshotMode::Interactive,
+        pb::SnapshotMode::Full | pb::SnapshotMode::Unspecified => SnapshotMode::Full,
+    }
 }
 
 /// A required, bounded text.
@@ -72,7 +84,26 @@ pub(super) fn lease(listed: &Listed) -> pb::Lease {
         age: Some(pb::to_wire(listed.age)),
         idle: Some(pb::to_wire(listed.idle)),
         expires_in: Some(pb::to_wire(listed.expires_in)),
+        origin: origin(&leased.workspace.page().document().url),
+        memory_bytes: leased.browser.tree.memory(),
     }
+}
+
+/// The origin of a page's URL; the rest of it is its session's. Empty where it has none.
+fn origin(url: &str) -> String {
+    let origin = Url::parse(url).ok().map(|url| url.origin()).filter(Origin::is_tuple);
+    origin.map_or_else(String::new, |origin| origin.ascii_serialization())
+}
+
+/// Whether somebody who lists leases wants to see this one.
+pub(super) fn fits(lease: &pb::Lease, wanted: &pb::ListLeasesRequest) -> bool {
+    let is = |wanted: &str, hash: &str| wanted.is_empty() || wanted == hash;
+    let state = match wanted.state() {
+        pb::LeaseState::Unspecified => true,
+        pb::LeaseState::Bound => lease.bound,
+        pb::LeaseState::Unbound => !lease.bound,
+    };
+    state && is(&wanted.principal_hash, &lease.principal_hash) && is(&wanted.session_hash, &lease.session_hash)
 }
 
 /// A count on the wire. Ours never come near its end.

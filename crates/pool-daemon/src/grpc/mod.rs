@@ -26,6 +26,7 @@ use tonic::{
 };
 use tonic_health::ServingStatus;
 
+pub(crate) use auth::is_operator;
 pub use auth::{Authenticator, Peer, Trust};
 pub use browser::Browsers;
 pub use pool::Pools;

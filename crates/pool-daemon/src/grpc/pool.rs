@@ -2,15 +2,22 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use browserfleet_common::{error_code::ErrorCode, lifecycle::Tasks, pb, service::Rpc};
-use tokio::{sync::mpsc, time::Instant};
+use browserfleet_common::{error_code::ErrorCode, lifecycle::Tasks, pb, service::Rpc, step, telemetry::TraceParent};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
 
 use super::{auth::Peer, convert};
 use crate::{
     config::LeaseConfig,
-    pool::{Handle, Leased, handle::Acquisition},
+    pool::{
+        Handle, Leased,
+        handle::{Acquisition, Listed},
+    },
 };
 
 /// The service.
@@ -22,6 +29,10 @@ pub struct Pools {
     tasks: Tasks,
 }
 
+/// From one look at the pool to the next.
+const SHOWN: Duration = Duration::from_millis(100);
+
+type WatchPoolStream = Pin<Box<dyn Stream<Item = Result<pb::WatchPoolResponse, Status>> + Send>>;
 type AcquireStream = Pin<Box<dyn Stream<Item = Result<pb::AcquireResponse, Status>> + Send>>;
 
 impl Pools {
@@ -45,9 +56,13 @@ impl Pools {
 #[tonic::async_trait]
 impl pb::pool_service_server::PoolService for Pools {
     type AcquireStream = AcquireStream;
+    type WatchPoolStream = WatchPoolStream;
 
     async fn acquire(&self, request: Request<pb::AcquireRequest>) -> Result<Response<AcquireStream>, Status> {
-        let peer = Peer::of(&request)?;
+        let (peer, step) = (Peer::of(&request)?, step!("grant a lease", otel.kind = "server"));
+        if let Some(trace) = TraceParent::of(request.metadata().as_ref()) {
+            trace.lead(&step);
+        }
         let mut request = request.into_inner();
         let rules = convert::rules(request.egress.take(), request.key_origins.take())?;
         let key = convert::key(&request)?;
@@ -57,7 +72,7 @@ impl pb::pool_service_server::PoolService for Pools {
         let deadline = Instant::now() + wait.unwrap_or(self.leases.wait);
         let acquisition = self.handle.acquire(key, rules, ttl, deadline).await.map_err(convert::status)?;
         let (sender, receiver) = mpsc::channel(4);
-        self.tasks.spawn("grpc.acquire", tell(acquisition, sender));
+        self.tasks.spawn("grpc.acquire", tell(acquisition, sender).instrument(step));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
@@ -96,18 +111,55 @@ impl pb::pool_service_server::PoolService for Pools {
         &self,
         request: Request<pb::ListLeasesRequest>,
     ) -> Result<Response<pb::ListLeasesResponse>, Status> {
-        Peer::of(&request)?.operator("listing leases")?;
+        Peer::of(&request)?.may_look(Rpc::ListLeases)?;
+        let wanted = request.into_inner();
         let listed = self.handle.list().await.map_err(convert::status)?;
-        Ok(Response::new(pb::ListLeasesResponse { leases: listed.iter().map(convert::lease).collect() }))
+        let leases = listed.iter().map(convert::lease).filter(|lease| convert::fits(lease, &wanted)).collect();
+        Ok(Response::new(pb::ListLeasesResponse { leases }))
     }
 
     async fn get_pool(&self, request: Request<pb::GetPoolRequest>) -> Result<Response<pb::GetPoolResponse>, Status> {
-        Peer::of(&request)?.may_look()?;
+        Peer::of(&request)?.may_look(Rpc::GetPool)?;
+        Ok(Response::new(self.describe()))
+    }
+
+    async fn watch_pool(&self, request: Request<pb::WatchPoolRequest>) -> Result<Response<WatchPoolStream>, Status> {
+        Peer::of(&request)?.operator("watching the pool")?;
+        let (sender, receiver) = mpsc::channel(1);
+        self.tasks.spawn("grpc.watch", self.clone().show(sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn revoke(&self, request: Request<pb::RevokeRequest>) -> Result<Response<pb::RevokeResponse>, Status> {
+        Peer::of(&request)?.operator("revoking a lease")?;
+        let lease_id = request.into_inner().lease_id;
+        let listed = self.handle.list().await.map_err(convert::status)?;
+        let found = listed.into_iter().find(|listed| listed.leased.lease_id == lease_id);
+        let Listed { leased, .. } =
+            found.ok_or_else(|| ErrorCode::LeaseLost.status("there is no such lease here; ListLeases lists them"))?;
+        tracing::info!(lease = leased.lease_id, "an operator revokes a lease");
+        self.handle.session_ended(&leased, "an operator has taken it back").await.map_err(convert::status)?;
+        Ok(Response::new(pb::RevokeResponse {}))
+    }
+
+    async fn drain(&self, request: Request<pb::DrainRequest>) -> Result<Response<pb::DrainResponse>, Status> {
+        Peer::of(&request)?.operator("draining")?;
+        let longest = Duration::ZERO..=Duration::from_hours(24);
+        let grace = convert::duration("grace", request.into_inner().grace, longest)?.unwrap_or(self.drain_grace);
+        tracing::info!(?grace, "drain requested");
+        let leases = self.handle.drain(grace).await.map_err(convert::status)?;
+        Ok(Response::new(pb::DrainResponse { leases: convert::number(leases) }))
+    }
+}
+
+impl Pools {
+    /// The pool, now.
+    fn describe(&self) -> pb::GetPoolResponse {
         let (counts, identity, limits) = (self.handle.counts(), self.handle.identity(), self.handle.limits());
         let unavailable = counts.unavailable().unwrap_or_default().to_owned();
         let pressure =
             [counts.pressure.memory, counts.pressure.cpu].into_iter().flatten().collect::<Vec<_>>().join("; ");
-        Ok(Response::new(pb::GetPoolResponse {
+        pb::GetPoolResponse {
             pool_id: identity.pool_id.clone(),
             incarnation: identity.incarnation.clone(),
             max_browsers: convert::number(limits.max_browsers),
@@ -124,16 +176,24 @@ impl pb::pool_service_server::PoolService for Pools {
             contexts_per_browser: convert::number(limits.contexts_per_browser),
             unavailable,
             pressure,
-        }))
+        }
     }
 
-    async fn drain(&self, request: Request<pb::DrainRequest>) -> Result<Response<pb::DrainResponse>, Status> {
-        Peer::of(&request)?.operator("draining")?;
-        let longest = Duration::ZERO..=Duration::from_hours(24);
-        let grace = convert::duration("grace", request.into_inner().grace, longest)?.unwrap_or(self.drain_grace);
-        tracing::info!(?grace, "drain requested");
-        let leases = self.handle.drain(grace).await.map_err(convert::status)?;
-        Ok(Response::new(pb::DrainResponse { leases: convert::number(leases) }))
+    /// Shows the pool to somebody as it changes, until he goes away or the pool has stopped.
+    async fn show(self, watcher: mpsc::Sender<Result<pb::WatchPoolResponse, Status>>) {
+        let mut counts = self.handle.watch();
+        loop {
+            counts.mark_unchanged();
+            let shown = watcher.send(Ok(pb::WatchPoolResponse { pool: Some(self.describe()) })).await;
+            if shown.is_err() {
+                return;
+            }
+            sleep(SHOWN).await;
+            tokio::select! {
+                changed = counts.changed() => if changed.is_err() { return },
+                () = watcher.closed() => return,
+            }
+        }
     }
 }
 

@@ -9,10 +9,11 @@ use std::{
     sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
+use browserfleet_common::metrics::metrics;
 use nix::unistd::{SysconfVar, sysconf};
 use tokio::time::{Duration, Instant};
 
-use crate::chromium;
+use crate::chromium::Census;
 
 /// How long one reading of the process table serves. Every browser is measured every two seconds: one reading for all.
 const FRESH: Duration = Duration::from_secs(1);
@@ -73,13 +74,7 @@ impl Weighed {
 #[derive(Debug, Default)]
 pub struct Meter {
     /// Who is in which group. Held while it is read again: whoever comes meanwhile wants the same.
-    census: Mutex<Option<Census>>,
-}
-
-#[derive(Debug)]
-struct Census {
-    at: Instant,
-    groups: HashMap<u32, Vec<u32>>,
+    census: Mutex<Option<(Instant, Census)>>,
 }
 
 impl Meter {
@@ -90,10 +85,13 @@ impl Meter {
 
     fn members(&self, leader: u32) -> Option<Vec<u32>> {
         let mut census = self.census.lock().unwrap_or_else(PoisonError::into_inner);
-        if census.as_ref().is_none_or(|census| census.at.elapsed() >= FRESH) {
-            *census = Some(Census { at: Instant::now(), groups: chromium::groups() });
+        if census.as_ref().is_none_or(|(at, _)| at.elapsed() >= FRESH) {
+            let now = Census::take();
+            metrics().processes.set("live", now.children);
+            metrics().processes.set("zombie", now.zombies);
+            *census = Some((Instant::now(), now));
         }
-        census.as_ref().and_then(|census| census.groups.get(&leader).cloned())
+        census.as_ref().and_then(|(_, census)| census.groups.get(&leader).cloned())
     }
 }
 
@@ -198,7 +196,7 @@ mod tests {
     async fn the_process_table_is_read_once_for_all() {
         let meter = Meter::default();
         assert_eq!(meter.group(u32::MAX), None);
-        let read = |meter: &Meter| meter.census.lock().unwrap().as_ref().map(|census| census.at);
+        let read = |meter: &Meter| meter.census.lock().unwrap().as_ref().map(|(at, _)| *at);
         let first = read(&meter);
         tokio::time::advance(FRESH / 2).await;
         meter.group(u32::MAX);

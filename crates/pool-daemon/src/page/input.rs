@@ -12,7 +12,7 @@ use super::{
     state::World,
     world::{PATIENCE, call},
 };
-use crate::failure::Failure;
+use crate::{failure::Failure, secrets::Bound};
 
 /// Most frames within frames a point is translated through.
 const MAX_FRAME_DEPTH: usize = 10;
@@ -124,14 +124,20 @@ impl Page {
         target: &str,
         text: &str,
         slowly: bool,
+        bound: &Bound<'_>,
         deadline: Instant,
     ) -> Result<String, Failure> {
+        let commits = self.state().commits;
         let prepared = loop {
-            match self.prepare_type(target, text, slowly, deadline).await {
+            match self.prepare_type(target, text, slowly, bound, deadline).await {
                 Err(failure) if failure.is_stale_document() && Instant::now() < deadline => {}
                 prepared => break prepared?,
             }
         };
+        // What was looked at may not be there any more, and the focus somewhere else.
+        if !bound.is_free() && self.state().commits != commits {
+            return Err(Failure::stale_document());
+        }
         match prepared.action {
             TypeAction::Insert => {
                 self.insert(text, deadline).await?;
@@ -152,9 +158,15 @@ impl Page {
         target: &str,
         text: &str,
         slowly: bool,
+        bound: &Bound<'_>,
         deadline: Instant,
     ) -> Result<TypeTarget, Failure> {
         let (world, target) = self.world_of(target, deadline).await?;
+        if !bound.is_free() {
+            // Asked in our own world, where the page has no say; of the document that the text goes to.
+            let origin: String = self.unless_dialog(world.value("self.origin".to_owned(), deadline)).await?;
+            bound.check(&origin)?;
+        }
         let wanted = json!({ "text": text, "slowly": slowly });
         self.unless_dialog(world.wait("prepareType", &target, wanted, deadline)).await
     }

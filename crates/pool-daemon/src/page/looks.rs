@@ -1,7 +1,7 @@
 //! How pages are shown: the size of the viewport, the colour scheme their user prefers, the medium, and the like. All
 //! tabs of a session look alike, those included that pages open.
 
-use std::sync::PoisonError;
+use std::{collections::HashMap, sync::PoisonError};
 
 use browserfleet_cdp::browser_protocol::emulation::{
     MediaFeature, SetDeviceMetricsOverrideParams, SetEmulatedMediaParams,
@@ -9,20 +9,29 @@ use browserfleet_cdp::browser_protocol::emulation::{
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{Context, Page, VIEWPORT};
+use super::{Context, Emulation, Page, VIEWPORT, emulation};
 use crate::failure::Failure;
 
 /// What the pages of a session believe about the screen they are on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Looks {
     /// In CSS pixels.
     viewport: (u32, u32),
     media: Media,
+    #[serde(default)]
+    emulation: Emulation,
 }
 
 impl Default for Looks {
     fn default() -> Self {
-        Self { viewport: VIEWPORT, media: Media::default() }
+        Self { viewport: VIEWPORT, media: Media::default(), emulation: Emulation::default() }
+    }
+}
+
+impl Looks {
+    /// What is emulated beside media.
+    pub fn emulation(&self) -> &Emulation {
+        &self.emulation
     }
 }
 
@@ -51,6 +60,7 @@ impl Context {
 
     /// Has its pages shown like this: those that open from now on, and the others once they take on their looks.
     pub fn set_looks(&self, looks: Looks) {
+        self.shared.network.set_throttle(looks.emulation.network);
         *self.shared.looks.lock().unwrap_or_else(PoisonError::into_inner) = looks;
     }
 }
@@ -82,6 +92,32 @@ impl Page {
         self.take_on_looks(deadline).await
     }
 
+    /// What is emulated beside media.
+    pub fn emulation(&self) -> Emulation {
+        self.looks().emulation
+    }
+
+    /// Emulates this and nothing else, here and in every tab that comes. What cannot be emulated is not kept.
+    ///
+    /// # Errors
+    /// When the browser does not know a locale or a timezone; then everything stays as it was.
+    pub async fn emulate(&self, emulation: Emulation, deadline: Instant) -> Result<(), Failure> {
+        let before = self.looks();
+        self.set_looks(|looks| looks.emulation = emulation.clone());
+        if let Err(failure) = self.take_on_looks(deadline).await {
+            self.set_looks(|looks| *looks = before.clone());
+            // What of it was taken on goes again: the rest with the next call.
+            self.state().looks = None;
+            let session = &self.inner.session;
+            if let Err(failure) = before.emulation.apply(session, &emulation, deadline).await {
+                tracing::debug!(%failure, "a page keeps a part of what it could not emulate");
+            }
+            return Err(failure);
+        }
+        self.inner.shared.network.set_throttle(emulation.network);
+        self.take_on_network(deadline).await
+    }
+
     /// Shows the page as its session's pages are to be shown. Costs nothing when it is so already.
     pub async fn take_on_looks(&self, deadline: Instant) -> Result<(), Failure> {
         let (wanted, had) = (self.looks(), self.state().looks.clone());
@@ -89,7 +125,10 @@ impl Page {
             return Ok(());
         }
         let (width, height) = wanted.viewport;
-        let metrics = SetDeviceMetricsOverrideParams::new(i64::from(width), i64::from(height), 0.0, false);
+        // Of one that has not taken on all of it: whatever it has, it takes on anew.
+        let emulation = &wanted.emulation;
+        let scale = emulation.scale.unwrap_or_default();
+        let metrics = SetDeviceMetricsOverrideParams::new(i64::from(width), i64::from(height), scale, emulation.mobile);
         let features =
             wanted.media.features.iter().map(|(name, value)| MediaFeature::new(name.as_str(), value.clone()));
         let media = SetEmulatedMediaParams {
@@ -97,14 +136,42 @@ impl Page {
             media: Some(wanted.media.medium.clone().unwrap_or_default()),
             features: Some(features.collect()),
         };
-        let emulated = had.map_or_else(Media::default, |had| had.media);
+        let had = had.unwrap_or_default();
+        let (emulated, device) = (had.media, had.emulation);
         tokio::try_join!(self.call(metrics, deadline), async {
             if emulated != wanted.media {
                 self.call(media, deadline).await?;
             }
             Ok(())
         })?;
+        if device != wanted.emulation {
+            self.take_on_emulation(&wanted.emulation, &device, deadline).await?;
+        }
         self.state().looks = Some(wanted);
+        Ok(())
+    }
+
+    /// Takes this on in place of what it had, with its frames.
+    async fn take_on_emulation(&self, wanted: &Emulation, had: &Emulation, deadline: Instant) -> Result<(), Failure> {
+        let session = &self.inner.session;
+        wanted.apply(session, had, deadline).await?;
+        if wanted.init_scripts != had.init_scripts {
+            let before = std::mem::take(&mut self.state().init_scripts);
+            emulation::remove_scripts(session, before, deadline).await?;
+            let added = wanted.add_scripts(session, deadline).await?;
+            self.state().init_scripts = added;
+        }
+        let frames: HashMap<_, _> = {
+            let state = self.state();
+            let worlds = state.frames.values().filter_map(|frame| frame.world.as_ref());
+            worlds.map(|world| (world.session.id().map(str::to_owned), world.session.clone())).collect()
+        };
+        for frame in frames.values().filter(|frame| frame.id() != session.id()) {
+            // A frame that goes away takes nothing on.
+            if let Err(failure) = wanted.apply_everywhere(frame, had, deadline).await {
+                tracing::debug!(%failure, "a frame did not take on what is emulated");
+            }
+        }
         Ok(())
     }
 }

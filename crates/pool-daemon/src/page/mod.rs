@@ -3,7 +3,7 @@
 //! [`Page`] is the handle, [`Context`] what it shares with the other pages of its session: cookies, [`notices`], the limit
 //! of [`tabs`]. [`state`] is what it knows (frames, document, dialog, requests), kept up to date by [`pump`] from raw events
 //! ([`wire`]). [`world`] calls our in-page scripts (`inject/`) in their isolated world. On top of these: [`navigation`],
-//! [`history`], [`cookies`], [`storage`], [`storage_items`], [`network`] and its [`routes`], [`snapshot`], [`verify`], [`input`], [`mouse`], [`keyboard`], [`drag`], [`forms`], [`files`], [`settle`], [`evaluate`], [`media`],
+//! [`history`], [`cookies`], [`storage`], [`storage_items`], [`network`] and its [`routes`], [`snapshot`], [`reading`], [`verify`], [`input`], [`mouse`], [`keyboard`], [`drag`], [`forms`], [`files`], [`settle`], [`evaluate`], [`looks`] with [`emulation`],
 //! [`screenshot`], [`pdf`], [`highlight`], [`recovery`], [`rehearsal`].
 
 mod state;
@@ -25,6 +25,7 @@ mod world;
 mod cookies;
 mod downloads;
 mod drag;
+mod emulation;
 mod evaluate;
 mod files;
 mod forms;
@@ -37,6 +38,7 @@ mod mouse;
 mod navigation;
 mod network;
 mod pdf;
+mod reading;
 mod recovery;
 mod rehearsal;
 mod routes;
@@ -59,15 +61,17 @@ pub use console::{ConsoleCounts, ConsoleMessage, Level};
 pub use context::Context;
 pub use cookies::Cookie;
 pub use downloads::{Download, DownloadPlace};
+pub use emulation::{Emulation, Geolocation, Throttle};
 pub use evaluate::Evaluated;
 pub use files::FileData;
 pub use input::{Button, Press, modifier};
 pub use looks::{Looks, Media};
 pub use navigation::Navigated;
+pub use reading::{Extracted, Facts, PageLink, Readable};
 pub use recovery::Freed;
-pub use routes::{ROUTES_MAX, Route, Wanted};
-pub use screenshot::{Area, Picture};
-pub use snapshot::{Shot, SnapshotOptions};
+pub use routes::{ROUTES_MAX, Route, Wanted, parse_header};
+pub use screenshot::{Area, Picture, QUALITY, Shooting};
+pub use snapshot::{Shot, Shown, SnapshotOptions};
 pub use state::{Dialog, DocumentInfo};
 pub use storage::{Items, ORIGINS_MAX, STORAGE_MAX, Seed, Storages, Stored};
 pub use storage_items::{Change, Place};

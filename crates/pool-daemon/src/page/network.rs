@@ -18,7 +18,7 @@ use futures_util::future::join_all;
 use tokio::time::{Duration, Instant};
 
 use super::{
-    Context, Inner, Page,
+    Context, Inner, Page, Throttle,
     routes::{self, Asked, Route, Verdict},
     wire,
 };
@@ -36,6 +36,8 @@ pub(super) struct Settings {
     /// Rises with every change.
     pub(super) generation: u64,
     offline: bool,
+    /// How slow it is; none: as fast as it is.
+    throttle: Option<Throttle>,
     /// In the order in which they were added.
     routes: Vec<Arc<Route>>,
 }
@@ -47,6 +49,15 @@ impl Network {
 
     pub(super) fn settings(&self) -> Settings {
         self.lock().clone()
+    }
+
+    /// Makes it slow, or as fast as it is.
+    pub(super) fn set_throttle(&self, throttle: Option<Throttle>) {
+        let mut settings = self.lock();
+        if settings.throttle != throttle {
+            settings.throttle = throttle;
+            settings.generation += 1;
+        }
     }
 
     /// What is done with a request.
@@ -73,10 +84,12 @@ impl Settings {
             // Whatever waits goes on.
             session.call(fetch::DisableParams::default(), deadline).await?;
         }
-        // Every request, at full speed if at all; then what pages are told of it.
-        let all = NetworkConditions::new("", 0.0, -1.0, -1.0);
+        // Every request; then what pages are told of it.
+        let as_it_is = Throttle { latency: 0.0, download: -1.0, upload: -1.0 };
+        let Throttle { latency, download, upload } = self.throttle.unwrap_or(as_it_is);
+        let all = NetworkConditions::new("", latency, download, upload);
         session.call(EmulateNetworkConditionsByRuleParams::new(self.offline, vec![all]), deadline).await?;
-        session.call(OverrideNetworkStateParams::new(self.offline, 0.0, -1.0, -1.0), deadline).await?;
+        session.call(OverrideNetworkStateParams::new(self.offline, latency, download, upload), deadline).await?;
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use super::{Inner, Page, context::Shared, network::Settings, pump, resync, state::PageState, world};
+use super::{Emulation, Inner, Page, context::Shared, network::Settings, pump, resync, state::PageState, world};
 use crate::failure::Failure;
 
 /// The name of our isolated world. Pages cannot see it.
@@ -110,11 +110,24 @@ impl Page {
 }
 
 /// An out-of-process frame: ready, then let go.
-pub(super) async fn prepare_frame(session: &Session, waiting: bool, network: Option<Settings>) -> Result<(), Error> {
+pub(super) async fn prepare_frame(
+    session: &Session,
+    waiting: bool,
+    network: Option<Settings>,
+    emulation: Option<Emulation>,
+) -> Result<(), Error> {
     let deadline = Instant::now() + FRAME_SETUP;
     let mut prepared = prepare(session, deadline).await;
     if let Some(network) = network {
         prepared = prepared.and(network.apply(session, deadline).await);
+    }
+    if let Some(emulation) = emulation {
+        let applied = emulation.apply_everywhere(session, &Emulation::default(), deadline).await;
+        let scripts = emulation.add_scripts(session, deadline).await;
+        if let (Err(failure), _) | (Ok(()), Err(failure)) = (applied, scripts.map_err(Failure::from)) {
+            // The page around it has taken it on, so it is possible: the frame has gone.
+            tracing::debug!(%failure, "a frame did not take on what is emulated");
+        }
     }
     if waiting {
         session.call(runtime::RunIfWaitingForDebuggerParams::default(), deadline).await?;

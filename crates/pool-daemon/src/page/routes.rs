@@ -220,7 +220,11 @@ fn is_foreign(origin: &str, url: &str) -> bool {
         .is_ok_and(|url| url.scheme().starts_with("http") && url.origin().ascii_serialization() != origin.trim())
 }
 
-fn parse_header(text: &str) -> Result<(String, String), Failure> {
+/// A header as `Name: Value`, if it is one that may be set: none that says where or how a request travels.
+///
+/// # Errors
+/// When it is none, or is one of those.
+pub fn parse_header(text: &str) -> Result<(String, String), Failure> {
     let (name, value) = text.split_once(':').unwrap_or_default();
     let (name, value) = (name.trim(), value.trim());
     if !is_sound(name, value) {
@@ -230,9 +234,7 @@ fn parse_header(text: &str) -> Result<(String, String), Failure> {
     }
     let lower = name.to_ascii_lowercase();
     if RESERVED.contains(&lower.as_str()) || lower.starts_with("proxy-") {
-        return Err(Failure::invalid(format!(
-            "{name} is not a route's to set: it says where or how a request travels"
-        )));
+        return Err(Failure::invalid(format!("{name} is not yours to set: it says where or how a request travels")));
     }
     Ok((name.to_owned(), value.to_owned()))
 }
@@ -474,7 +476,7 @@ mod tests {
             Route::new(Wanted { pattern: "**".to_owned(), headers, ..Wanted::default() }).unwrap_err().message
         };
         for header in ["Host: internal", "proxy-authorization: x", "Content-Length: 3", "Transfer-Encoding: chunked"] {
-            assert!(with(header).contains("not a route's to set"), "{header}");
+            assert!(with(header).contains("not yours to set"), "{header}");
         }
         for header in ["no colon", ": empty", "a b: c", "x: a\r\nHost: internal"] {
             assert!(with(header).contains("expected \"Name: Value\""), "{header}");

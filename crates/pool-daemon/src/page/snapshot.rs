@@ -1,5 +1,7 @@
 //! Snapshots: the page as a tree of roles, names and refs, computed in the page and put together over its frames.
 
+use std::sync::Arc;
+
 use browserfleet_cdp::browser_protocol::dom::DescribeNodeParams;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -41,6 +43,15 @@ pub struct SnapshotOptions {
     pub target: Option<String>,
     pub depth: Option<u32>,
     pub boxes: bool,
+    /// Only what can be acted on, under the landmarks and headings that place it.
+    pub interactive: bool,
+}
+
+impl SnapshotOptions {
+    /// Whether less, or more, than the page as it is will be shown.
+    pub fn is_part(&self) -> bool {
+        self.target.is_some() || self.depth.is_some() || self.boxes || self.interactive
+    }
 }
 
 /// A snapshot, and what else the page says of itself at the same moment.
@@ -52,6 +63,16 @@ pub struct Shot {
     pub text: String,
     /// Whether something was left out because of the bounds.
     pub truncated: bool,
+}
+
+/// How the page was shown before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    Never,
+    /// What was shown was another document.
+    Elsewhere,
+    /// The present document, so.
+    As(Arc<str>),
 }
 
 #[derive(Debug, Deserialize)]
@@ -82,6 +103,38 @@ impl Page {
             }
         }
         self.unless_dialog(self.snapshot_once(options, deadline)).await
+    }
+
+    /// Where the page is and how it calls itself, without what it shows.
+    pub async fn place(&self, deadline: Instant) -> Result<Shot, Failure> {
+        for _ in 1..ATTEMPTS {
+            match self.unless_dialog(self.place_once(deadline)).await {
+                Err(failure) if failure.is_stale_document() => {}
+                result => return result,
+            }
+        }
+        self.unless_dialog(self.place_once(deadline)).await
+    }
+
+    async fn place_once(&self, deadline: Instant) -> Result<Shot, Failure> {
+        let world = self.main_world(deadline).await?;
+        let (url, title): (String, String) =
+            world.value(format!("(({{ url, title }}) => [url, title])({})", place()), deadline).await?;
+        let mut state = self.state();
+        let commits = state.commits;
+        state.titled(commits, title.clone());
+        Ok(Shot { url, title, text: String::new(), truncated: false })
+    }
+
+    /// The whole page is shown so now. Answers how it was shown before.
+    pub fn shown(&self, text: &str) -> Shown {
+        let mut state = self.state();
+        let commits = state.commits;
+        match state.shown.replace((commits, text.into())) {
+            None => Shown::Never,
+            Some((before, text)) if before == commits => Shown::As(text),
+            Some(_) => Shown::Elsewhere,
+        }
     }
 
     async fn snapshot_once(&self, options: &SnapshotOptions, deadline: Instant) -> Result<Shot, Failure> {
@@ -125,6 +178,7 @@ impl Composer<'_> {
         let document = number.ok_or_else(Failure::stale_document)?;
         let mut wanted = json!({
             "boxes": self.options.boxes,
+            "interactive": self.options.interactive,
             "frame": prefix(document),
             "maxNodes": MAX_NODES,
             "maxBytes": self.bytes,
@@ -135,10 +189,7 @@ impl Composer<'_> {
         if let Some(depth) = self.options.depth {
             wanted["depth"] = depth.into();
         }
-        let look = format!(
-            "(shot => ({{ ...shot, url: location.href.slice(0, {MAX_URL}), title: String(document.title).slice(0, {MAX_TITLE}) }}))({})",
-            call("snapshot", &[wanted])
-        );
+        let look = format!("({{ ...{}, ...{} }})", call("snapshot", &[wanted]), place());
         // A document that has just been loaded may still have to focus what asks for it.
         let main = self.page.state().main_world().is_some_and(|main| main.context == world.context);
         let expression = if main { format!("{}.then(() => {look})", call("arrived", &[])) } else { look };
@@ -196,6 +247,11 @@ impl Composer<'_> {
         }
         Ok(String::new())
     }
+}
+
+/// Where a document is and how it calls itself, in its own words.
+fn place() -> String {
+    format!("{{ url: location.href.slice(0, {MAX_URL}), title: String(document.title).slice(0, {MAX_TITLE}) }}")
 }
 
 /// Puts each child's text under its line, two spaces deeper; the line gets the colon of a parent.

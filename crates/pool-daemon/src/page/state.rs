@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use browserfleet_cdp::Session;
+use browserfleet_cdp::{Session, browser_protocol::page::ScriptIdentifier};
 use tokio::time::Instant;
 
 use super::{
@@ -180,8 +180,15 @@ pub(super) struct PageState {
     pub(super) held: Vec<Key>,
     /// How the page is shown, once it has been said.
     pub(super) looks: Option<Looks>,
+    /// The scripts of these looks, as its session knows them.
+    pub(super) init_scripts: Vec<ScriptIdentifier>,
     /// What the agent was last told of where the page is.
     pub(super) told: Option<Header>,
+    /// How the page was last shown in full, and the how-manieth document it was: what a diff begins from. At most what a
+    /// snapshot may have.
+    pub(super) shown: Option<(u64, Arc<str>)>,
+    /// Digest of its last picture.
+    pub(super) picture: Option<[u8; 32]>,
     pub(super) requests: Requests,
     pub(super) console: Console,
     pub(super) traffic: Traffic,

@@ -43,6 +43,8 @@ pub struct Exchange {
     /// document, script, fetch, xhr, …
     pub kind: String,
     pub progress: Progress,
+    /// When it was sent, in seconds since 1970, by the clock of the browser.
+    pub sent: f64,
     /// Between request and end, in milliseconds, once it has ended.
     pub duration: Option<u64>,
     pub mime_type: String,
@@ -85,6 +87,7 @@ impl Traffic {
             url: cut(sent.request.url, MAX_URL),
             kind: sent.kind.to_ascii_lowercase(),
             progress: Progress::Waiting,
+            sent: sent.wall_time,
             duration: None,
             mime_type: String::new(),
             request_headers: bounded(sent.request.headers),

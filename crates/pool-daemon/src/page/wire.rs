@@ -319,6 +319,9 @@ pub(super) struct RequestSent {
     /// Seconds on the browser's own clock.
     #[serde(default)]
     pub(super) timestamp: f64,
+    /// Seconds since 1970.
+    #[serde(default)]
+    pub(super) wall_time: f64,
     /// The answer of the request before, under the same id, that led here.
     pub(super) redirect_response: Option<Response>,
 }

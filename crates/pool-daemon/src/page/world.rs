@@ -16,10 +16,11 @@ use crate::failure::Failure;
 
 /// The scripts, as one function: nothing of them is visible but the object they publish.
 pub fn script() -> String {
-    const PARTS: [&str; 11] = [
+    const PARTS: &[&str] = &[
         include_str!("inject/dom.js"),
         include_str!("inject/aria.js"),
         include_str!("inject/snapshot.js"),
+        include_str!("inject/interactive.js"),
         include_str!("inject/locate.js"),
         include_str!("inject/expressions.js"),
         include_str!("inject/act.js"),
@@ -27,6 +28,9 @@ pub fn script() -> String {
         include_str!("inject/files.js"),
         include_str!("inject/verify.js"),
         include_str!("inject/highlight.js"),
+        include_str!("inject/labels.js"),
+        include_str!("inject/read.js"),
+        include_str!("inject/extract.js"),
         include_str!("inject/publish.js"),
     ];
     format!("(() => {{\n'use strict';\n{}\n}})();", PARTS.join("\n"))

@@ -13,7 +13,7 @@ use browserfleet_common::{egress::EgressRules, ids, lifecycle::Tasks, metrics::m
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
 use super::{
@@ -28,6 +28,9 @@ use super::{
 
 /// Questions that may wait for the driver. It answers each in microseconds; this only absorbs bursts.
 const COMMANDS: usize = 256;
+
+/// How often metrics show what changes without an event.
+const MEASURED: Duration = Duration::from_secs(5);
 
 /// What tasks report back.
 #[derive(Debug)]
@@ -129,7 +132,8 @@ pub fn start(
 impl Driver {
     async fn run(mut self) {
         self.step(Event::Tick);
-        let mut watches_pressure = true;
+        let (mut watches_pressure, mut measures) = (true, interval(MEASURED));
+        measures.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.state.is_drained() {
             let deadline = self.state.next_deadline(Instant::now());
             tokio::select! {
@@ -147,6 +151,7 @@ impl Driver {
                     self.note_activity();
                     self.step(Event::Tick);
                 }
+                _ = measures.tick() => self.measure(),
             }
         }
         tracing::info!("pool drained");
@@ -303,6 +308,26 @@ impl Driver {
         });
     }
 
+    /// What a lease is granted here: a browser of its own, or a context of one.
+    pub(super) fn kind(&self) -> &'static str {
+        if self.limits.contexts_per_browser > 1 { "context" } else { "process" }
+    }
+
+    /// Shows in metrics what changes without an event.
+    fn measure(&self) {
+        let memory: Vec<u64> = self.browsers.values().map(|browser| browser.tree.memory()).collect();
+        metrics().browser_memory.set("all", memory.iter().sum::<u64>());
+        metrics().browser_memory.set("largest", memory.into_iter().max().unwrap_or_default());
+        let waiting = self.callers.values().map(|caller| caller.asked.elapsed()).max();
+        metrics().queue_age.set("oldest", waiting.unwrap_or_default().as_secs());
+        let (leases, bound) = self
+            .state
+            .leases()
+            .fold((0, 0), |(leases, bound), (_, lease)| (leases + 1, bound + usize::from(lease.term.bound)));
+        metrics().leases.set("bound", bound);
+        metrics().leases.set("unbound", leases - bound);
+    }
+
     fn list(&self) -> Vec<Listed> {
         let now = Instant::now();
         self.state
@@ -335,7 +360,7 @@ impl Driver {
         }
         let running = (Arc::clone(self.browsers.get(&at.browser)?), ready);
         let leased = Arc::new(Leased::new(&self.identity, at, lease, egress, running, Arc::clone(&self.limits)));
-        metrics().grants.add(if self.limits.contexts_per_browser > 1 { "context" } else { "process" });
+        metrics().grants.add(self.kind());
         tracing::info!(
             lease = leased.lease_id,
             slot = at.browser.slot,

@@ -43,6 +43,7 @@ pub(super) struct Caller {
     pub(super) rules: Box<EgressRules>,
     /// Cancelled when the caller went away.
     pub(super) gone: CancellationToken,
+    pub(super) asked: Instant,
 }
 
 /// A place in the queue: position (1 is next, 0 is not waiting) and how many wait in all.
@@ -102,8 +103,13 @@ impl Handle {
         let (outcome_sender, outcome) = oneshot::channel();
         let (place_sender, place) = watch::channel(Place::default());
         let gone = CancellationToken::new();
-        let caller =
-            Caller { outcome: outcome_sender, place: place_sender, rules: Box::new(rules), gone: gone.clone() };
+        let caller = Caller {
+            outcome: outcome_sender,
+            place: place_sender,
+            rules: Box::new(rules),
+            gone: gone.clone(),
+            asked: Instant::now(),
+        };
         self.send(Command::Acquire { key, ttl, deadline, caller }).await?;
         Ok(Acquisition { place, outcome, _gone: gone.drop_guard() })
     }

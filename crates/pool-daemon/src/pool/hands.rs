@@ -27,7 +27,10 @@ impl Driver {
     pub(super) fn launch(&self, at: BrowserRef) {
         let (launcher, reporter) = (Arc::clone(&self.launcher), self.reporter.clone());
         self.tasks.spawn("pool.launch", async move {
+            let begun = Instant::now();
             let outcome = guarded(launcher.launch(at.slot)).await;
+            let how = if matches!(outcome, Ok(Ok(_))) { "ok" } else { "failed" };
+            metrics().launch_seconds.observe(how, begun.elapsed());
             let report = match outcome.and_then(|outcome| outcome.map_err(|error| error.to_string())) {
                 Ok(browser) => Report::Launched { at, browser },
                 Err(reason) => Report::LaunchFailed { at, reason },
@@ -97,8 +100,9 @@ impl Driver {
     fn deliver(&mut self, leased: &Arc<Leased>, tickets: Vec<Ticket>) -> bool {
         let mut reached = false;
         for ticket in tickets {
-            let caller = self.callers.remove(&ticket);
-            reached |= caller.is_some_and(|caller| caller.outcome.send(Ok(Arc::clone(leased))).is_ok());
+            let Some(caller) = self.callers.remove(&ticket) else { continue };
+            metrics().grant_seconds.observe(self.kind(), caller.asked.elapsed());
+            reached |= caller.outcome.send(Ok(Arc::clone(leased))).is_ok();
         }
         reached
     }
@@ -200,7 +204,7 @@ impl Driver {
 /// A defect of ours that has cost a slot, and nothing else: operators are to hear of it.
 pub(super) fn report(violation: &Violation) {
     let Violation { invariant, slot, what } = violation;
-    metrics().invariant_violations.add(invariant);
+    metrics().invariant_violations.add(*invariant);
     tracing::error!(invariant, ?slot, what, "the pool has broken an invariant; the slot is taken out of use");
 }
 

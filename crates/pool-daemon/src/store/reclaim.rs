@@ -1,17 +1,18 @@
 //! Taking leases back whose sessions are over.
 //!
 //! A session ends in the store: by its time to live, by a front end that did not reach us, by a person at the store. So
-//! every second the records of this daemon's leases are read, and each lease is judged ([`verdict`]). A store that does
-//! not answer costs nothing; what it has lost is written again.
+//! every second the store is asked whether they hold their leases, and a lease that is not held is judged
+//! ([`super::verdict`]). A store that does not answer costs nothing; what it has lost is written again.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, mem, sync::Arc};
 
 use browserfleet_common::{
     ids::{Principal, SessionName},
-    redis::{Error, Sessions, looking::Sight, sessions::NewSession},
+    redis::{
+        Error, Sessions,
+        looking::{Hold, Sight},
+        sessions::NewSession,
+    },
     session::{self, Client, LeaseRef, LeaseState, Limits},
 };
 use tokio::time::{Duration, Instant, MissedTickBehavior, interval};
@@ -35,24 +36,28 @@ pub(super) struct Reclaimer {
     /// How front ends name this daemon in leases.
     address: String,
     handle: Handle,
-    /// By lease.
-    seen: HashMap<String, Sighting>,
+    /// By the id of the lease.
+    watched: HashMap<String, Watched>,
     /// Whether there has ever been one, or the store was emptied before we could see it.
     shared: bool,
     /// Of the store, when it was last looked at.
     epoch: Option<String>,
 }
 
-/// A lease, how long nobody has used it, and what its session is called in the store.
-struct Held {
+/// A lease that somebody has confirmed, and what its session is called in the store.
+#[derive(Debug)]
+struct Watched {
     leased: Arc<Leased>,
-    unused: Duration,
     key: session::Key,
+    record: String,
+    /// How long nobody has used it.
+    unused: Duration,
+    seen: Option<Sighting>,
 }
 
 impl Reclaimer {
     pub(super) fn new(sessions: Sessions, address: String, handle: Handle) -> Self {
-        Self { sessions, address, handle, seen: HashMap::new(), shared: false, epoch: None }
+        Self { sessions, address, handle, watched: HashMap::new(), shared: false, epoch: None }
     }
 
     /// Sweeps until `stop`, or until the pool has ended.
@@ -79,34 +84,71 @@ impl Reclaimer {
     }
 
     async fn sweep(&mut self, listed: Vec<Listed>) -> Result<(), Error> {
-        // Nobody has confirmed the others: they end by themselves, within seconds.
-        let held: Vec<_> = listed.into_iter().filter(|listed| listed.bound).filter_map(Held::of).collect();
-        let living: HashSet<&str> = held.iter().map(|held| held.leased.lease_id.as_str()).collect();
-        self.seen.retain(|lease_id, _| living.contains(lease_id.as_str()));
-        let keys: Vec<_> = held.iter().map(|held| held.key.clone()).collect();
+        let mut watched = self.watched(listed);
+        let swept = self.judge_all(&mut watched).await;
+        self.watched = watched;
+        swept
+    }
+
+    /// The leases that there are, with what is known of them. Nobody has confirmed the others: they end by themselves, within
+    /// seconds.
+    fn watched(&mut self, listed: Vec<Listed>) -> HashMap<String, Watched> {
+        let mut before = mem::take(&mut self.watched);
+        let bound = listed.into_iter().filter(|listed| listed.bound);
+        let watched = bound.filter_map(|Listed { leased, idle, .. }| {
+            let known = before.remove_entry(&leased.lease_id);
+            let (lease_id, watched) = known.or_else(|| self.begin_to_watch(leased))?;
+            Some((lease_id, Watched { unused: idle, ..watched }))
+        });
+        watched.collect()
+    }
+
+    /// None: a session whose name could be none was never in the store.
+    fn begin_to_watch(&self, leased: Arc<Leased>) -> Option<(String, Watched)> {
+        let name = SessionName::parse(&leased.key.session).ok()?;
+        let key = session::Key { principal: Principal::named(&leased.key.principal), name };
+        let (lease_id, record) = (leased.lease_id.clone(), self.sessions.record_of(&key));
+        Some((lease_id, Watched { leased, key, record, unused: Duration::ZERO, seen: None }))
+    }
+
+    async fn judge_all(&mut self, watched: &mut HashMap<String, Watched>) -> Result<(), Error> {
         let asked = Instant::now();
+        let leases: Vec<_> =
+            watched.values().map(|watched| (watched.record.as_str(), watched.leased.lease_id.as_str())).collect();
+        let holds = self.sessions.holds(&leases).await?;
+        let mut unclear = Vec::new();
+        for (watched, hold) in watched.values_mut().zip(holds) {
+            if let Hold::Held { rest } = hold {
+                self.saw(watched, Sighting { at: asked, rest });
+            } else {
+                unclear.push(watched);
+            }
+        }
+        let keys: Vec<_> = unclear.iter().map(|watched| watched.key.clone()).collect();
         let sights = self.sessions.look(&keys).await?;
         let mut result = Ok(());
-        for (held, sight) in held.iter().zip(&sights) {
+        for (watched, sight) in unclear.into_iter().zip(&sights) {
             // One that cannot be written again keeps no other from its verdict.
-            let concluded = self.conclude(held, sight, asked).await;
+            let concluded = self.conclude(watched, sight, asked).await;
             result = result.and(concluded);
         }
         result
     }
 
-    async fn conclude(&mut self, held: &Held, sight: &Sight, now: Instant) -> Result<(), Error> {
-        let Held { leased, unused, .. } = held;
-        let (lease_id, seen) = (&leased.lease_id, self.seen.get(&leased.lease_id).copied());
-        let known =
-            Known { lease_id, birth: &leased.key.birth, unused: *unused, ttl: leased.ttl(), seen, shared: self.shared };
+    fn saw(&mut self, watched: &mut Watched, sighting: Sighting) {
+        self.shared = true;
+        watched.seen = Some(sighting);
+    }
+
+    async fn conclude(&mut self, watched: &mut Watched, sight: &Sight, now: Instant) -> Result<(), Error> {
+        let Watched { leased, unused, seen, .. } = &*watched;
+        let (lease_id, birth, ttl) = (&leased.lease_id, &leased.key.birth, leased.ttl());
+        let known = Known { lease_id, birth, unused: *unused, ttl, seen: *seen, shared: self.shared };
         match judge(known, sight, now) {
-            Verdict::Lives(sighting) => {
-                self.shared = true;
-                self.seen.insert(lease_id.clone(), sighting);
-            }
+            // It holds it since a moment ago.
+            Verdict::Lives(sighting) => self.saw(watched, sighting),
             Verdict::Stays => {}
-            Verdict::Lost => self.write_again(held).await?,
+            Verdict::Lost => self.write_again(watched).await?,
             Verdict::Over(reason) => {
                 tracing::info!(lease = lease_id, reason, "a lease is taken back");
                 // A pool that has stopped ends its leases itself.
@@ -118,7 +160,7 @@ impl Reclaimer {
 
     /// Writes the session of a living lease that the store has lost, and has its checkpoint kept again. Who called it is not
     /// known here, and nothing decides by it.
-    async fn write_again(&self, Held { leased, key, .. }: &Held) -> Result<(), Error> {
+    async fn write_again(&self, Watched { leased, key, .. }: &Watched) -> Result<(), Error> {
         tracing::warn!(lease = leased.lease_id, "the store has lost a session: it is written again");
         let lease =
             LeaseRef { lease_id: leased.lease_id.clone(), token: leased.token.clone(), daemon: self.address.clone() };
@@ -137,14 +179,5 @@ impl Reclaimer {
         self.sessions.create(new).await?;
         leased.kept.lost();
         Ok(())
-    }
-}
-
-impl Held {
-    /// A session whose name could be none was never in the store.
-    fn of(Listed { leased, idle, .. }: Listed) -> Option<Self> {
-        let name = SessionName::parse(&leased.key.session).ok()?;
-        let key = session::Key { principal: Principal::named(&leased.key.principal), name };
-        Some(Self { leased, unused: idle, key })
     }
 }

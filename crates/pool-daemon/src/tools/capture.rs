@@ -1,16 +1,32 @@
 //! Pictures.
 
+use std::fmt::Write as _;
+
 use browserfleet_tools::{ImageType, Scale, TakeScreenshot};
 
 use super::{Call, Registry, Reply, ToolResult, reply::locator_code};
-use crate::{failure::Failure, page::Area};
+use crate::{
+    failure::Failure,
+    page::{Area, QUALITY, Shooting},
+};
 
 pub(super) fn register(registry: &mut Registry) {
     registry.add(take_screenshot);
 }
 
 async fn take_screenshot(call: Call, arguments: TakeScreenshot) -> ToolResult {
-    let TakeScreenshot { target, r#type, filename, full_page, scale, element: _ } = arguments;
+    let TakeScreenshot {
+        target,
+        r#type,
+        filename,
+        full_page,
+        scale,
+        quality,
+        max_size,
+        labels,
+        if_changed,
+        element: _,
+    } = arguments;
     let full_page = full_page.unwrap_or(false);
     let (area, subject) = match (&target, full_page) {
         (Some(_), true) => return Err(Failure::invalid("fullPage cannot be used together with target")),
@@ -19,31 +35,55 @@ async fn take_screenshot(call: Call, arguments: TakeScreenshot) -> ToolResult {
         (None, false) => (Area::Viewport, "viewport"),
     };
     let format = r#type.unwrap_or_else(|| filename.as_deref().map(type_of).unwrap_or_default());
-    // One device pixel is one CSS pixel in our browsers: both scales give the same picture.
-    let scale = match scale.unwrap_or_default() {
+    if quality.is_some() && format == ImageType::Png {
+        return Err(Failure::invalid("a png has no quality: give type jpeg or webp with it"));
+    }
+    let shooting = Shooting {
+        area,
+        format,
+        quality: quality.unwrap_or(QUALITY),
+        scale: scale.unwrap_or_default(),
+        max_size,
+        labels: labels.unwrap_or(false),
+    };
+    let picture = call.page.screenshot(&shooting, call.within(call.times.action)).await?;
+    let named = match (&target, &picture.locator) {
+        (Some(target), Some(found)) => format!("page.{}", locator_code(target, found)),
+        _ => "page".to_owned(),
+    };
+    let code = code(&shooting, subject, &named);
+    let mut told = format!("- Screenshot of {subject}");
+    if shooting.labels {
+        // Writing to a String cannot fail.
+        let _infallible = write!(told, ", {} elements labelled with their refs", picture.labels);
+    }
+    if if_changed.unwrap_or(false) && picture.unchanged {
+        told.push_str(": the same as your last one, so it is left out");
+        return Ok(Reply::new().result(told).code(code));
+    }
+    Ok(Reply::new().result(told).code(code).image(format, picture.bytes))
+}
+
+/// What the same would be in test code.
+fn code(shooting: &Shooting, subject: &str, named: &str) -> String {
+    let mut options = Vec::new();
+    if shooting.area == Area::FullPage {
+        options.push("  fullPage: true".to_owned());
+    }
+    if shooting.format != ImageType::Png {
+        options.push(format!("  quality: {}", shooting.quality));
+    }
+    let scale = match shooting.scale {
         Scale::Css => "css",
         Scale::Device => "device",
     };
-    let picture = call.page.screenshot(&area, format, call.within(call.times.action)).await?;
-    let name = match format {
+    let name = match shooting.format {
         ImageType::Png => "png",
         ImageType::Jpeg => "jpeg",
         ImageType::Webp => "webp",
     };
-    let mut options = Vec::new();
-    if full_page {
-        options.push("  fullPage: true".to_owned());
-    }
-    if format != ImageType::Png {
-        options.push("  quality: 90".to_owned());
-    }
     options.extend([format!("  scale: '{scale}'"), format!("  type: '{name}'")]);
-    let subject_code = match (&target, &picture.locator) {
-        (Some(target), Some(found)) => format!("page.{}", locator_code(target, found)),
-        _ => "page".to_owned(),
-    };
-    let code = format!("// Screenshot {subject}\nawait {subject_code}.screenshot({{\n{}\n}});", options.join(",\n"));
-    Ok(Reply::new().result(format!("- Screenshot of {subject}")).code(code).image(format, picture.bytes))
+    format!("// Screenshot {subject}\nawait {named}.screenshot({{\n{}\n}});", options.join(",\n"))
 }
 
 /// The format a file name asks for.

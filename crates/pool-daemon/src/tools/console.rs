@@ -3,9 +3,13 @@
 use std::fmt::Write as _;
 
 use browserfleet_tools::{ConsoleClear, ConsoleLevel, ConsoleMessages};
+use serde_json::{Value, json};
 
-use super::{Call, Registry, Reply, ToolResult, untrusted::fenced};
-use crate::page::{ConsoleCounts, Level};
+use super::{
+    Call, Registry, Reply, ToolResult,
+    untrusted::{fenced, origin},
+};
+use crate::page::{ConsoleCounts, ConsoleMessage, Level};
 
 /// Most bytes of messages in one reply; the newest are shown.
 const MAX_BYTES: usize = 64 << 10;
@@ -17,12 +21,13 @@ pub(super) fn register(registry: &mut Registry) {
 
 async fn messages(call: Call, arguments: ConsoleMessages) -> ToolResult {
     let ConsoleMessages { level, all, filename: _ } = arguments;
-    let (level, name) = match level.unwrap_or_default() {
-        ConsoleLevel::Error => (Level::Error, "error"),
-        ConsoleLevel::Warning => (Level::Warning, "warning"),
-        ConsoleLevel::Info => (Level::Info, "info"),
-        ConsoleLevel::Debug => (Level::Debug, "debug"),
+    let level = match level.unwrap_or_default() {
+        ConsoleLevel::Error => Level::Error,
+        ConsoleLevel::Warning => Level::Warning,
+        ConsoleLevel::Info => Level::Info,
+        ConsoleLevel::Debug => Level::Debug,
     };
+    let name = name_of(level);
     let (counts, messages) = call.page.console(all.unwrap_or(false), level).await;
     let ConsoleCounts { messages: total, errors, warnings } = counts;
     let mut text = format!("Total messages: {total} (Errors: {errors}, Warnings: {warnings})");
@@ -36,16 +41,31 @@ async fn messages(call: Call, arguments: ConsoleMessages) -> ToolResult {
         room = room.saturating_sub(message.line.len() + 1);
         fits
     });
-    let mut lines: Vec<&str> = shown.map(|message| message.line.as_str()).collect();
-    lines.reverse();
+    let mut shown: Vec<&ConsoleMessage> = shown.collect();
+    shown.reverse();
+    let lines: Vec<&str> = shown.iter().map(|message| message.line.as_str()).collect();
     if lines.len() < messages.len() {
         let _infallible = write!(text, "\nShowing the newest {} of them: the others have no room here", lines.len());
     }
+    let url = call.page.document().url;
     if !lines.is_empty() {
-        let said = fenced(&lines.join("\n"), &call.page.document().url);
+        let said = fenced(&lines.join("\n"), &url);
         let _infallible = write!(text, "\n\n{said}");
     }
-    Ok(Reply::new().result(text))
+    let told: Vec<Value> =
+        shown.iter().map(|message| json!({ "level": name_of(message.level), "text": message.line })).collect();
+    let structured =
+        json!({ "total": total, "errors": errors, "warnings": warnings, "origin": origin(&url), "messages": told });
+    Ok(Reply::new().result(text).structured(structured))
+}
+
+fn name_of(level: Level) -> &'static str {
+    match level {
+        Level::Error => "error",
+        Level::Warning => "warning",
+        Level::Info => "info",
+        Level::Debug => "debug",
+    }
 }
 
 async fn clear(call: Call, ConsoleClear {}: ConsoleClear) -> ToolResult {

@@ -4,12 +4,20 @@ use std::{fmt::Write as _, ops::Range};
 
 use browserfleet_tools::Find;
 use regex::{Regex, RegexBuilder};
+use serde_json::json;
 
 use super::{Call, Registry, Reply, ToolResult, reply::quoted};
-use crate::{failure::Failure, page::SnapshotOptions};
+use crate::{
+    failure::Failure,
+    page::{SnapshotOptions, is_ref},
+};
 
-/// Lines shown before and after one that matches.
-const AROUND: usize = 3;
+/// Lines shown before and after one that matches, unless the call says how many, and at most.
+const AROUND: u32 = 3;
+const AROUND_MAX: u32 = 20;
+
+/// Most refs that are listed for programs.
+const MAX_REFS: usize = 100;
 
 /// Most bytes of what is shown.
 const MAX_BYTES: usize = 32 << 10;
@@ -22,7 +30,8 @@ pub(super) fn register(registry: &mut Registry) {
 }
 
 async fn find(call: Call, arguments: Find) -> ToolResult {
-    let Find { text, regex, filename: _ } = arguments;
+    let Find { text, regex, context, filename: _ } = arguments;
+    let around = context.unwrap_or(AROUND).min(AROUND_MAX) as usize;
     let given = |pattern: Option<String>| pattern.filter(|pattern| !pattern.is_empty());
     let (shown, pattern) = match (given(text), given(regex)) {
         (Some(_), Some(_)) => return Err(Failure::invalid("Provide only one of \"text\" or \"regex\", not both.")),
@@ -37,12 +46,13 @@ async fn find(call: Call, arguments: Find) -> ToolResult {
         return Ok(Reply::new().still_loading(&call.page.document()));
     }
     let shot = call.page.snapshot(&SnapshotOptions::default(), call.within(call.times.action)).await?;
-    let found = search(&shot.text, &pattern);
-    Ok(Reply::new().result(match found.matches {
+    let Found { matches, refs, text } = search(&shot.text, &pattern, around);
+    let told = match matches {
         0 => format!("No matches found for {shown}."),
-        1 => format!("Found 1 match for {shown}:\n\n{}", found.text),
-        matches => format!("Found {matches} matches for {shown}:\n\n{}", found.text),
-    }))
+        1 => format!("Found 1 match for {shown}:\n\n{text}"),
+        matches => format!("Found {matches} matches for {shown}:\n\n{text}"),
+    };
+    Ok(Reply::new().result(told).structured(json!({ "matches": matches, "refs": refs })))
 }
 
 fn literal(text: &str) -> Result<Regex, Failure> {
@@ -85,17 +95,20 @@ fn compile(builder: &RegexBuilder) -> Result<Regex, Failure> {
 }
 
 struct Found {
+    /// Lines that match, shown or not.
     matches: usize,
+    /// Refs of the first of them.
+    refs: Vec<String>,
     text: String,
 }
 
 /// The lines that match with those around them, each run of them under its way from the root.
-fn search(snapshot: &str, pattern: &Regex) -> Found {
+fn search(snapshot: &str, pattern: &Regex, around: usize) -> Found {
     let lines: Vec<&str> = snapshot.lines().collect();
     let matching: Vec<usize> = (0..lines.len()).filter(|&index| pattern.is_match(lines[index])).collect();
     let mut runs: Vec<Range<usize>> = Vec::new();
     for index in &matching {
-        let (start, end) = (index.saturating_sub(AROUND), lines.len().min(index + AROUND + 1));
+        let (start, end) = (index.saturating_sub(around), lines.len().min(index + around + 1));
         match runs.last_mut().filter(|run| start <= run.end) {
             Some(run) => run.end = end,
             None => runs.push(start..end),
@@ -118,7 +131,31 @@ fn search(snapshot: &str, pattern: &Regex) -> Found {
         // Writing to a String cannot fail.
         let _infallible = write!(text, "\n\n{left} more places are not shown; look for something rarer");
     }
-    Found { matches: matching.len(), text }
+    let refs = matching.iter().filter_map(|&index| ref_in(lines[index])).map(str::to_owned).take(MAX_REFS).collect();
+    Found { matches: matching.len(), refs, text }
+}
+
+/// The ref that a line shows: among the marks behind role and name, where no word of the page stands.
+fn ref_in(line: &str) -> Option<&str> {
+    let line = line.trim_start().strip_prefix("- ")?;
+    let line = line.strip_prefix('\'').unwrap_or(line);
+    let (_role, mut rest) = line.split_at(line.find(' ')?);
+    if let Some(name) = rest.strip_prefix(" \"") {
+        let mut escaped = false;
+        let end = name.find(|character| {
+            let ends = character == '"' && !escaped;
+            escaped = character == '\\' && !escaped;
+            ends
+        })?;
+        rest = &name[end + 1..];
+    }
+    while let Some((mark, behind)) = rest.strip_prefix(" [")?.split_once(']') {
+        if let Some(found) = mark.strip_prefix("ref=") {
+            return Some(found).filter(|found| is_ref(found));
+        }
+        rest = behind;
+    }
+    None
 }
 
 /// The lines a line is in, from the root.
@@ -145,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_match_is_shown_with_its_surroundings_and_its_parents() {
-        let found = search(PAGE, &literal("BETA").unwrap());
+        let found = search(PAGE, &literal("BETA").unwrap(), 3);
         assert_eq!(found.matches, 1);
         assert_eq!(
             found.text,
@@ -157,7 +194,7 @@ mod tests {
     #[test]
     fn a_line_deep_inside_is_shown_with_every_parent() {
         let deep = "- a:\n  - x\n  - b:\n    - c:\n      - d:\n        - one\n        - two\n        - three\n        - four\n        - five";
-        let found = search(deep, &literal("five").unwrap());
+        let found = search(deep, &literal("five").unwrap(), 3);
         assert_eq!(
             found.text,
             "- a:\n  - b:\n    - c:\n      - d:\n        - two\n        - three\n        - four\n        - five"
@@ -167,11 +204,42 @@ mod tests {
     #[test]
     fn places_that_are_far_apart_are_shown_apart() {
         let page: Vec<_> = (0..20).map(|n| format!("- line {n:02}")).collect();
-        let found = search(&page.join("\n"), &javascript("line (02|15)").unwrap());
+        let found = search(&page.join("\n"), &javascript("line (02|15)").unwrap(), 3);
         assert_eq!(found.matches, 2);
         let (first, second) = found.text.split_once("\n\n----\n\n").unwrap();
         assert!(first.starts_with("- line 00") && first.ends_with("- line 05"), "{first}");
         assert!(second.starts_with("- line 12") && second.ends_with("- line 18"), "{second}");
+    }
+
+    #[test]
+    fn as_many_lines_are_shown_around_a_match_as_were_asked_for() {
+        let found = search(PAGE, &literal("beta").unwrap(), 0);
+        assert_eq!(found.text, "- generic [ref=e1]:\n  - list [ref=e6]:\n    - listitem [ref=e8]: beta");
+        assert_eq!(found.refs, ["e8"]);
+    }
+
+    #[test]
+    fn what_has_no_room_is_counted() {
+        let page: Vec<_> =
+            (0..3000).map(|n| format!("- button \"Number {n} [ref=e0]\" [ref=e{n}]\n- text: x\n- text: y")).collect();
+        let found = search(&page.join("\n"), &literal("number").unwrap(), 0);
+        assert_eq!((found.matches, found.refs.len()), (3000, MAX_REFS));
+        assert!(
+            found.text.len() < MAX_BYTES + 200
+                && found.text.ends_with("more places are not shown; look for something rarer")
+        );
+    }
+
+    #[test]
+    fn refs_are_not_those_that_a_page_writes() {
+        assert_eq!(ref_in("  - button \"a [ref=e1] \\\" [ref=e2]\" [active] [ref=f3e4]: [ref=e5]"), Some("f3e4"));
+        assert_eq!(ref_in("- 'cell \"a: b\" [ref=e7]': x"), Some("e7"));
+        assert_eq!(ref_in("- generic [ref=e7] [cursor=pointer]:"), Some("e7"));
+        for none in
+            ["- text: a [ref=e1]", "- /url: x [ref=e1]", "- option \"a\": b [ref=e1]", "- img", "- row \"a\"", ""]
+        {
+            assert_eq!(ref_in(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -56,7 +56,8 @@ async fn fill_form(call: Call, FillForm { fields }: FillForm) -> ToolResult {
         }
     }
     call.page.settle(mark, call.deadline).await?;
-    Ok(if lines.is_empty() { Reply::new() } else { Reply::new().code(lines.join("\n")) })
+    let reply = if lines.is_empty() { Reply::new() } else { Reply::new().code(lines.join("\n")) };
+    observe::page_if_asked(&call, reply).await
 }
 
 /// Fills one field. Answers what the same would be in test code.
@@ -65,7 +66,8 @@ async fn fill(call: &Call, field: &FormField) -> Result<String, Failure> {
     let deadline = call.within(call.times.action);
     let (found, done) = match r#type {
         FieldType::Textbox | FieldType::Slider => {
-            (call.page.type_text(target, value, false, deadline).await?, format!("fill({})", quoted(value)))
+            let (text, bound) = call.secrets.fill(value)?;
+            (call.page.type_text(target, &text, false, &bound, deadline).await?, format!("fill({})", quoted(value)))
         }
         FieldType::Checkbox | FieldType::Radio => {
             let checked = truth(value)?;

@@ -71,7 +71,8 @@ async fn type_text(call: Call, arguments: Type) -> ToolResult {
     }
     let mark = call.page.mark().await;
     let time = if slowly { call.times.script } else { call.times.action };
-    let found = call.page.type_text(&target, &text, slowly, call.within(time)).await?;
+    let (filled, bound) = call.secrets.fill(&text)?;
+    let found = call.page.type_text(&target, &filled, slowly, &bound, call.within(time)).await?;
     let locator = locator_code(&target, &found);
     let method = if slowly { "pressSequentially" } else { "fill" };
     let mut code = format!("await page.{locator}.{method}({});", quoted(&text));
@@ -81,7 +82,7 @@ async fn type_text(call: Call, arguments: Type) -> ToolResult {
     }
     call.page.settle(mark, call.deadline).await?;
     let reply = Reply::new().code(code);
-    if submit || slowly { observe::page(&call, reply).await } else { Ok(reply) }
+    if submit || slowly { observe::page(&call, reply).await } else { observe::page_if_asked(&call, reply).await }
 }
 
 /// The button an agent names.

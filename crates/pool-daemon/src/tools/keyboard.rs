@@ -17,7 +17,7 @@ async fn press_key(call: Call, PressKey { key }: PressKey) -> ToolResult {
     let reply =
         Reply::new().code(format!("// Press {}\nawait page.keyboard.press({});", on_one_line(&key), quoted(&key)));
     // Enter sends forms and opens what is chosen.
-    if key == "Enter" { observe::page(&call, reply).await } else { Ok(reply) }
+    if key == "Enter" { observe::page(&call, reply).await } else { observe::page_if_asked(&call, reply).await }
 }
 
 async fn key_down(call: Call, KeyDown { key }: KeyDown) -> ToolResult {

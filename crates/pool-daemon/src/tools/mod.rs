@@ -3,17 +3,21 @@
 //! Adding a tool is an entry in the catalogue (`crates/tools`) and a function here; the type of its arguments ties the two
 //! together, and a test holds the registry against the catalogue.
 
+mod batch;
 mod reply;
 mod run;
 mod untrusted;
 
 mod capture;
+mod changes;
 mod console;
 mod cookies;
 mod dialogs;
+mod emulate;
 mod files;
 mod find;
 mod forms;
+mod har;
 mod highlight;
 mod interact;
 mod keyboard;
@@ -22,6 +26,7 @@ mod navigate;
 mod network;
 mod observe;
 mod pdf;
+mod reading;
 mod routes;
 mod script;
 mod setup;
@@ -33,7 +38,7 @@ mod wait;
 
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
-use browserfleet_tools::{Arguments, parse};
+use browserfleet_tools::{Arguments, BadArguments, Batch, SnapshotMode, parse};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -41,7 +46,7 @@ use tokio::time::Instant;
 pub use reply::{Reply, Section};
 pub use run::{Outcome, run};
 
-use crate::{failure::Failure, page::Page, workspace::Workspace};
+use crate::{failure::Failure, page::Page, secrets::Secrets, workspace::Workspace};
 
 /// What a tool answers.
 pub type ToolResult = Result<Reply, Failure>;
@@ -64,6 +69,15 @@ pub struct Abilities {
     pub headed: bool,
 }
 
+/// How much of the page a reply shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shows {
+    /// As the arguments of the call say.
+    pub asked: Option<SnapshotMode>,
+    /// Where they do not say.
+    pub otherwise: SnapshotMode,
+}
+
 /// One call of a tool.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -73,8 +87,14 @@ pub struct Call {
     pub workspace: Arc<Workspace>,
     pub times: Times,
     pub abilities: Abilities,
+    /// How much of the page the reply shows.
+    pub shows: Shows,
     /// The whole call's; a tool's own time ends here at the latest.
     pub deadline: Instant,
+    /// What texts to type refer to.
+    pub secrets: Arc<Secrets>,
+    /// A step of a batch: its reply does not end with the page.
+    pub brief: bool,
 }
 
 impl Call {
@@ -103,10 +123,12 @@ impl Registry {
     pub fn new() -> Self {
         let mut registry = Self { handlers: HashMap::new() };
         setup::register(&mut registry);
+        emulate::register(&mut registry);
         tabs::register(&mut registry);
         navigate::register(&mut registry);
         observe::register(&mut registry);
         find::register(&mut registry);
+        reading::register(&mut registry);
         files::register(&mut registry);
         interact::register(&mut registry);
         keyboard::register(&mut registry);
@@ -117,6 +139,7 @@ impl Registry {
         capture::register(&mut registry);
         console::register(&mut registry);
         network::register(&mut registry);
+        har::register(&mut registry);
         verify::register(&mut registry);
         mouse::register(&mut registry);
         routes::register(&mut registry);
@@ -142,7 +165,9 @@ impl Registry {
         F: Fn(Call, A) -> R + Send + Sync + 'static,
         R: Future<Output = ToolResult> + Send + 'static,
     {
-        let handler = move |call, arguments| match parse::<A>(arguments) {
+        let handler = move |mut call: Call, mut arguments| match with_shows::<A>(&mut call, &mut arguments)
+            .and_then(|()| parse::<A>(arguments))
+        {
             Ok(arguments) => tool(call, arguments).boxed(),
             Err(error) => std::future::ready(Err(Failure::invalid(error.to_string()))).boxed(),
         };
@@ -155,8 +180,16 @@ impl Registry {
 
     /// Whether a tool runs on this daemon.
     pub fn has(&self, name: &str) -> bool {
-        self.handlers.contains_key(name)
+        name == Batch::TOOL || self.handlers.contains_key(name)
     }
+}
+
+/// Takes what the call says of how much is shown out of its arguments.
+fn with_shows<A: Arguments>(call: &mut Call, arguments: &mut Value) -> Result<(), BadArguments> {
+    if let Some(tool) = browserfleet_tools::find(A::TOOL) {
+        call.shows.asked = SnapshotMode::take(tool, arguments)?;
+    }
+    Ok(())
 }
 
 impl Default for Registry {
@@ -177,7 +210,8 @@ mod tests {
     fn every_browser_tool_of_the_catalogue_has_its_function() {
         let promised: BTreeSet<_> =
             CATALOGUE.iter().filter(|tool| tool.place == Place::Browser).map(|tool| tool.name).collect();
-        let present: BTreeSet<_> = Registry::new().handlers.keys().copied().collect();
+        // A batch is calls of the others: it has no function of its own.
+        let present: BTreeSet<_> = Registry::new().handlers.keys().copied().chain([Batch::TOOL]).collect();
         assert_eq!(promised, present);
     }
 }

@@ -4,8 +4,13 @@ use std::fmt::Write as _;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use browserfleet_tools::{ImageType, NetworkClear, NetworkRequest, NetworkRequests, RequestPart};
+use serde_json::{Map, Value, json};
 
-use super::{Call, Registry, Reply, ToolResult, find::javascript, untrusted::fenced};
+use super::{
+    Call, Registry, Reply, ToolResult,
+    find::javascript,
+    untrusted::{fenced, origin},
+};
 use crate::{
     failure::Failure,
     page::{Exchange, Progress},
@@ -26,26 +31,30 @@ async fn list(call: Call, arguments: NetworkRequests) -> ToolResult {
     let everything = r#static.unwrap_or(false);
     let exchanges = exchanges(&call).await;
     let hidden = exchanges.iter().filter(|exchange| !everything && exchange.is_static()).count();
-    let lines: Vec<String> = exchanges
+    let listed: Vec<&Exchange> = exchanges
         .iter()
         .filter(|exchange| everything || !exchange.is_static())
         .filter(|exchange| filter.as_ref().is_none_or(|filter| filter.is_match(&exchange.url)))
-        .map(|exchange| format!("{}. {}", exchange.number, in_one_line(exchange)))
         .collect();
+    let lines: Vec<String> =
+        listed.iter().map(|exchange| format!("{}. {}", exchange.number, in_one_line(exchange))).collect();
+    let url = call.page.document().url;
     let mut text = Vec::new();
     if !lines.is_empty() {
-        text.push(fenced(&lines.join("\n"), &call.page.document().url));
+        text.push(fenced(&lines.join("\n"), &url));
     }
     match hidden {
         0 => {}
         1 => text.push("Note: 1 static request not shown, run with \"static\" option to see it.".to_owned()),
         _ => text.push(format!("Note: {hidden} static requests not shown, run with \"static\" option to see them.")),
     }
-    Ok(Reply::new().result(text.join("\n\n")))
+    let requests: Vec<Value> = listed.into_iter().map(in_short).collect();
+    let structured = json!({ "hidden": hidden, "origin": origin(&url), "requests": requests });
+    Ok(Reply::new().result(text.join("\n\n")).structured(structured))
 }
 
 /// The page's requests. Why the egress gate refused one Chromium does not know.
-async fn exchanges(call: &Call) -> Vec<Exchange> {
+pub(super) async fn exchanges(call: &Call) -> Vec<Exchange> {
     let mut exchanges = call.page.exchanges().await;
     let Some(gate) = call.workspace.context().gate() else { return exchanges };
     for exchange in &mut exchanges {
@@ -66,6 +75,45 @@ fn in_one_line(exchange: &Exchange) -> String {
     }
 }
 
+/// A request for programs. What is not known yet is no member.
+fn in_short(exchange: &Exchange) -> Value {
+    let Exchange { number, method, url, progress, .. } = exchange;
+    let mut told = json!({ "index": number, "method": method, "url": url });
+    match progress {
+        Progress::Waiting => {}
+        Progress::Answered { status, .. } => told["status"] = json!(status),
+        Progress::Failed(error) => told["error"] = json!(error),
+    }
+    told
+}
+
+/// All that is known of a request, for programs.
+fn in_full(exchange: &Exchange) -> Value {
+    let mut told = in_short(exchange);
+    told["type"] = json!(exchange.kind);
+    told["mime_type"] = json!(exchange.mime_type);
+    if let Some(duration) = exchange.duration {
+        told["duration_ms"] = json!(duration);
+    }
+    told["request_headers"] = by_name(&exchange.request_headers);
+    told["response_headers"] = by_name(&exchange.response_headers);
+    told
+}
+
+/// Headers by their names in small letters; what a name has several times is parted by commas.
+fn by_name(headers: &[(String, String)]) -> Value {
+    let mut told: Map<String, Value> = Map::new();
+    for (name, value) in headers {
+        let name = name.to_lowercase();
+        let value = match told.get(&name).and_then(Value::as_str) {
+            Some(before) => format!("{before}, {value}"),
+            None => value.clone(),
+        };
+        told.insert(name, value.into());
+    }
+    told.into()
+}
+
 fn status(progress: &Progress) -> String {
     match progress {
         Progress::Waiting => "waiting".to_owned(),
@@ -83,20 +131,35 @@ async fn show(call: Call, arguments: NetworkRequest) -> ToolResult {
     };
     let deadline = call.within(call.times.action);
     let (reply, from) = (Reply::new(), exchange.url.as_str());
+    let told = |key: &str, value: Value| json!({ "index": index, key: value });
     match part {
-        None => Ok(reply.result(format!("{}{}", fenced(&details(exchange), from), more(exchange)))),
-        Some(RequestPart::RequestHeaders) => Ok(reply.untrusted(&headers(&exchange.request_headers, ""), from)),
-        Some(RequestPart::ResponseHeaders) => Ok(reply.untrusted(&headers(&exchange.response_headers, ""), from)),
+        None => {
+            let text = format!("{}{}", fenced(&details(exchange), from), more(exchange));
+            Ok(reply.result(text).structured(in_full(exchange)))
+        }
+        Some(RequestPart::RequestHeaders) => {
+            let structured = told("request_headers", by_name(&exchange.request_headers));
+            Ok(reply.untrusted(&headers(&exchange.request_headers, ""), from).structured(structured))
+        }
+        Some(RequestPart::ResponseHeaders) => {
+            let structured = told("response_headers", by_name(&exchange.response_headers));
+            Ok(reply.untrusted(&headers(&exchange.response_headers, ""), from).structured(structured))
+        }
         Some(RequestPart::RequestBody) if !exchange.has_request_body => Ok(reply.result("The request has no body.")),
         Some(RequestPart::RequestBody) => {
-            Ok(reply.untrusted(&cut(call.page.request_body(exchange, deadline).await?), from))
+            let body = cut(call.page.request_body(exchange, deadline).await?);
+            Ok(reply.untrusted(&body, from).structured(told("body", json!(body))))
         }
         Some(RequestPart::ResponseBody) if !has_response_body(exchange) => {
             Ok(reply.result("The response has no body."))
         }
         Some(RequestPart::ResponseBody) => {
             let (body, binary) = call.page.response_body(exchange, deadline).await?;
-            Ok(if binary { shown(reply, exchange, &body) } else { reply.untrusted(&cut(body), from) })
+            if binary {
+                return Ok(shown(reply, exchange, &body));
+            }
+            let body = cut(body);
+            Ok(reply.untrusted(&body, from).structured(told("body", json!(body))))
         }
     }
 }
@@ -114,7 +177,7 @@ fn shown(reply: Reply, exchange: &Exchange, body: &str) -> Reply {
     reply.result(described).image(format, bytes)
 }
 
-fn has_response_body(exchange: &Exchange) -> bool {
+pub(super) fn has_response_body(exchange: &Exchange) -> bool {
     let answered = matches!(exchange.progress, Progress::Answered { status, .. } if status != 204 && status != 304);
     answered && !exchange.redirected
 }

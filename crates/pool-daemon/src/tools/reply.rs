@@ -97,15 +97,15 @@ impl Reply {
         self.text("Ran Playwright code", format!("```js\n{}\n```", code.as_ref()))
     }
 
-    /// Where the page is now, and its snapshot.
-    pub fn page(self, document: &DocumentInfo, shot: &Shot) -> Self {
+    /// Where the page is now.
+    pub fn place(self, document: &DocumentInfo, shot: &Shot) -> Self {
         let url = if document.unreachable { &document.url } else { &shot.url };
-        let mut snapshot = format!("```yaml\n{}\n```", shot.text);
-        if shot.truncated {
-            snapshot
-                .push_str("\nThe page is larger than one snapshot shows; ask for a part of it with target or depth.");
-        }
-        self.header(document, url, &shot.title).text("Snapshot", snapshot)
+        self.header(document, url, &shot.title)
+    }
+
+    /// What the page shows.
+    pub fn snapshot(self, body: String) -> Self {
+        self.text("Snapshot", body)
     }
 
     /// Where the page is now, before what blocks it.
@@ -220,9 +220,10 @@ impl Reply {
 pub(super) fn tab_list(tabs: &[TabInfo]) -> String {
     let lines: Vec<_> = tabs
         .iter()
-        .map(|TabInfo { number, current, url, title }| {
+        .map(|TabInfo { number, name, current, url, title }| {
             let mark = if *current { "(current) " } else { "" };
-            format!("- {number}: {mark}[{}]({})", untrusted::line(title), untrusted::line(url))
+            let name = name.as_ref().map(|name| format!("{name} ")).unwrap_or_default();
+            format!("- {number}: {name}{mark}[{}]({})", untrusted::line(title), untrusted::line(url))
         })
         .collect();
     lines.join("\n")
@@ -280,7 +281,7 @@ mod tests {
         let mut document = DocumentInfo::default();
         (document.status, document.console.errors) = (Some((404, "Not Found".to_owned())), 1);
         let shot = Shot { url: "http://h/".to_owned(), title: "t".to_owned(), text: String::new(), truncated: false };
-        let reply = Reply::new().page(&document, &shot);
+        let reply = Reply::new().place(&document, &shot);
         let expected =
             "- Page URL: http://h/\n- Page Title: t\n- HTTP status: 404 Not Found\n- Console: 1 errors, 0 warnings";
         assert_eq!(reply.sections[0], Section::Text { title: "Page", body: expected.to_owned() });

@@ -1,12 +1,12 @@
 //! One call of a tool from its turn to its reply: dialogs, deadlines, cancellation, and freeing the page afterwards.
 
 use browserfleet_common::{error_code::ErrorCode, metrics::metrics};
-use browserfleet_tools::SessionUse;
+use browserfleet_tools::{Arguments as _, Batch, SessionUse};
 use serde_json::Value;
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Call, Registry, Reply, files, untrusted};
+use super::{Call, Registry, Reply, batch, files, untrusted};
 use crate::{
     failure::Failure,
     page::{Download, Freed, Page},
@@ -40,7 +40,10 @@ pub async fn run(
     cancel: &CancellationToken,
 ) -> Outcome {
     let deadline = call.deadline;
-    let mut outcome = work(registry, leased, tool, arguments, call, cancel).await;
+    let mut outcome = match tool {
+        Batch::TOOL => batch::run(registry, leased, arguments, call, cancel).await,
+        tool => work(registry, leased, tool, arguments, call, cancel).await,
+    };
     // Whoever cancelled does not listen any more: the next call hears of it.
     if outcome.failure.as_ref().is_none_or(|failure| failure.code != ErrorCode::Cancelled) {
         outcome.reply = with_place(outcome.reply, leased).await;
@@ -99,7 +102,8 @@ async fn with_tabs(mut reply: Reply, workspace: &Workspace) -> Reply {
     if tabs.len() > 1 { reply.open_tabs(&tabs) } else { reply }
 }
 
-async fn work(
+/// Runs one tool on the current page, and frees that if it has to be.
+pub(super) async fn work(
     registry: &Registry,
     leased: &Leased,
     tool: &str,

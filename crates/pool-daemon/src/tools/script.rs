@@ -2,10 +2,12 @@
 
 use browserfleet_common::error_code::ErrorCode;
 use browserfleet_tools::Evaluate;
+use serde_json::{Value, json};
 
 use super::{
     Call, Registry, Reply, ToolResult,
     reply::{locator_code, quoted},
+    untrusted::origin,
 };
 use crate::failure::Failure;
 
@@ -29,7 +31,13 @@ async fn evaluate(call: Call, arguments: Evaluate) -> ToolResult {
         (Some(target), Some(found)) => format!("await page.{}.evaluate({code});", locator_code(&target, &found)),
         _ => format!("await page.evaluate({code});"),
     };
-    Ok(Reply::new().untrusted(&evaluated.text, &call.page.document().url).code(ran))
+    let url = call.page.document().url;
+    let mut structured = json!({ "origin": origin(&url) });
+    // What is undefined is no JSON, and no member.
+    if let Ok(result) = serde_json::from_str::<Value>(&evaluated.text) {
+        structured["result"] = result;
+    }
+    Ok(Reply::new().untrusted(&evaluated.text, &url).code(ran).structured(structured))
 }
 
 /// An expression as the function it stands for.

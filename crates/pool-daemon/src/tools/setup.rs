@@ -4,7 +4,7 @@ use browserfleet_common::error_code::ErrorCode;
 use browserfleet_tools::{EmulateMedia, Open, Resize};
 use serde::Serialize;
 
-use super::{Call, Registry, Reply, ToolResult, reply::quoted, storage_state};
+use super::{Call, Registry, Reply, ToolResult, emulate, reply::quoted, storage_state};
 use crate::{failure::Failure, page::VIEWPORT};
 
 /// Smallest and largest side of a viewport, in CSS pixels.
@@ -18,18 +18,21 @@ pub(super) fn register(registry: &mut Registry) {
 
 async fn open(call: Call, arguments: Open) -> ToolResult {
     // Where the session may go was settled with its lease, by the gate.
-    let Open { headless, width, height, storage_state: state, allowed_origins: _, blocked_origins: _, proxy_server: _ } =
-        arguments;
-    if headless == Some(false) && !call.abilities.headed {
+    let Open { headless, width, height, storage_state: state, .. } = &arguments;
+    if *headless == Some(false) && !call.abilities.headed {
         let message = "this server's browsers have no window: it needs full Chromium and a display. Leave headless out";
         return Err(Failure::new(ErrorCode::Unsupported, message));
     }
     let side = |name, given: Option<u32>, default| given.map_or(Ok(default), |given| side(name, f64::from(given)));
-    let (width, height) = (side("width", width, VIEWPORT.0)?, side("height", height, VIEWPORT.1)?);
+    let (width, height) = (side("width", *width, VIEWPORT.0)?, side("height", *height, VIEWPORT.1)?);
+    let emulation = emulate::begun(&call, &arguments)?;
     call.page.resize(width, height, call.within(call.times.action)).await?;
+    if let Some(emulation) = emulation {
+        call.page.emulate(emulation, call.within(call.times.action)).await?;
+    }
     let mut text = format!("A browser is open; its viewport has {width} × {height} CSS pixels.");
     if let Some(state) = state {
-        text = format!("{text} {}.", storage_state::placed(&call, state).await?);
+        text = format!("{text} {}.", storage_state::placed(&call, state.clone()).await?);
     }
     Ok(Reply::new().result(text))
 }
@@ -43,7 +46,7 @@ async fn resize(call: Call, Resize { width, height }: Resize) -> ToolResult {
 }
 
 /// One side of a viewport, in whole CSS pixels.
-fn side(name: &str, pixels: f64) -> Result<u32, Failure> {
+pub(super) fn side(name: &str, pixels: f64) -> Result<u32, Failure> {
     let whole = pixels.round();
     // In range it fits, whatever it was before.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked right after")]
@@ -81,6 +84,6 @@ async fn emulate_media(call: Call, arguments: EmulateMedia) -> ToolResult {
 }
 
 /// The word that stands for a choice, in the schema and in CSS alike.
-fn word(choice: Option<impl Serialize>) -> Option<String> {
+pub(super) fn word(choice: Option<impl Serialize>) -> Option<String> {
     serde_json::to_value(choice?).ok()?.as_str().map(str::to_owned)
 }

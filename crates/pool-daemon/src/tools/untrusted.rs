@@ -42,11 +42,15 @@ fn spelled_out(text: &str) -> String {
     visible
 }
 
+/// Whose words those are that came from `url`.
+pub(super) fn origin(url: &str) -> String {
+    Url::parse(url).map_or_else(|_| "null".to_owned(), |url| url.origin().ascii_serialization())
+}
+
 /// Text that came from `url`, fenced. The number is new for each fence: who wrote the text could not know its end.
 /// What hides in it is spelled out with the rest of the reply ([`lines`]).
 pub(super) fn fenced(text: &str, url: &str) -> String {
-    let origin = Url::parse(url).map_or_else(|_| "null".to_owned(), |url| url.origin().ascii_serialization());
-    let number = random_hex();
+    let (origin, number) = (origin(url), random_hex());
     format!("<untrusted-{number} origin=\"{origin}\">\n{text}\n</untrusted-{number}>")
 }
 

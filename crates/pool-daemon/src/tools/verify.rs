@@ -4,6 +4,7 @@ use browserfleet_common::error_code::ErrorCode;
 use browserfleet_tools::{
     GenerateLocator, ValueType, VerifyElementVisible, VerifyListVisible, VerifyTextVisible, VerifyValue,
 };
+use serde_json::json;
 
 use super::{
     Call, Registry, Reply, ToolResult,
@@ -37,7 +38,7 @@ async fn text_visible(call: Call, VerifyTextVisible { text }: VerifyTextVisible)
 
 fn visible(found: Option<String>, not_found: impl FnOnce() -> String) -> ToolResult {
     let locator = found.ok_or_else(|| failed(not_found()))?;
-    Ok(Reply::new().result(DONE).code(format!("await expect(page.{locator}).toBeVisible();")))
+    Ok(verified(&format!("await expect(page.{locator}).toBeVisible();")))
 }
 
 async fn list_visible(call: Call, VerifyListVisible { target, items, element: _ }: VerifyListVisible) -> ToolResult {
@@ -46,10 +47,9 @@ async fn list_visible(call: Call, VerifyListVisible { target, items, element: _ 
         return Err(failed(format!("Item \"{item}\" not found")));
     }
     // What was asked for: whole texts of the page have no place in code.
-    let lines: Vec<_> =
-        items.iter().map(|item| format!("    - listitem: {}", serde_json::json!(line(&cut(item))))).collect();
+    let lines: Vec<_> = items.iter().map(|item| format!("    - listitem: {}", json!(line(&cut(item))))).collect();
     let snapshot = format!("`\n  - list:\n{}\n  `", lines.join("\n").replace('`', "\\`"));
-    Ok(Reply::new().result(DONE).code(format!("await expect(page.locator('body')).toMatchAriaSnapshot({snapshot});")))
+    Ok(verified(&format!("await expect(page.locator('body')).toMatchAriaSnapshot({snapshot});")))
 }
 
 async fn value(call: Call, VerifyValue { r#type, target, value, element: _ }: VerifyValue) -> ToolResult {
@@ -67,11 +67,17 @@ async fn value(call: Call, VerifyValue { r#type, target, value, element: _ }: Ve
         (true, _) => "not.toBeChecked()".to_owned(),
         (false, value) => format!("toHaveValue({})", quoted(value)),
     };
-    Ok(Reply::new().result(DONE).code(format!("await expect(page.{locator}).{assertion};")))
+    Ok(verified(&format!("await expect(page.{locator}).{assertion};")))
 }
 
 async fn generate_locator(call: Call, GenerateLocator { target, element: _ }: GenerateLocator) -> ToolResult {
-    Ok(Reply::new().result(call.page.locator(&target, call.within(call.times.action)).await?))
+    let locator = call.page.locator(&target, call.within(call.times.action)).await?;
+    Ok(Reply::new().result(locator.clone()).structured(json!({ "locator": locator })))
+}
+
+/// It is so; what is not so is a failure.
+fn verified(code: &str) -> Reply {
+    Reply::new().result(DONE).code(code).structured(json!({ "verified": true }))
 }
 
 fn cut(text: &str) -> String {

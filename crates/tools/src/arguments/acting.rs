@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Click {
-    /// What is clicked, in words a person understands
+    /// What is clicked, for people
     #[serde(default)]
     pub element: Option<String>,
-    /// The element: a ref from a snapshot, or a selector that matches it alone
+    /// The element: a ref, or a selector of it alone
     pub target: String,
     /// Double click instead of a single one
     #[serde(default)]
@@ -48,10 +48,10 @@ pub enum Modifier {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Type {
-    /// What is typed into, in words a person understands
+    /// What is typed into, for people
     #[serde(default)]
     pub element: Option<String>,
-    /// The element: a ref from a snapshot, or a selector that matches it alone
+    /// The element: a ref, or a selector of it alone
     pub target: String,
     /// The text; it replaces what is there
     pub text: String,
@@ -66,15 +66,15 @@ pub struct Type {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluate {
-    /// The element the function gets, in words a person understands
+    /// The element the function gets, for people
     #[serde(default)]
     pub element: Option<String>,
-    /// An element to pass to the function: a ref from a snapshot, or a selector that matches it alone
+    /// An element to pass to the function: a ref, or a selector of it alone
     #[serde(default)]
     pub target: Option<String>,
     /// `() => { /* code */ }`, or `(element) => { /* code */ }` with a target; an expression works too
     pub function: String,
-    /// A name under which the result is kept, too, as a resource
+    /// Keep the result as a resource of this name
     #[serde(default)]
     pub filename: Option<String>,
 }
@@ -82,25 +82,25 @@ pub struct Evaluate {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hover {
-    /// What the pointer is moved over, in words a person understands
+    /// What the pointer is moved over, for people
     #[serde(default)]
     pub element: Option<String>,
-    /// The element: a ref from a snapshot, or a selector that matches it alone
+    /// The element: a ref, or a selector of it alone
     pub target: String,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Drag {
-    /// What is dragged, in words a person understands
+    /// What is dragged, for people
     #[serde(default)]
     pub start_element: Option<String>,
-    /// The element to drag: a ref from a snapshot, or a selector that matches it alone
+    /// The element to drag: a ref, or a selector of it alone
     pub start_target: String,
-    /// Where it is dropped, in words a person understands
+    /// Where it is dropped, for people
     #[serde(default)]
     pub end_element: Option<String>,
-    /// The element to drop it on: a ref from a snapshot, or a selector that matches it alone
+    /// The element to drop it on: a ref, or a selector of it alone
     pub end_target: String,
 }
 
@@ -128,10 +128,10 @@ pub struct KeyUp {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SelectOption {
-    /// The drop-down, in words a person understands
+    /// The drop-down, for people
     #[serde(default)]
     pub element: Option<String>,
-    /// The drop-down or list: a ref from a snapshot, or a selector that matches it alone
+    /// The drop-down or list: a ref, or a selector of it alone
     pub target: String,
     /// Values or texts of the options to select; several where the list allows it
     #[schemars(length(max = 1000))]
@@ -141,20 +141,20 @@ pub struct SelectOption {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Check {
-    /// What is checked, in words a person understands
+    /// What is checked, for people
     #[serde(default)]
     pub element: Option<String>,
-    /// The checkbox, radio button or switch: a ref from a snapshot, or a selector that matches it alone
+    /// The checkbox, radio button or switch: a ref, or a selector of it alone
     pub target: String,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Uncheck {
-    /// What is unchecked, in words a person understands
+    /// What is unchecked, for people
     #[serde(default)]
     pub element: Option<String>,
-    /// The checkbox or switch: a ref from a snapshot, or a selector that matches it alone
+    /// The checkbox or switch: a ref, or a selector of it alone
     pub target: String,
 }
 
@@ -170,10 +170,10 @@ pub struct FillForm {
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
 pub struct FormField {
-    /// The field, in words a person understands
+    /// The field, for people
     #[serde(default)]
     pub element: Option<String>,
-    /// The field: a ref from a snapshot, or a selector that matches it alone
+    /// The field: a ref, or a selector of it alone
     pub target: String,
     /// Its name, for the error message
     #[serde(default)]
@@ -198,14 +198,14 @@ pub enum FieldType {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileUpload {
-    /// Not offered: the server gives pages no files of its own disk; use files
+    /// Not offered: use files
     #[serde(default)]
     pub paths: Option<Vec<String>>,
     /// The files; without any, the page's question is called off
     #[serde(default)]
     #[schemars(length(max = 100))]
     pub files: Option<Vec<FileGiven>>,
-    /// A file input to give them to, without clicking it first: a ref from a snapshot, or a selector that matches it alone
+    /// A file input to give them to, without clicking it first: a ref, or a selector of it alone
     #[serde(default)]
     pub target: Option<String>,
 }
@@ -213,12 +213,12 @@ pub struct FileUpload {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Drop {
-    /// What it is dropped onto, in words a person understands
+    /// What it is dropped onto, for people
     #[serde(default)]
     pub element: Option<String>,
-    /// The element: a ref from a snapshot, or a selector that matches it alone
+    /// The element: a ref, or a selector of it alone
     pub target: String,
-    /// Not offered: the server gives pages no files of its own disk; use files
+    /// Not offered: use files
     #[serde(default)]
     pub paths: Option<Vec<String>>,
     /// Files to drop

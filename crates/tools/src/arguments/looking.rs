@@ -9,7 +9,7 @@ pub struct Snapshot {
     /// Only this element and what is in it: a ref from a snapshot, or a selector
     #[serde(default)]
     pub target: Option<String>,
-    /// A name under which the result is kept, too, as a resource
+    /// Keep the result as a resource of this name
     #[serde(default)]
     pub filename: Option<String>,
     /// How many levels of the tree to show
@@ -24,16 +24,16 @@ pub struct Snapshot {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct TakeScreenshot {
-    /// What is pictured, in words a person understands
+    /// What is pictured, for people
     #[serde(default)]
     pub element: Option<String>,
-    /// Only this element: a ref from a snapshot, or a selector that matches it alone
+    /// Only this element: a ref, or a selector of it alone
     #[serde(default)]
     pub target: Option<String>,
     /// Image format; by default from the extension of filename, else png
     #[serde(default)]
     pub r#type: Option<ImageType>,
-    /// A name under which the picture is kept, too, as a resource
+    /// Keep the picture as a resource of this name
     #[serde(default)]
     pub filename: Option<String>,
     /// The whole scrollable page instead of the viewport; not together with target
@@ -42,6 +42,20 @@ pub struct TakeScreenshot {
     /// css: one image pixel per CSS pixel (default); device: one per device pixel
     #[serde(default)]
     pub scale: Option<Scale>,
+    /// Of jpeg and webp; 90 by default
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 100))]
+    pub quality: Option<u8>,
+    /// Most pixels of the longer side; a larger picture is scaled down
+    #[serde(default)]
+    #[schemars(range(min = 16, max = 16384))]
+    pub max_size: Option<u32>,
+    /// Write the refs of what can be acted on beside it
+    #[serde(default)]
+    pub labels: Option<bool>,
+    /// Leave the picture out if it is the same as the last one of this tab
+    #[serde(default)]
+    pub if_changed: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -72,7 +86,11 @@ pub struct Find {
     /// A regular expression as in JavaScript; with slashes it may have flags: /error/i
     #[serde(default)]
     pub regex: Option<String>,
-    /// A name under which the result is kept, too, as a resource
+    /// How many lines to show around each match, 3 by default
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 20))]
+    pub context: Option<u32>,
+    /// Keep the result as a resource of this name
     #[serde(default)]
     pub filename: Option<String>,
 }
@@ -86,7 +104,7 @@ pub struct ConsoleMessages {
     /// Those of earlier pages too, not only since the last navigation
     #[serde(default)]
     pub all: Option<bool>,
-    /// A name under which the result is kept, too, as a resource
+    /// Keep the result as a resource of this name
     #[serde(default)]
     pub filename: Option<String>,
 }
@@ -115,7 +133,7 @@ pub struct NetworkRequests {
     /// Only URLs this regular expression matches, such as /api/.*user
     #[serde(default)]
     pub filter: Option<String>,
-    /// A name under which the result is kept, too, as a resource
+    /// Keep the result as a resource of this name
     #[serde(default)]
     pub filename: Option<String>,
 }
@@ -129,7 +147,7 @@ pub struct NetworkRequest {
     /// Only this part; without it everything but the bodies
     #[serde(default)]
     pub part: Option<RequestPart>,
-    /// A name under which the result is kept, too, as a resource
+    /// Keep the result as a resource of this name
     #[serde(default)]
     pub filename: Option<String>,
 }

@@ -1,9 +1,12 @@
 //! The argument structs: field documentation is what agents read in the JSON schema.
 
 mod acting;
+mod emulating;
 mod looking;
 mod network;
 mod pages;
+mod reading;
+mod running;
 mod sessions;
 mod showing;
 mod storage;
@@ -11,9 +14,12 @@ mod testing;
 mod vision;
 
 pub use acting::*;
+pub use emulating::*;
 pub use looking::*;
 pub use network::*;
 pub use pages::*;
+pub use reading::*;
+pub use running::*;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -32,9 +38,9 @@ pub trait Arguments: DeserializeOwned + JsonSchema + Send + 'static {
 /// Arguments that do not fit their tool. The text is for the agent: what is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadArguments {
-    tool: &'static str,
-    what: String,
-    path: String,
+    pub(crate) tool: &'static str,
+    pub(crate) what: String,
+    pub(crate) path: String,
 }
 
 impl std::fmt::Display for BadArguments {
@@ -64,6 +70,7 @@ macro_rules! arguments {
 
 arguments! {
     "browser_open" => Open,
+    "browser_batch" => Batch,
     "browser_navigate" => Navigate,
     "browser_snapshot" => Snapshot,
     "browser_click" => Click,
@@ -80,6 +87,8 @@ arguments! {
     "browser_wait_for" => WaitFor,
     "browser_tabs" => Tabs,
     "browser_find" => Find,
+    "browser_read" => Read,
+    "browser_extract" => Extract,
     "browser_console_messages" => ConsoleMessages,
     "browser_console_clear" => ConsoleClear,
     "browser_network_requests" => NetworkRequests,
@@ -129,10 +138,13 @@ arguments! {
     "browser_unroute" => Unroute,
     "browser_network_state_set" => NetworkStateSet,
     "browser_pdf_save" => PdfSave,
+    "browser_emulate" => Emulate,
+    "browser_har_export" => HarExport,
     "browser_highlight" => Highlight,
     "browser_hide_highlight" => HideHighlight,
     "browser_get_config" => GetConfig,
     "browser_read_cursor" => ReadCursor,
+    "session_run_tasks" => RunTasks,
     "session_list" => SessionList,
     "session_stats" => SessionStats,
     "session_close" => SessionClose,

@@ -1,5 +1,7 @@
 //! Where pages go and how they are shown.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -18,18 +20,31 @@ pub struct Open {
     #[serde(default)]
     #[schemars(range(min = 16, max = 4096))]
     pub height: Option<u32>,
-    /// The only origins the session reaches, such as `https://example.com`, `*.example.com` or `localhost:3000`;
-    /// kept for the session's life
+    /// The only origins the session reaches, such as `https://example.com`, `*.example.com` or `localhost:3000`
     #[serde(default)]
     pub allowed_origins: Option<Vec<String>>,
     /// Origins the session does not reach, even if allowed
     #[serde(default)]
     pub blocked_origins: Option<Vec<String>>,
-    /// A proxy of your own that everything goes through, such as `http://user:password@proxy.example.com:3128`
+    /// A proxy of your own, such as `http://user:password@proxy.example.com:3128`
     #[serde(default)]
     pub proxy_server: Option<String>,
-    /// Cookies and local storage to begin with, as `browser_storage_state` and Playwright write them: {cookies, origins}; what
-    /// there was goes
+    /// A language tag such as de-AT
+    #[serde(default)]
+    pub locale: Option<String>,
+    /// A name such as Europe/Vienna
+    #[serde(default)]
+    pub timezone: Option<String>,
+    #[serde(default)]
+    pub user_agent: Option<String>,
+    /// Headers to send with every request
+    #[serde(default)]
+    pub headers: Option<BTreeMap<String, String>>,
+    /// Scripts to run in every new document before its own
+    #[serde(default)]
+    #[schemars(length(max = 10))]
+    pub init_scripts: Option<Vec<String>>,
+    /// Cookies and local storage to begin with, as `browser_storage_state` and Playwright write them: {cookies, origins}
     #[serde(default)]
     pub storage_state: Option<Map<String, Value>>,
 }
@@ -106,7 +121,9 @@ pub struct EmulateMedia {
 
 /// Tells null, which is given, from nothing, which is not.
 #[expect(clippy::option_option, reason = "null and nothing are two things here")]
-fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+pub(super) fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::<T>::deserialize(deserializer).map(Some)
 }
 
@@ -170,12 +187,15 @@ pub struct WaitFor {
 pub struct Tabs {
     /// What to do: list the tabs, open a new one, close one or make one the current
     pub action: TabAction,
-    /// The tab's number in the list, for close and select; close without it closes the current one
+    /// Its number in the list, for close and select
     #[serde(default)]
     pub index: Option<usize>,
     /// Where a new tab goes
     #[serde(default)]
     pub url: Option<String>,
+    /// A name for a new tab, or in place of index that of the tab to close or select
+    #[serde(default)]
+    pub name: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]

@@ -11,13 +11,24 @@ pub struct PdfSave {
     pub filename: Option<String>,
 }
 
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HarExport {
+    /// Include the bodies of texts that the browser still has
+    #[serde(default)]
+    pub bodies: Option<bool>,
+    /// A name for the archive, requests.har by default; it is kept under it as a resource
+    #[serde(default)]
+    pub filename: Option<String>,
+}
+
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Highlight {
-    /// What is highlighted, in words a person understands
+    /// What is highlighted, for people
     #[serde(default)]
     pub element: Option<String>,
-    /// The element: a ref from a snapshot, or a selector that matches it alone
+    /// The element: a ref, or a selector of it alone
     pub target: String,
     /// CSS for the frame around it, such as `outline: 2px dashed red`
     #[serde(default)]
@@ -27,10 +38,10 @@ pub struct Highlight {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HideHighlight {
-    /// What was highlighted, in words a person understands
+    /// What was highlighted, for people
     #[serde(default)]
     pub element: Option<String>,
-    /// The element: a ref from a snapshot, or a selector that matches it alone; without it every highlight goes
+    /// The element: a ref, or a selector of it alone; without it every highlight goes
     #[serde(default)]
     pub target: Option<String>,
 }

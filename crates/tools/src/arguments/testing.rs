@@ -22,10 +22,10 @@ pub struct VerifyTextVisible {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VerifyListVisible {
-    /// The list, in words a person understands
+    /// The list, for people
     #[serde(default)]
     pub element: Option<String>,
-    /// The list: a ref from a snapshot, or a selector that matches it alone
+    /// The list: a ref, or a selector of it alone
     pub target: String,
     /// Texts of items that must be in it
     #[schemars(length(max = 200))]
@@ -37,10 +37,10 @@ pub struct VerifyListVisible {
 pub struct VerifyValue {
     /// What kind of field it is
     pub r#type: ValueType,
-    /// The field, in words a person understands
+    /// The field, for people
     #[serde(default)]
     pub element: Option<String>,
-    /// The field: a ref from a snapshot, or a selector that matches it alone
+    /// The field: a ref, or a selector of it alone
     pub target: String,
     /// The value it must have; true or false for a checkbox or radio button
     pub value: String,
@@ -60,9 +60,9 @@ pub enum ValueType {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GenerateLocator {
-    /// The element, in words a person understands
+    /// The element, for people
     #[serde(default)]
     pub element: Option<String>,
-    /// The element: a ref from a snapshot, or a selector that matches it alone
+    /// The element: a ref, or a selector of it alone
     pub target: String,
 }

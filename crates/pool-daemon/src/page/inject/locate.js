@@ -47,9 +47,10 @@ function select(text) {
   return queryDeep(css, text);
 }
 
-/** The document and every open shadow root in it, outermost first. */
-function openRoots() {
-  const roots = [document];
+/** `from` and every open shadow root in it, outermost first. */
+function openRoots(from = document) {
+  const roots = [from];
+  if (isElement(from) && shadowOf(from)) roots.push(shadowOf(from));
   for (let i = 0; i < roots.length && roots.length < 5000; i++) {
     const walker = Document.prototype.createTreeWalker.call(document, roots[i], NodeFilter.SHOW_ELEMENT);
     for (let node = walker.nextNode(); node; node = walker.nextNode()) {

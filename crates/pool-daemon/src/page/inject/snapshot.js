@@ -414,14 +414,15 @@ class Writer {
   }
 }
 
-function snapshot({ target, depth, boxes, frame = '', maxNodes = 20000, maxBytes = 262144 } = {}) {
+function snapshot({ target, depth, boxes, interactive, frame = '', maxNodes = 20000, maxBytes = 262144 } = {}) {
   const root = target === undefined || target === null || target === '' ? bodyOf(document) || documentElementOf(document) : locate(target);
   if (!root) return { text: '', nodes: 0, truncated: false, frames: [] };
   return withCaches(() => {
     startAt(root);
     const built = buildTree(root, { maxNodes });
     const writer = new Writer(frame, boxes, depth, maxBytes);
-    const tree = built.tree.role === 'fragment' ? built.tree : reduceRoot(built.tree);
+    const reduced = built.tree.role === 'fragment' ? built.tree : reduceRoot(built.tree);
+    const tree = interactive && reduced ? onlyInteractive(reduced) : reduced;
     if (tree && tree.role === 'fragment') writer.children(tree.children, '', 0);
     else if (tree) writer.node(tree, '', 0);
     return { text: writer.lines.join('\n'), nodes: writer.nodes, truncated: built.truncated || writer.truncated, frames: writer.frames };

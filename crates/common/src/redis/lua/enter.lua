@@ -1,0 +1,4 @@
+-- Enters a member of an index, which lives as long as it.
+-- KEYS[1] the index. ARGV: member, until when its record lives.
+redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+redis.call('PEXPIREAT', KEYS[1], math.max(tonumber(ARGV[2]), redis.call('PEXPIRETIME', KEYS[1])))
