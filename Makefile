@@ -41,25 +41,24 @@ bench: setup-browser setup-redis setup-rust
 
 test: setup-browser setup-redis test-rust test-python
 
-# The programs are built with the same features as the tests: everything is compiled once.
+# Programs (for the Python tests) and tests, with the same features: everything is compiled once.
 test-rust: setup-rust
 	@echo "== building programs and tests (the first time takes a few minutes)"
-	$(CARGO) build --release --locked --workspace --all-features
-	$(CARGO) test --release --locked --workspace --all-features --no-run
+	$(CARGO) build --locked --workspace --all-features --bins --tests
 	@echo "== Rust tests: units, contracts, tools in real Chromium"
-	$(CARGO) test --release --locked --workspace --all-features
+	$(CARGO) test --locked --workspace --all-features --bins --tests
 
 test-faults: setup-browser setup-redis setup-rust
 	@echo "== long tests: what takes minutes to show"
-	$(CARGO) test --release --locked --workspace --all-features --test leaks -- --ignored --nocapture
+	$(CARGO) test --locked --workspace --all-features --test leaks -- --ignored --nocapture
 
 test-egress: setup-browser setup-rust
 	@echo "== every way a page has to reach a forbidden place, and every packet counted"
-	$(CARGO) test --release --locked --workspace --all-features --test egress_vectors -- --ignored --nocapture
+	$(CARGO) test --locked --workspace --all-features --test egress_vectors -- --ignored --nocapture
 
 test-fleet: setup-browser setup-redis setup-rust setup-python
 	@echo "== building (the first time takes a few minutes)"
-	$(CARGO) build --release --locked --workspace --all-features
+	$(CARGO) build --locked --workspace --all-features --bins
 	@echo "== a fleet of real programs, for minutes"
 	$(PYTHON) -m pytest tests/python -q -m fleet -s
 
@@ -77,7 +76,7 @@ lint: setup-rust
 	@echo "== format"
 	$(CARGO) fmt --all --check
 	@echo "== lints"
-	$(CARGO) clippy --release --locked --workspace --all-targets --all-features -- $(STRICT)
+	$(CARGO) clippy --locked --workspace --all-targets --all-features -- $(STRICT)
 	@echo "== sizes, names of tests in docs, licences and sources"
 	scripts/check-sizes.sh
 	scripts/check-faults.sh

@@ -8,7 +8,8 @@ tools=.cache/tools
 
 if ! "$tools/bin/cargo-deny" --version 2>/dev/null | grep -q " $version\$"; then
   echo "== building cargo-deny $version (once, a few minutes)"
-  cargo install cargo-deny --version "$version" --locked --quiet --root "$tools" --target-dir .cache/deny-target
+  # It runs for a second: optimising it would take longer than it ever saves.
+  CARGO_PROFILE_DEV_DEBUG=false cargo install --debug cargo-deny --version "$version" --locked --quiet --root "$tools" --target-dir .cache/deny-target
   rm -rf .cache/deny-target
 fi
 cargo fetch --locked --quiet

@@ -18,7 +18,7 @@ from typing import Any
 import processes
 from waiting import BOUND, until
 
-BINARIES = Path(__file__).resolve().parents[2] / "target" / "release"
+BINARIES = Path(__file__).resolve().parents[2] / "target" / "debug"
 
 #: How much of a program's log a failure shows.
 LOG_SHOWN = 4000

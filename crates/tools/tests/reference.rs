@@ -5,7 +5,7 @@ use std::{env, fmt::Write as _, fs, path::Path};
 use browserfleet_tools::{CATALOGUE, Effect, Tool};
 use serde_json::{Map, Value};
 
-const HEAD: &str = "# Tools\n\nWritten from the catalogue by `UPDATE_DOCS=1 cargo test --release -p browserfleet-tools --test reference`. Every tool that \
+const HEAD: &str = "# Tools\n\nWritten from the catalogue by `UPDATE_DOCS=1 cargo test -p browserfleet-tools --test reference`. Every tool that \
                     works in a page\ntakes `session_id` too: see the README. Tools of the groups core and session are always there; the others where `--caps` or \
                     the\nURL (`/mcp?caps=storage,testing`) asks for their group.\n";
 

@@ -27,7 +27,7 @@ use tokio::{
 
 use super::{
     Settings,
-    settings::{Node, Place},
+    settings::{Node, Place, prompt},
 };
 use crate::metrics::metrics;
 
@@ -268,6 +268,7 @@ impl Inner {
             let nodes = self.in_turn(nodes).map(|node| self.settings.address.to(node, 0));
             // The client waits for every node, one after the other: those that are away must leave time for the others.
             let client = ClusterClient::builder(nodes.collect::<RedisResult<Vec<_>>>()?)
+                .tcp_settings(prompt())
                 .connection_timeout(self.settings.connect_timeout / 4)
                 .response_timeout(self.settings.command_timeout);
             return Ok(Wire::Cluster(Box::new(client.build()?.get_async_connection().await?)));
@@ -291,7 +292,8 @@ impl Inner {
                 let sentinels = self.in_turn(sentinels).map(Node::address);
                 let login = address.login(*database);
                 let mut client = SentinelClientBuilder::new(sentinels, service, SentinelServerType::Master)?
-                    .set_client_to_redis_db(*database);
+                    .set_client_to_redis_db(*database)
+                    .set_client_to_redis_tcp_settings(prompt());
                 // Not to the sentinels: one that asks for no password refuses everybody who gives one.
                 if let Some(user) = login.username() {
                     client = client.set_client_to_redis_username(user);

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use percent_encoding::percent_decode_str;
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, io::tcp::TcpSettings};
 use url::Url;
 
 use crate::{config::Reader, keyring::Keyring};
@@ -130,7 +130,8 @@ impl Address {
 
     /// How one server is reached.
     pub(super) fn to(&self, node: &Node, database: i64) -> redis::RedisResult<ConnectionInfo> {
-        Ok(node.address().into_connection_info()?.set_redis_settings(self.login(database)))
+        let info = node.address().into_connection_info()?.set_redis_settings(self.login(database));
+        Ok(info.set_tcp_settings(prompt()))
     }
 
     /// Whether all of it is on this machine.
@@ -144,6 +145,11 @@ impl Address {
             Place::Sentinel { sentinels: nodes, .. } | Place::Cluster { nodes } => nodes.iter().all(near),
         }
     }
+}
+
+/// Commands go out at once: many share a connection, and the second would wait until the first is acknowledged.
+pub(super) fn prompt() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
 }
 
 impl Node {
@@ -286,6 +292,8 @@ mod tests {
         }
         let login = parsed("redis://me:p%40ss@localhost").unwrap();
         assert_eq!((login.user.as_deref(), login.password.as_deref()), (Some("me"), Some("p@ss")));
+        let info = parsed("redis://a").unwrap().to(&Node { host: "a".to_owned(), port: 1 }, 0).unwrap();
+        assert!(info.tcp_settings().nodelay(), "commands do not wait for each other");
         assert!(parsed("redis://127.0.0.1").unwrap().is_near() && !parsed("redis://10.0.0.7").unwrap().is_near());
     }
 

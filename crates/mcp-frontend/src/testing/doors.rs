@@ -8,10 +8,9 @@ use tokio::{
     io::{DuplexStream, copy_bidirectional, duplex},
     net::TcpListener,
 };
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     service::Routes,
-    transport::{Channel, Endpoint, Server, Uri},
+    transport::{Channel, Endpoint, Server, Uri, server::TcpIncoming},
 };
 
 use super::FakeDaemon;
@@ -36,12 +35,14 @@ impl FakeDaemon {
     pub async fn listen(&self, max_age: Option<Duration>) -> io::Result<SocketAddr> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
+        // As daemons do it: a small message that waits for the one before to be acknowledged takes 40 ms.
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let mut server = Server::builder();
         if let Some(age) = max_age {
             server = server.max_connection_age(age);
         }
         let router = server.add_routes(self.routes());
-        self.tasks.spawn("fake daemon", router.serve_with_incoming(TcpListenerStream::new(listener)));
+        self.tasks.spawn("fake daemon", router.serve_with_incoming(incoming));
         Ok(address)
     }
 
