@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use browserfleet_common::{
-    config::{Problems, Reader},
+    config::{Problems, Reader, Setting},
     probe::{self, Question},
     redis::checks::{self, Need},
     telemetry::{Standing, Telemetry},
@@ -36,6 +36,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// What can be set, as Markdown: of each setting what it is for, its default and why, and what it may be
+    Settings,
     /// API keys: who may call, and what they may do
     #[command(subcommand)]
     Keys(frontend::keys::command::Command),
@@ -136,24 +138,37 @@ impl Run {
             Self::Stdio { common } => (Transport::Stdio, &nowhere, common),
         };
         let mut reader = reader(door, common);
+        let settings = Settings::ask_for(&mut reader, transport);
+        let problems = reader.finish(&["frontend"]).err().unwrap_or(Problems(Vec::new()));
+        (settings, problems)
+    }
+}
+
+impl Settings {
+    fn ask_for(reader: &mut Reader, transport: Transport) -> Self {
         // Over HTTP the first call should find a browser ready; an editor starts stdio servers it may never call.
         let min_warm = usize::from(transport == Transport::Http);
-        let frontend = frontend::Config::read(&mut reader);
+        let frontend = frontend::Config::read(reader);
         // On loopback it serves a developer, whose own pages are on this machine; with keys it serves others, perhaps behind
         // a proxy on this machine.
         let alone =
             transport == Transport::Stdio || (frontend.http.listen.ip().is_loopback() && frontend.auth.is_none());
         let defaults = if alone { Defaults::own(min_warm) } else { Defaults::others(min_warm) };
-        let store_away = checks::read(&mut reader, frontend.store.as_ref(), Need::Messages);
-        let settings = Settings {
+        let store_away = checks::read(reader, frontend.store.as_ref(), Need::Messages);
+        Self {
             transport,
             store_away,
             frontend,
-            daemon: daemon::config::Config::read(&mut reader, defaults),
-            telemetry: Telemetry::read(&mut reader, "browserfleet", Standing::Edge),
-        };
-        let problems = reader.finish(&["frontend"]).err().unwrap_or(Problems(Vec::new()));
-        (settings, problems)
+            daemon: daemon::config::Config::read(reader, defaults),
+            telemetry: Telemetry::read(reader, "browserfleet", Standing::Edge),
+        }
+    }
+
+    /// What can be set of a program that serves HTTP.
+    pub(crate) fn reference() -> Vec<Setting> {
+        let mut reader = Reader::unset();
+        Self::ask_for(&mut reader, Transport::Http);
+        reader.reference()
     }
 }
 

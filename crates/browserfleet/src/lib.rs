@@ -3,6 +3,7 @@
 mod args;
 mod ctl;
 mod program;
+mod settings;
 
 use std::{ffi::OsString, io, process::ExitCode};
 
@@ -33,6 +34,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         args::Command::Probe { question, door, common } => {
             return probe::exit_code("browserfleet", args::ask(question, &door, &common));
         }
+        args::Command::Settings => return code(settings::print(&mut io::stdout().lock()).map(|()| true)),
         args::Command::Keys(command) => return keys(&command),
         args::Command::Ctl(ctl) => return code(ctl.run(&mut io::stdout().lock()).map(|()| true)),
     };

@@ -13,7 +13,7 @@ use std::{
 use anyhow::Context as _;
 use browserfleet_common::{
     clock::SystemClock,
-    config::{DAEMON, EXIT_CONFIG, EXIT_USAGE, Problems, Reader},
+    config::{DAEMON, EXIT_CONFIG, EXIT_USAGE, Problems, Reader, Setting},
     lifecycle::{Shutdown, Tasks},
     probe::{self, Question},
     redis::{
@@ -169,14 +169,26 @@ fn reader(args: &Args) -> Reader {
 }
 
 fn read(mut reader: Reader) -> Result<Settings, Problems> {
-    let frontend = Config::read(&mut reader);
-    let telemetry = Telemetry::read(&mut reader, "mcp-frontend", Standing::Edge);
-    let pools = pools_of(&mut reader, frontend.store.is_some());
-    let secret = secret(&mut reader, &pools, frontend.store.as_ref());
-    // One that is away is told of, and looked at again, by the program.
-    let store_away = checks::read(&mut reader, frontend.store.as_ref(), Need::Messages);
+    let settings = ask_for(&mut reader);
     reader.finish(DAEMON)?;
-    Ok(Settings { frontend, telemetry, pools, secret, store_away })
+    Ok(settings)
+}
+
+fn ask_for(reader: &mut Reader) -> Settings {
+    let frontend = Config::read(reader);
+    let telemetry = Telemetry::read(reader, "mcp-frontend", Standing::Edge);
+    let pools = pools_of(reader, frontend.store.is_some());
+    let secret = secret(reader, &pools, frontend.store.as_ref());
+    // One that is away is told of, and looked at again, by the program.
+    let store_away = checks::read(reader, frontend.store.as_ref(), Need::Messages);
+    Settings { frontend, telemetry, pools, secret, store_away }
+}
+
+/// What can be set of the program.
+pub fn reference() -> Vec<Setting> {
+    let mut reader = Reader::unset();
+    ask_for(&mut reader);
+    reader.reference()
 }
 
 /// `frontend.pools`: the daemons' addresses. None: they are found in the store.

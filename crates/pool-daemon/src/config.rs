@@ -3,14 +3,14 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use browserfleet_common::{
-    config::Reader,
+    config::{Reader, Setting},
     redis,
     secret_file::BadSecretFile,
     service::{OperatorToken, ServiceSecret},
     session::daemon_name,
     size::{GIB, MIB},
+    telemetry::{Standing, Telemetry},
 };
-
 use url::Url;
 
 use crate::{
@@ -66,6 +66,11 @@ impl Defaults {
     /// For a program that serves the developer in front of it.
     pub fn own(min_warm: usize) -> Self {
         Self { min_warm, network: Network::Local, download_bytes: DOWNLOAD_BYTES_MAX }
+    }
+
+    /// For a daemon: several front ends ask it.
+    pub fn daemon() -> Self {
+        Self::others(2)
     }
 
     /// For one that serves others.
@@ -141,6 +146,14 @@ impl Config {
             daemon,
         }
     }
+}
+
+/// What can be set of the program of this crate.
+pub fn reference() -> Vec<Setting> {
+    let mut reader = Reader::unset();
+    Config::read(&mut reader, Defaults::daemon());
+    Telemetry::read(&mut reader, "pool-daemon", Standing::Inside);
+    reader.reference()
 }
 
 fn read_daemon(reader: &mut Reader) -> DaemonConfig {

@@ -60,8 +60,6 @@ struct Args {
     probe: Option<Question>,
 }
 
-/// Browsers a daemon keeps ready unless told otherwise.
-const MIN_WARM: usize = 2;
 /// Time for the last tasks once everything has ended: front ends are told through the store.
 const LAST_TASKS: Duration = Duration::from_secs(5);
 
@@ -88,7 +86,7 @@ fn main() -> ExitCode {
         let asked = probe::ask(question, admin_listen(&mut reader), "localhost");
         return probe::exit_code("pool-daemon", asked);
     }
-    let config = Config::read(&mut reader, Defaults::others(MIN_WARM));
+    let config = Config::read(&mut reader, Defaults::daemon());
     let telemetry = Telemetry::read(&mut reader, "pool-daemon", Standing::Inside);
     let away = redis::checks::read(&mut reader, config.store.as_ref(), Need::Memory);
     let mut problems = reader.finish(FRONT_END).err().unwrap_or(Problems(Vec::new()));

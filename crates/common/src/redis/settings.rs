@@ -1,12 +1,16 @@
 //! Where Redis is, and how long it may take.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::Path, time::Duration};
 
 use percent_encoding::percent_decode_str;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, io::tcp::TcpSettings};
 use url::Url;
 
-use crate::{config::Reader, keyring::Keyring};
+use crate::{
+    config::Reader,
+    keyring::Keyring,
+    secret_file::{self, BadSecretFile},
+};
 
 /// What URLs may look like, for people.
 const SCHEMES: &str = "redis://[[user]:password@]host[:port][/database], \
@@ -66,20 +70,35 @@ impl Settings {
                 "store.connect_timeout is longer than store.command_timeout, so no command could wait for a connection",
             );
         }
+        let keyring = read_file(reader, "store.secret_file", Keyring::read);
+        let password = read_file(reader, "store.password_file", read_password);
         if url.is_empty() {
             return None;
         }
-        let keyring = match reader.path("store.secret_file").map(|path| Keyring::read(&path)) {
-            Some(Err(bad)) => {
-                reader.problem(format!("store.secret_file = {bad}"));
-                None
-            }
-            Some(Ok(keyring)) => Some(keyring),
-            None => None,
-        };
+        let parsed = url.parse().and_then(|address: Address| match password {
+            Some(password) => address.with_password(password),
+            None => Ok(address),
+        });
         let refuse = |bad: BadAddress| reader.problem(format!("store.url: {bad}"));
-        let address = url.parse().map_err(refuse).ok()?;
+        let address = parsed.map_err(refuse).ok()?;
         Some(Self { address, keyring, ..settings })
+    }
+}
+
+/// What a file holds that a setting names, if it names one.
+fn read_file<T>(reader: &mut Reader, key: &'static str, read: impl Fn(&Path) -> Result<T, BadSecretFile>) -> Option<T> {
+    let path = reader.path(key)?;
+    read(&path).map_err(|bad| reader.problem(format!("{key} = {bad}"))).ok()
+}
+
+/// The first line of a file.
+fn read_password(path: &Path) -> Result<String, BadSecretFile> {
+    let (text, _) = secret_file::read(path)?;
+    let password = text.lines().next().unwrap_or_default();
+    if password.is_empty() {
+        Err(BadSecretFile::new(path, "no password in its first line"))
+    } else {
+        Ok(password.to_owned())
     }
 }
 
@@ -110,6 +129,11 @@ impl Address {
     /// Whether it is a cluster, of which each node knows its own listeners only.
     pub fn is_cluster(&self) -> bool {
         matches!(self.place, Place::Cluster { .. })
+    }
+
+    /// With the password out of a file: addresses are seen by more people.
+    fn with_password(self, password: String) -> Result<Self, BadAddress> {
+        if self.password.is_some() { Err(BadAddress::Passwords) } else { Ok(Self { password: Some(password), ..self }) }
     }
 
     pub(super) fn place(&self) -> &Place {
@@ -199,6 +223,8 @@ pub enum BadAddress {
          this program"
     )]
     Tls,
+    #[error("a password is in store.password_file as well: give one")]
+    Passwords,
     #[error("{0:?} is not a host with a port; allowed are {SCHEMES}")]
     Host(String),
     #[error("1 to {ADDRESSES_MAX} hosts are allowed")]
@@ -273,7 +299,10 @@ fn decoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
+    use crate::config::Flag;
 
     fn parsed(text: &str) -> Result<Address, BadAddress> {
         text.parse()
@@ -314,5 +343,22 @@ mod tests {
             assert!(bad == why && !bad.to_string().contains("secret"), "{text}: {bad}");
         }
         assert!(!format!("{:?}", parsed("redis://:secret@a")).contains("secret"));
+    }
+
+    #[test]
+    fn a_password_may_be_in_a_file() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"p@ss:word\n").unwrap();
+        let read = |url: &str, path: &Path| {
+            let flags: [Flag<'_>; 2] = [("store.url", Some(&url)), ("store.password_file", Some(&path))];
+            let mut reader = Reader::new(None, &flags);
+            let settings = Settings::read(&mut reader);
+            (settings.and_then(|settings| settings.address.password), reader.finish(&[]))
+        };
+        assert_eq!(read("redis://a", file.path()), (Some("p@ss:word".to_owned()), Ok(())));
+        let (_, twice) = read("redis://:other@a", file.path());
+        assert!(twice.unwrap_err().to_string().contains("give one"));
+        let (_, empty) = read("redis://a", tempfile::NamedTempFile::new().unwrap().path());
+        assert!(empty.unwrap_err().to_string().contains("store.password_file"));
     }
 }

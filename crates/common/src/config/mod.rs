@@ -3,8 +3,12 @@
 //! Each program asks the [`Reader`] for its settings one by one, with default and allowed range; the reader collects
 //! everything that is wrong and reports it at once. A key nobody asked for is wrong too.
 
+mod about;
+
+mod reference;
+
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fmt::{self, Display},
     net::SocketAddr,
     ops::RangeInclusive,
@@ -18,6 +22,7 @@ use figment::{
     value::Value,
 };
 
+pub use self::reference::Setting;
 use crate::size::{self, Size};
 
 /// Exit code of a wrong command line (`EX_USAGE`).
@@ -45,6 +50,9 @@ pub const DAEMON: &[&str] = &[
     "unsafe.no_sandbox",
 ];
 
+/// What is shown of a setting that nobody has set and that has no default.
+const NONE: &str = "none";
+
 /// Everything that is wrong with the settings, one line each.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("wrong settings:\n  {}", .0.join("\n  "))]
@@ -69,7 +77,7 @@ impl<T: serde::Serialize> FlagValue for T {
 #[derive(Debug)]
 pub struct Reader {
     merged: Figment,
-    asked: BTreeSet<&'static str>,
+    asked: BTreeMap<&'static str, Setting>,
     problems: Vec<String>,
 }
 
@@ -95,7 +103,12 @@ impl Reader {
             problems.extend(error.into_iter().map(|error| error.to_string()));
             merged = Figment::new();
         }
-        Self { merged, asked: BTreeSet::new(), problems }
+        Self { merged, asked: BTreeMap::new(), problems }
+    }
+
+    /// Nothing is set: for those who want to know what could be.
+    pub fn unset() -> Self {
+        Self { merged: Figment::new(), asked: BTreeMap::new(), problems: Vec::new() }
     }
 
     /// A duration such as `"30s"`, `"10m"`, `"8h"`.
@@ -103,13 +116,14 @@ impl Reader {
         let show = |d: &Duration| humantime::format_duration(*d).to_string();
         let allowed = format!("{} to {}, with its unit", show(range.start()), show(range.end()));
         let parse = |value: &Value| value.as_str().and_then(|text| humantime::parse_duration(text).ok());
-        self.take(key, default, &allowed, |value| parse(value).filter(|d| range.contains(d)))
+        let told = (show(&default), allowed);
+        self.take(key, default, told, |value| parse(value).filter(|d| range.contains(d)))
     }
 
     /// A whole number.
     pub fn count(&mut self, key: &'static str, default: usize, range: RangeInclusive<usize>) -> usize {
         let allowed = format!("a whole number from {} to {}", range.start(), range.end());
-        self.take(key, default, &allowed, |value| {
+        self.take(key, default, (default.to_string(), allowed), |value| {
             let number = whole(value).or_else(|| value.as_str().and_then(|text| text.parse().ok()))?;
             usize::try_from(number).ok().filter(|n| range.contains(n))
         })
@@ -118,34 +132,36 @@ impl Reader {
     /// A size in bytes, written such as `"512MiB"` or `"1GiB"`.
     pub fn bytes(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
         let allowed = format!("{} to {}, such as \"512MiB\"", Size(*range.start()), Size(*range.end()));
-        self.take(key, default, &allowed, |value| {
+        self.take(key, default, (Size(default).to_string(), allowed), |value| {
             value.as_str().and_then(size::parse).filter(|bytes| range.contains(bytes))
         })
     }
 
     /// Yes or no.
     pub fn flag(&mut self, key: &'static str, default: bool) -> bool {
-        self.take(key, default, "true or false", Value::to_bool)
+        self.take(key, default, (default.to_string(), "true or false".to_owned()), Value::to_bool)
     }
 
     /// An address to bind: `127.0.0.1:8931`, `[::1]:0`.
     pub fn address(&mut self, key: &'static str, default: SocketAddr) -> SocketAddr {
-        self.take(key, default, "an IP address and a port, such as 127.0.0.1:8931", |value| {
+        let allowed = "an IP address and a port, such as 127.0.0.1:8931".to_owned();
+        self.take(key, default, (default.to_string(), allowed), |value| {
             value.as_str().and_then(|text| text.parse().ok())
         })
     }
 
     /// A path, when set.
     pub fn path(&mut self, key: &'static str) -> Option<PathBuf> {
-        self.take(key, None, "a path", |value| {
+        self.take(key, None, (NONE.to_owned(), "a path".to_owned()), |value| {
             value.as_str().filter(|text| !text.is_empty()).map(|text| Some(PathBuf::from(text)))
         })
     }
 
     /// One of a closed list of words.
-    pub fn choice<T: Copy>(&mut self, key: &'static str, default: T, choices: &[(&str, T)]) -> T {
+    pub fn choice<T: Copy + PartialEq>(&mut self, key: &'static str, default: T, choices: &[(&str, T)]) -> T {
         let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
-        self.take(key, default, &format!("one of {}", words.join(", ")), |value| {
+        let named = choices.iter().find(|(_, choice)| *choice == default).map_or(NONE, |(word, _)| *word);
+        self.take(key, default, (named.to_owned(), format!("one of {}", words.join(", "))), |value| {
             let text = value.as_str()?;
             choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice)
         })
@@ -153,8 +169,9 @@ impl Reader {
 
     /// A list of words: a TOML array, or one text with commas.
     pub fn list(&mut self, key: &'static str, default: &[&str]) -> Vec<String> {
+        let shown = if default.is_empty() { NONE.to_owned() } else { default.join(", ") };
         let default = default.iter().map(|&word| word.to_owned()).collect();
-        self.take(key, default, "a list of texts", |value| match value {
+        self.take(key, default, (shown, "a list of texts".to_owned()), |value| match value {
             Value::Array(_, items) => items.iter().map(|item| item.as_str().map(str::to_owned)).collect(),
             Value::String(_, text) => Some(text.split(',').map(|word| word.trim().to_owned()).collect()),
             _ => None,
@@ -163,12 +180,20 @@ impl Reader {
 
     /// A text.
     pub fn text(&mut self, key: &'static str, default: &str) -> String {
-        self.take(key, default.to_owned(), "a text", |value| value.as_str().map(str::to_owned))
+        let shown = if default.is_empty() { NONE } else { default };
+        self.take(key, default.to_owned(), (shown.to_owned(), "a text".to_owned()), |value| {
+            value.as_str().map(str::to_owned)
+        })
     }
 
     /// Reports a conflict between settings.
     pub fn problem(&mut self, what: impl Display) {
         self.problems.push(what.to_string());
+    }
+
+    /// The settings that have been asked for, by their keys.
+    pub fn reference(&self) -> Vec<Setting> {
+        self.asked.values().cloned().collect()
     }
 
     /// Every problem, or the certainty that there is none. `others` belongs to our other programs ([`FRONT_END`],
@@ -177,7 +202,7 @@ impl Reader {
         for key in leaves(&self.merged) {
             let section = key.split('.').next().unwrap_or(&key);
             let foreign = others.contains(&section) || others.contains(&key.as_str());
-            if !foreign && !self.asked.contains(key.as_str()) {
+            if !foreign && !self.asked.contains_key(key.as_str()) {
                 let near = nearest(&key, &self.asked).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
                 self.problems.push(format!("{key}: no such setting{near}"));
             }
@@ -185,8 +210,16 @@ impl Reader {
         if self.problems.is_empty() { Ok(()) } else { Err(Problems(self.problems)) }
     }
 
-    fn take<T>(&mut self, key: &'static str, default: T, allowed: &str, parse: impl Fn(&Value) -> Option<T>) -> T {
-        self.asked.insert(key);
+    /// `told`: its default and what it may be, in words.
+    fn take<T>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        told: (String, String),
+        parse: impl Fn(&Value) -> Option<T>,
+    ) -> T {
+        let (shown, allowed) = told;
+        self.asked.insert(key, Setting::new(key, shown, allowed.clone()));
         let Ok(value) = self.merged.find_value(key) else { return default };
         if let Some(parsed) = parse(&value) {
             return parsed;
@@ -231,8 +264,8 @@ fn leaves(merged: &Figment) -> Vec<String> {
 }
 
 /// The known key that shares the most letters in order with `key`, if any is close.
-fn nearest<'a>(key: &str, known: &BTreeSet<&'a str>) -> Option<&'a str> {
-    let best = known.iter().min_by_key(|candidate| distance(key, candidate))?;
+fn nearest<'a>(key: &str, known: &BTreeMap<&'a str, Setting>) -> Option<&'a str> {
+    let best = known.keys().min_by_key(|candidate| distance(key, candidate))?;
     (distance(key, best) <= 1 + key.len() / 4).then_some(best)
 }
 
@@ -274,7 +307,7 @@ mod tests {
             Figment::new().merge(Serialized::default("pool.max_browsers", "3")),
         ];
         for merged in sources {
-            let mut reader = Reader { merged, asked: BTreeSet::new(), problems: Vec::new() };
+            let mut reader = Reader { merged, asked: BTreeMap::new(), problems: Vec::new() };
             assert_eq!(reader.count("pool.max_browsers", 5, 1..=10), 3);
             assert_eq!(reader.finish(&[]), Ok(()));
         }

@@ -1,0 +1,95 @@
+//! The reference of all settings, of this program and of the two that it is in one.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    io::{self, Write},
+};
+
+use browserfleet_common::config::Setting;
+use browserfleet_mcp_frontend::cli;
+use browserfleet_pool_daemon::config;
+
+use crate::args;
+
+const HEAD: &str = "# Settings
+
+Written by `browserfleet settings`. A setting is a line of a TOML file (`--config`), in the section before its dot; an environment variable,
+`BROWSERFLEET_SECTION__KEY`; and where the README says so a flag. The later wins, and whatever is wrong is reported at the start, all at once.
+
+Of the programs, **b** is `browserfleet`, **f** `mcp-frontend` and **d** `pool-daemon`.
+";
+
+/// Writes the reference.
+pub(crate) fn print(output: &mut impl Write) -> anyhow::Result<()> {
+    match output.write_all(reference().as_bytes()) {
+        // Whoever read the beginning may have seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
+fn reference() -> String {
+    let programs = [("b", args::Settings::reference()), ("f", cli::reference()), ("d", config::reference())];
+    let mut settings: BTreeMap<&str, Vec<(&str, &Setting)>> = BTreeMap::new();
+    for (program, asked) in &programs {
+        for setting in asked {
+            settings.entry(setting.key).or_default().push((program, setting));
+        }
+    }
+    let mut text = HEAD.to_owned();
+    let mut section = "";
+    for (key, of) in &settings {
+        let (named, name) = key.split_once('.').unwrap_or(("", key));
+        if named != section {
+            section = named;
+            text += &format!(
+                "\n## {section}\n\n| setting | of | what | default | why | allowed |\n|---|---|---|---|---|---|\n"
+            );
+        }
+        let (_, Setting { what, why, allowed, .. }) = of[0];
+        let programs = of.iter().map(|(program, _)| *program).collect::<Vec<_>>().join(" ");
+        writeln!(text, "| `{name}` | {programs} | {what} | {} | {why} | {allowed} |", default(of))
+            .expect("a text can be written to");
+    }
+    text
+}
+
+/// The default, of each program where they differ.
+fn default(of: &[(&str, &Setting)]) -> String {
+    let first = &of[0].1.default;
+    if of.iter().all(|(_, setting)| setting.default == *first) {
+        return first.clone();
+    }
+    of.iter().map(|(program, setting)| format!("{program}: {}", setting.default)).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs, path::Path};
+
+    use super::*;
+
+    /// `UPDATE_DOCS=1` writes it anew.
+    #[test]
+    fn the_reference_is_up_to_date_and_says_why() {
+        let text = reference();
+        for (program, settings) in
+            [("b", args::Settings::reference()), ("f", cli::reference()), ("d", config::reference())]
+        {
+            for Setting { key, what, why, .. } in settings {
+                let about = "crates/common/src/config/about.rs says nothing of";
+                assert!(!what.is_empty() && !why.is_empty(), "{about} {key} (of {program})");
+            }
+        }
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/settings.md");
+        if env::var_os("UPDATE_DOCS").is_some() {
+            fs::write(&path, &text).unwrap();
+        }
+        assert_eq!(
+            fs::read_to_string(&path).unwrap_or_default(),
+            text,
+            "docs/settings.md: write it anew (UPDATE_DOCS=1)"
+        );
+    }
+}
