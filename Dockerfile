@@ -14,7 +14,7 @@ FROM ${RUST} AS compile
 WORKDIR /src
 # The image needs no names of lines; the programs are a sixth of the size without them.
 ENV CARGO_PROFILE_RELEASE_DEBUG=false CARGO_PROFILE_RELEASE_STRIP=symbols
-# SQLite is compiled from C.
+# SQLite and ring have C in them.
 RUN apt-get update \
   && apt-get install -y --no-install-recommends gcc libc6-dev \
   && rm -rf /var/lib/apt/lists/*

@@ -149,10 +149,9 @@ impl Settings {
         // Over HTTP the first call should find a browser ready; an editor starts stdio servers it may never call.
         let min_warm = usize::from(transport == Transport::Http);
         let frontend = frontend::Config::read(reader);
-        // On loopback it serves a developer, whose own pages are on this machine; with keys it serves others, perhaps behind
+        // On loopback it serves a developer, whose own pages are on this machine; with keys or tokens it serves others, perhaps behind
         // a proxy on this machine.
-        let alone =
-            transport == Transport::Stdio || (frontend.http.listen.ip().is_loopback() && frontend.auth.is_none());
+        let alone = transport == Transport::Stdio || (frontend.http.listen.ip().is_loopback() && frontend.is_open());
         let defaults = if alone { Defaults::own(min_warm) } else { Defaults::others(min_warm) };
         let store_away = checks::read(reader, frontend.store.as_ref(), Need::Messages);
         Self {

@@ -33,6 +33,20 @@ impl Principal {
         Self(format!("key-{}", hex(&digest[..16])))
     }
 
+    /// The principal of an access token: 128 bits of a digest of its issuer and its subject. Each comes with its length, so that
+    /// no other pair reads the same.
+    pub fn of_token(issuer: &str, subject: &str) -> Self {
+        let length = |text: &str| u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes();
+        let digest = Sha256::new()
+            .chain_update("browserfleet token subject ")
+            .chain_update(length(issuer))
+            .chain_update(issuer)
+            .chain_update(length(subject))
+            .chain_update(subject)
+            .finalize();
+        Self(format!("sub-{}", hex(&digest[..16])))
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -125,6 +139,21 @@ mod tests {
         let (one, two) = (SessionName::mint(), SessionName::mint());
         assert!(one.is_handle() && one != two);
         assert_eq!(SessionName::parse(one.as_str()), Ok(one));
+    }
+
+    #[test]
+    fn principals_of_tokens_are_pairs() {
+        let one = Principal::of_token("https://a.example", "me");
+        assert_eq!(Principal::of_token("https://a.example", "me"), one);
+        for other in [
+            Principal::of_token("https://b.example", "me"),
+            Principal::of_token("https://a.example", "you"),
+            Principal::of_token("https://a.examplem", "e"),
+            Principal::of_token("", "https://a.exampleme"),
+            Principal::of_key("me"),
+        ] {
+            assert_ne!(other, one);
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! What a caller may do: by its key, or everything where nobody asks for one.
+//! What a caller may do: by its key or its token, or everything where nobody asks for one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use browserfleet_common::{error_code::ErrorCode, ids::Principal};
 use browserfleet_tools::{CATALOGUE, Group, Groups, Scope, Tool};
@@ -8,15 +8,16 @@ use browserfleet_tools::{CATALOGUE, Group, Groups, Scope, Tool};
 use crate::{
     config::{Config, Tools},
     failure::Failure,
-    keys::{Limits, Origins, Record},
+    keys::{Origins, Record},
+    limits::Limits,
+    oauth::Resource,
 };
 
 /// What a caller may do.
 #[derive(Clone, Debug)]
 pub(crate) struct Access {
     pub(crate) principal: Principal,
-    /// The id of the key; none where nobody is asked for one.
-    key: Option<String>,
+    credential: Credential,
     scopes: Vec<Scope>,
     /// None: all.
     groups: Option<Vec<Group>>,
@@ -29,12 +30,42 @@ pub(crate) struct Access {
     pub(crate) asked: Option<Groups>,
 }
 
+/// What a caller has shown.
+#[derive(Clone, Debug)]
+enum Credential {
+    /// Nothing: nobody asks.
+    Nothing,
+    /// A key of this id.
+    Key(String),
+    /// A token.
+    Token {
+        /// When it stops to be good (wall time).
+        until: Duration,
+        /// What it is for.
+        resource: Arc<Resource>,
+    },
+}
+
+/// What a token gives its bearer.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    pub(crate) principal: Principal,
+    pub(crate) scopes: Vec<Scope>,
+    /// None: all.
+    pub(crate) groups: Option<Vec<Group>>,
+    /// How much of what the settings allow.
+    pub(crate) limits: Limits,
+    /// When it stops to be good (wall time).
+    pub(crate) until: Duration,
+    pub(crate) resource: Arc<Resource>,
+}
+
 impl Access {
     /// Of everybody, where nobody is asked for a key.
     pub(crate) fn open() -> Arc<Self> {
         Arc::new(Self {
             principal: Principal::anonymous(),
-            key: None,
+            credential: Credential::Nothing,
             scopes: Scope::ALL.to_vec(),
             groups: None,
             limits: Limits::default(),
@@ -47,7 +78,7 @@ impl Access {
     pub(crate) fn of_key(record: &Record) -> Self {
         Self {
             principal: Principal::of_key(&record.id),
-            key: Some(record.id.clone()),
+            credential: Credential::Key(record.id.clone()),
             scopes: record.scopes.clone(),
             groups: record.groups.clone(),
             limits: record.limits,
@@ -55,6 +86,32 @@ impl Access {
             served: Config::default().tools,
             asked: None,
         }
+    }
+
+    pub(crate) fn of_token(granted: Granted) -> Self {
+        let Granted { principal, scopes, groups, limits, until, resource } = granted;
+        Self {
+            principal,
+            credential: Credential::Token { until, resource },
+            scopes,
+            groups,
+            limits,
+            origins: Origins::default(),
+            served: Config::default().tools,
+            asked: None,
+        }
+    }
+
+    /// The same, with the limits that hold under these settings: an operator's word about a key counts, be it more or less than
+    /// others have; an issuer's about a token only where it is less.
+    #[must_use]
+    pub(crate) fn under(self, config: &Config) -> Self {
+        let limits = match &self.credential {
+            Credential::Nothing => self.limits,
+            Credential::Key(_) => self.limits.or(config.limits),
+            Credential::Token { .. } => config.most().narrowed_by(self.limits),
+        };
+        Self { limits, ..self }
     }
 
     /// The same, where the server serves these groups of tools.
@@ -77,7 +134,38 @@ impl Access {
 
     /// The id of the key it came with.
     pub(crate) fn key(&self) -> Option<&str> {
-        self.key.as_deref()
+        match &self.credential {
+            Credential::Key(id) => Some(id),
+            Credential::Nothing | Credential::Token { .. } => None,
+        }
+    }
+
+    /// Whether it is somebody's, and not everybody's.
+    pub(crate) fn is_somebodys(&self) -> bool {
+        !matches!(self.credential, Credential::Nothing)
+    }
+
+    /// Whether it came with a token that is not good any more at `now` (wall time).
+    pub(crate) fn has_expired(&self, now: Duration) -> bool {
+        matches!(self.credential, Credential::Token { until, .. } if now >= until)
+    }
+
+    /// What its token is for, if it came with one: whoever lacks a scope is told how to get it.
+    pub(crate) fn resource(&self) -> Option<&Resource> {
+        match &self.credential {
+            Credential::Token { resource, .. } => Some(resource),
+            Credential::Nothing | Credential::Key(_) => None,
+        }
+    }
+
+    /// Whether it allows nothing at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.scopes.is_empty()
+    }
+
+    /// The scope that a tool needs, if this is what is missing.
+    pub(crate) fn lacks(&self, tool: &Tool) -> Option<Scope> {
+        (!self.scopes.contains(&tool.scope)).then_some(tool.scope)
     }
 
     /// Whether it sees what operators see.
@@ -110,21 +198,26 @@ impl Access {
 
     /// Refuses a tool it may not use. The text says what would be needed, and nothing of what there is.
     pub(crate) fn check(&self, tool: &Tool) -> Result<(), Failure> {
-        self.missing(tool).map_or(Ok(()), |missing| Err(Failure::new(ErrorCode::Forbidden, missing.to_string())))
+        self.missing(tool).map_or(Ok(()), |missing| Err(self.refusal(missing)))
     }
 
     /// As [`Self::check`], of what a tool of another group does as well: its URL need not ask for this group.
     pub(crate) fn check_part(&self, part: &Tool) -> Result<(), Failure> {
         match self.missing(part) {
             None | Some(Missing::OfUrl(_) | Missing::OfProfile) => Ok(()),
-            Some(missing) => Err(Failure::new(ErrorCode::Forbidden, missing.to_string())),
+            Some(missing) => Err(self.refusal(missing)),
         }
+    }
+
+    fn refusal(&self, missing: Missing) -> Failure {
+        let whose = if self.resource().is_some() { "token" } else { "key" };
+        Failure::new(ErrorCode::Forbidden, missing.told(whose))
     }
 
     fn missing(&self, tool: &Tool) -> Option<Missing> {
         let group = tool.group;
-        if !self.scopes.contains(&tool.scope) {
-            return Some(Missing::Scope(tool.scope));
+        if let Some(scope) = self.lacks(tool) {
+            return Some(Missing::Scope(scope));
         }
         if self.groups.as_ref().is_some_and(|groups| !groups.contains(&group)) {
             return Some(Missing::OfKey(group));
@@ -150,19 +243,20 @@ enum Missing {
     OfProfile,
 }
 
-impl std::fmt::Display for Missing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Missing {
+    /// For whoever came with a key, or a token.
+    fn told(self, whose: &str) -> String {
         match self {
-            Self::Scope(scope) => write!(f, "Your key does not allow this: it needs the scope {scope}."),
-            Self::OfKey(group) => write!(f, "Your key does not allow this: it needs the tool group {group}."),
+            Self::Scope(scope) => format!("Your {whose} does not allow this: it needs the scope {scope}."),
+            Self::OfKey(group) => format!("Your {whose} does not allow this: it needs the tool group {group}."),
             Self::OfServer(group) => {
-                write!(f, "This server does not allow this: its operator has left the tool group {group} out.")
+                format!("This server does not allow this: its operator has left the tool group {group} out.")
             }
-            Self::OfProfile => f.write_str(
-                "This tool is not in the slim profile of this connection: connect to /mcp?caps=core for all of them.",
-            ),
-            Self::OfUrl(group) => write!(
-                f,
+            Self::OfProfile => {
+                let text = "This tool is not in the slim profile of this connection: connect to /mcp?caps=core for all of them.";
+                text.to_owned()
+            }
+            Self::OfUrl(group) => format!(
                 "The tool group {group} is not served on this connection: connect to /mcp?caps={group} (several are parted by \
                  commas), or start the server with --caps={group}."
             ),

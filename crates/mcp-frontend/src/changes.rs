@@ -1,7 +1,7 @@
 //! Telling clients that what they have listed has changed, whichever front end they are connected to.
 //!
 //! Who changes something raises it, for one principal, and it is published to every front end. What an operator changes in the
-//! file of keys nobody raises: each front end sees that by itself.
+//! file of keys nobody raises: each front end sees that by itself. Tokens do not change, they expire.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -31,7 +31,7 @@ use crate::{
     keys::Keyring,
 };
 
-/// How often somebody who waits for changes is asked whether his key has expired.
+/// How often somebody who waits for changes is asked whether his key or his token has expired.
 const CHECK: Duration = Duration::from_mins(1);
 
 /// A list that has changed for a principal.
@@ -133,14 +133,16 @@ impl Changes {
         }
     }
 
-    /// What a key that let somebody in allows now; `None` if it would not let him in any more.
+    /// What a key or a token that let somebody in allows now; `None` if it would not let him in any more.
     fn current(&self, access: &Arc<Access>) -> Option<Arc<Access>> {
+        let now = self.clock.now();
         match (&self.keys, access.key()) {
-            (None, _) => Some(Arc::clone(access)),
             (Some(keys), Some(id)) => {
-                keys.access(id, self.clock.now()).map(|now| Arc::new(Access::clone(&now).coming_as(access)))
+                keys.access(id, now).map(|allowed| Arc::new(Access::clone(&allowed).coming_as(access)))
             }
-            (Some(_), None) => None,
+            // A token says the same as long as it is good.
+            _ if access.is_somebodys() => (!access.has_expired(now)).then(|| Arc::clone(access)),
+            (keys, _) => keys.is_none().then(|| Arc::clone(access)),
         }
     }
 }
@@ -158,7 +160,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// The next change; `None` when there will be no more: the key is no longer good, the bus has stopped working, or the
+    /// The next change; `None` when there will be no more: the key or the token is no longer good, the bus has stopped working, or the
     /// front end stops. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<Change> {
         loop {

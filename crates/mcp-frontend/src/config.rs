@@ -10,7 +10,7 @@ use std::{
 use browserfleet_common::{config::Reader, redis, secret_file::BadSecretFile};
 use browserfleet_tools::{Groups, SnapshotMode};
 
-use crate::{audit::Audit, keys::Keyring, secrets::Secrets};
+use crate::{audit::Audit, keys::Keyring, limits::Limits, oauth, secrets::Secrets};
 
 /// The settings of a front end.
 #[derive(Clone, Debug)]
@@ -23,8 +23,12 @@ pub struct Config {
     pub store: Option<redis::Settings>,
     /// Where this one keeps sessions and connections, to find them again when it starts anew.
     pub state_dir: Option<PathBuf>,
-    /// `[auth]`: who gets in. None: everybody is the same principal, who may do everything.
+    /// `[auth]`: who gets in with an API key. Without keys and tokens everybody is the same principal, who may do everything.
     pub auth: Option<Keyring>,
+    /// `[oauth]`: who gets in with an access token.
+    pub oauth: Option<oauth::Settings>,
+    /// `[limits]`: of each key that does not say otherwise, and the most of any token.
+    pub limits: Limits,
     /// `[audit]`: where calls that have ended are noted, if anywhere.
     pub audit: Option<Audit>,
     /// `[secrets]`: what callers type without seeing it.
@@ -146,6 +150,8 @@ impl Default for Config {
             store: None,
             state_dir: None,
             auth: None,
+            oauth: None,
+            limits: Limits::default(),
             audit: None,
             secrets: Arc::default(),
         }
@@ -159,8 +165,12 @@ impl Config {
     /// Reads the table; what is wrong with it is collected in `reader`.
     pub fn read(reader: &mut Reader) -> Self {
         let keys_file = reader.path("auth.keys_file");
+        let by_token = !reader.text("oauth.issuer", "").is_empty();
+        let http = Http::read(reader, keys_file.is_some() || by_token);
         let config = Self {
-            http: Http::read(reader, keys_file.is_some()),
+            oauth: oauth::Settings::read(reader, http.public_url.as_deref()),
+            limits: Limits::read(reader),
+            http,
             session: Session::read(reader),
             call: Call::read(reader),
             tools: Tools::read(reader),
@@ -180,6 +190,22 @@ impl Config {
             reader.problem("call.queue_wait leaves no time for the call: it must be shorter than call.timeout");
         }
         config
+    }
+
+    /// Whether everybody who reaches it may do everything.
+    pub fn is_open(&self) -> bool {
+        self.auth.is_none() && self.oauth.is_none()
+    }
+
+    /// The most that anybody may use whose limits somebody else has written.
+    pub(crate) fn most(&self) -> Limits {
+        let Session { per_principal, idle_ttl, max_lifetime, .. } = self.session;
+        Limits {
+            sessions: Some(per_principal),
+            session_idle: Some(idle_ttl),
+            session_lifetime: Some(max_lifetime),
+            ..self.limits
+        }
     }
 }
 
@@ -203,16 +229,16 @@ fn read_secrets(reader: &mut Reader) -> Arc<Secrets> {
 }
 
 impl Http {
-    fn read(reader: &mut Reader, with_keys: bool) -> Self {
+    fn read(reader: &mut Reader, guarded: bool) -> Self {
         let default = Config::default().http;
         let listen = reader.address("http.listen", default.listen);
         let hosts = reader.list("http.allowed_hosts", &[]);
         let insecure = reader.flag("unsafe.insecure", false);
-        if !listen.ip().is_loopback() && !with_keys && !insecure {
+        if !listen.ip().is_loopback() && !guarded && !insecure {
             reader.problem(format!(
                 "http.listen = {listen}: not a loopback address, so clients need keys: make one (browserfleet keys create) \
-                 and name the file in auth.keys_file (--keys); or serve everybody who can reach it: unsafe.insecure = true \
-                 (--insecure)"
+                 and name the file in auth.keys_file (--keys); or tokens, see oauth.issuer; or serve everybody who \
+                 can reach it: unsafe.insecure = true (--insecure)"
             ));
         }
         if !listen.ip().is_loopback() && hosts.is_empty() {

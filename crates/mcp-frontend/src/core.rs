@@ -30,6 +30,7 @@ use crate::{
     connection,
     failure::Failure,
     fleet::{Fleet, Pools},
+    oauth::Issuer,
     running::Running,
     session::{self, Record, Scope},
     usage::Usage,
@@ -66,6 +67,8 @@ impl fmt::Debug for Fault {
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) config: Config,
+    /// Who issues the tokens that are good here, if any are.
+    pub(crate) issuer: Option<Issuer>,
     pub(crate) sessions: Arc<dyn session::Store>,
     pub(crate) connections: Arc<dyn connection::Store>,
     pub(crate) bus: Arc<dyn Bus>,
@@ -101,6 +104,7 @@ impl Core {
         let streams = CancellationToken::new();
         let changes = Changes::new(Arc::clone(&bus), config.auth.clone(), Arc::clone(&clock), streams.clone());
         Self {
+            issuer: config.oauth.clone().map(Issuer::new),
             sessions,
             connections,
             bus,
@@ -271,6 +275,7 @@ impl Core {
         self.start_stopping_calls();
         self.start_sweeping();
         self.start_reading_keys();
+        self.start_asking_the_issuer();
     }
 
     /// Starts stopping calls that somebody wants stopped, whichever front end was asked to.
@@ -312,6 +317,18 @@ impl Core {
                 let keys = keys.clone();
                 // A file system may take its time. A panic in there has been logged.
                 let _panicked = tokio::task::spawn_blocking(move || keys.refresh()).await;
+            }
+        });
+    }
+
+    /// Starts reading the keys that tokens are signed with.
+    fn start_asking_the_issuer(&self) {
+        let Some(issuer) = self.issuer.clone() else { return };
+        let soft = self.shutdown.soft().clone();
+        self.tasks.spawn("the issuer's keys", async move {
+            tokio::select! {
+                () = issuer.run() => {}
+                () = soft.cancelled() => {}
             }
         });
     }

@@ -24,7 +24,11 @@ mod mcp;
 
 pub mod keys;
 
+pub mod oauth;
+
 mod access;
+
+mod limits;
 
 mod artifacts;
 mod audit;

@@ -84,6 +84,77 @@ pub(super) const ABOUT: &[About] = &[
         "The file with the keys of those who may call",
         "none: whoever reaches the address may, so it has to be loopback",
     ),
+    about(
+        "oauth.issuer",
+        "Whose access tokens are good, such as `https://login.example.com/realms/main`",
+        "none: nobody's",
+    ),
+    about("oauth.audience", "Tokens have one of these in `aud`", "no token for another server is good here")
+        .by_default("`http.public_url` with `/mcp`"),
+    about(
+        "oauth.jwks_url",
+        "Where the issuer's keys are",
+        "the issuer says so itself (RFC 8414, OpenID Connect Discovery)",
+    )
+    .by_default("asked for"),
+    about(
+        "oauth.ca_file",
+        "Certificates (PEM) of authorities that vouch for the issuer, beside the machine's",
+        "the machine's are enough for most",
+    ),
+    about(
+        "oauth.algorithms",
+        "How tokens may be signed",
+        "signatures that issuers make and that only they can make; never `none`, never HMAC",
+    ),
+    about("oauth.leeway", "How much clocks may differ", "clocks that are looked after differ by less"),
+    about(
+        "oauth.refetch",
+        "The issuer's keys are not read more often than this",
+        "tokens with invented keys must not make us a flood",
+    ),
+    about(
+        "oauth.refresh",
+        "The issuer's keys are read again after this time",
+        "a key that was taken back is good for no longer",
+    ),
+    about(
+        "oauth.stale",
+        "How long keys are good while the issuer does not answer",
+        "a night's outage of the issuer locks nobody out",
+    ),
+    about("oauth.scopes", "`THEIRS=OURS`, where the issuer calls our scopes otherwise", "most can be told to use ours")
+        .by_default("our names"),
+    about(
+        "oauth.limits_claim",
+        "The claim that takes away something of what the settings allow",
+        "no other server's claim has this name",
+    ),
+    about(
+        "limits.calls",
+        "Calls that run, of each principal, on all front ends; 0 is no limit",
+        "the pool already takes turns",
+    ),
+    about(
+        "limits.queue",
+        "Calls that wait for a browser, of each principal; 0 is no limit",
+        "a full queue makes room at the cost of who has most",
+    ),
+    about(
+        "limits.rate",
+        "Requests per second of each principal, a second's worth at once; 0 is no limit",
+        "calls in browsers are slow by themselves",
+    ),
+    about(
+        "limits.upload_per_hour",
+        "Bytes of files that a principal brings; `0KiB` is no limit",
+        "what a session keeps is bounded anyway",
+    ),
+    about(
+        "limits.download_per_hour",
+        "Bytes of files that pages give a principal; `0KiB` is no limit",
+        "where strangers browse there are none, see `browser.download_bytes`",
+    ),
     about("secrets.file", "What agents type without seeing it", "none: nothing is masked"),
     about(
         "audit.file",

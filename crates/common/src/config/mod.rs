@@ -35,7 +35,7 @@ pub const ENV_PREFIX: &str = "BROWSERFLEET_";
 
 /// What belongs to the front end: sections, or single keys of a section that programs share.
 pub const FRONT_END: &[&str] =
-    &["http", "auth", "audit", "session", "call", "tools", "secrets", "frontend", "store.state_dir"];
+    &["http", "auth", "oauth", "limits", "audit", "session", "call", "tools", "secrets", "frontend", "store.state_dir"];
 /// What belongs to the pool daemon.
 pub const DAEMON: &[&str] = &[
     "daemon",

@@ -95,13 +95,20 @@ metrics! {
     Count egress_bytes by "direction" = "browserfleet_egress_bytes":
         "Bytes between browsers and the outside: sent, received; of every lease together";
     Count unauthenticated by "reason" = "browserfleet_unauthenticated_requests":
-        "Requests whose key does not let them in: no_token, bad_token, in_query";
+        "Requests that are not let in: no_token, bad_token (a key or token that is not good), in_query, or issuer_away (tokens \
+         cannot be checked now)";
     Count audit_entries by "outcome" = "browserfleet_audit_entries":
         "Calls for the audit trail: written, or lost (the file could not be written). Alert at lost";
     Count throttled by "limit" = "browserfleet_throttled_requests":
-        "Requests whose key lets them in, but not yet: per_second (more of them than it may)";
+        "Requests that are let in, but not yet: per_second (more of them than their key or token may), upload or download (more \
+         bytes of files in an hour)";
     Count key_files by "outcome" = "browserfleet_key_files_read":
         "Times a changed file of API keys was read: ok, or failed (the keys stay as they were). Alert at failed";
+    Count tokens by "outcome" = "browserfleet_access_tokens":
+        "Access tokens looked at: ok, or what is wrong: malformed, algorithm, key (nobody knows it), signature, issuer, audience, \
+         expired, early (not valid yet), claims";
+    Count issuer_fetches by "outcome" = "browserfleet_issuer_fetches":
+        "Times the keys of the issuer of access tokens were read: ok, or failed (those of before hold for a while). Alert at failed";
     Count store_requests by "outcome" = "browserfleet_store_requests":
         "Questions to Redis: ok, late (no answer in time) or failed. Alert when the latter two rise";
     Count store_connections by "outcome" = "browserfleet_store_connections":

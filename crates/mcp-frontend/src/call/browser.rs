@@ -71,7 +71,7 @@ pub(super) async fn run_in(core: &Arc<Core>, mut call: Call, choice: Choice, bud
     };
     core.config.secrets.mask(&call.caller.access, &mut reply);
     // The tool has run: if what came of it cannot be kept, it is in the reply all the same.
-    keeping::keep(core, &run.record, &mut reply, name.as_deref()).await;
+    keeping::keep(core, &call.caller.access, &run.record, &mut reply, name.as_deref()).await;
     if let Err(error) = paging::fit(core, &run.record, &mut reply, budget).await {
         tracing::warn!(%error, "a large reply is not cut: the rest of it could not be kept");
     }

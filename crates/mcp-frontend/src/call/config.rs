@@ -5,21 +5,23 @@ use std::time::Duration;
 use browserfleet_tools::{Group, Groups};
 use serde_json::{Value, json};
 
-use super::reply::Reply;
+use super::{reply::Reply, resolve};
 use crate::{access::Access, core::Core};
 
 /// What a caller is told.
 pub(super) fn show(core: &Core, access: &Access) -> Reply {
     let config = &core.config;
     let names = |groups: Groups| groups.iter().map(Group::name).collect::<Vec<_>>();
+    let (idle_ttl, max_lifetime) = resolve::lifetimes(core, access);
     let shown = json!({
         "server": { "name": "browserfleet", "version": env!("CARGO_PKG_VERSION") },
         "tools": { "served": names(access.groups()), "allowed": names(config.tools.allowed.and(Groups::ALWAYS)) },
         "session": {
-            "idle_ttl": written(config.session.idle_ttl),
-            "max_lifetime": written(config.session.max_lifetime),
+            "idle_ttl": written(idle_ttl),
+            "max_lifetime": written(max_lifetime),
             "most": access.limits.sessions.unwrap_or(config.session.per_principal),
             "artifact_bytes": config.session.artifact_bytes,
+            "limits": access.limits,
         },
         "call": {
             "timeout": written(config.call.timeout),

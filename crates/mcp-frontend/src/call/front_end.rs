@@ -91,11 +91,11 @@ async fn end(core: &Arc<Core>, caller: &Caller, mut arguments: Map<String, Value
     Ok(reply)
 }
 
-/// `session_list`: who has a key sees all of its sessions. Without keys everybody is the same principal, so a caller sees what
+/// `session_list`: who has a key or a token sees all of its sessions. Without them everybody is the same principal, so a caller sees what
 /// its own connection has named.
 async fn list(core: &Arc<Core>, caller: &Caller) -> Result<Reply, Failure> {
     let records = core.sessions.list(Scope::Of(&caller.principal)).await?;
-    if caller.access.key().is_some() {
+    if caller.access.is_somebodys() {
         return Ok(listed(&records.iter().collect::<Vec<_>>(), core.clock.now()));
     }
     let Some(connection) = &caller.connection else {
@@ -159,7 +159,7 @@ async fn stats(core: &Arc<Core>, caller: &Caller) -> Result<Reply, Failure> {
     let mut text = format!("- Open: {} of {max}\n- Your calls that are running: {active}", counts.of_principal);
     let mut structured = json!({ "sessions": counts.of_principal, "max_sessions": max, "active_calls": active });
     // Without keys everybody is the same principal: then which calls they are is nobody's business either.
-    if caller.access.key().is_some() {
+    if caller.access.is_somebodys() {
         for call in &calls {
             let age = short(now.saturating_sub(call.since));
             let _infallible = write!(text, "\n  - {} for {age}, call {}", call.tool, call.id);

@@ -4,8 +4,12 @@ use std::{fmt::Write as _, sync::Arc};
 
 use browserfleet_common::{artifact::Artifact, error_code::ErrorCode, metrics::metrics};
 
-use super::reply::{File, Link, Reply};
+use super::{
+    quota::{self, Quota},
+    reply::{File, Link, Reply},
+};
 use crate::{
+    access::Access,
     artifacts::{BYTES, New},
     caller::words,
     core::Core,
@@ -31,10 +35,15 @@ pub(super) fn name(arguments: &serde_json::Map<String, serde_json::Value>) -> Op
 
 /// Keeps what has to be kept, and says where. What pages give away keeps its name; the caller's is for what the tool has made.
 /// Pictures stay in the reply when they are small enough, and when they cannot be kept.
-pub(super) async fn keep(core: &Arc<Core>, record: &Record, reply: &mut Reply, name: Option<&str>) {
+pub(super) async fn keep(core: &Arc<Core>, access: &Access, record: &Record, reply: &mut Reply, name: Option<&str>) {
     let mut lines = Vec::new();
     for File { name, mime_type, data } in std::mem::take(&mut reply.downloads) {
         let mime_type = if mime_type.is_empty() { BYTES } else { &mime_type };
+        // It is here already, but it goes no further.
+        if let Err(failure) = quota::spend(core, access, Quota::Download, data.len()).await {
+            lines.push(format!("- {name} is lost: {failure}"));
+            continue;
+        }
         if keep_one(core, record, reply, new(core, &name, mime_type, &data), &mut lines).await.is_err() {
             lines.push(format!("- {name} ({} bytes) could not be kept; it is lost", data.len()));
         }

@@ -143,7 +143,7 @@ impl InLine<'_> {
 }
 
 fn no_place() -> Failure {
-    let text = "There is no browser free right now, and as many of your calls wait for one as your key allows. End a \
+    let text = "There is no browser free right now, and as many of your calls wait for one as your key or token allows. End a \
                 session with session_close, or try again in a moment.";
     Failure::new(ErrorCode::QuotaExceeded, text).retry(Duration::from_secs(2))
 }

@@ -3,7 +3,7 @@
 //! [`reply`] is what comes out, [`browser`] runs tools in a browser ([`resolve`] says whose, [`lease`] gets one, [`collect`] reads the
 //! answer; [`batch`] checks several in one),
 //! [`front_end`] has the tools that need none, [`tasks`] runs several batches. What is too large for a reply is behind a cursor ([`paging`]), or
-//! a resource, as is what the caller gave a name ([`keeping`]); resources can be files of a call ([`uploads`]).
+//! a resource, as is what the caller gave a name ([`keeping`]); resources can be files of a call ([`uploads`]). Files count ([`quota`]).
 
 pub(crate) mod reply;
 
@@ -26,6 +26,8 @@ pub(crate) mod progress;
 mod keeping;
 
 mod paging;
+
+pub(crate) mod quota;
 
 mod tasks;
 
@@ -210,7 +212,8 @@ async fn admit(core: &Core, call: &Call) -> Result<Held, Failure> {
         since: core.clock.now(),
     };
     core.usage.take(Kind::Call, place, access.limits.calls).await?.ok_or_else(|| {
-        let text = "As many of your calls are running as your key allows. Wait for one to end, then try again.";
+        let text =
+            "As many of your calls are running as your key or token allows. Wait for one to end, then try again.";
         Failure::new(ErrorCode::QuotaExceeded, text).retry(Duration::from_secs(1))
     })
 }

@@ -3,7 +3,7 @@
 //! First match wins: the `session_id` argument, the `X-Session-ID` header, the default session of the connection (stdio
 //! has one too). A modern call with none of them gets a new session from tools that may create one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use browserfleet_common::{egress::Egress, error_code::ErrorCode, ids::SessionName};
 use browserfleet_tools::{Arguments as _, Evaluate, Open, SESSION_ID, SessionUse, SetStorageState, Tool};
@@ -158,7 +158,8 @@ async fn look_up(core: &Arc<Core>, caller: &Caller, key: &Key) -> Result<Option<
         return Ok(Some(record));
     }
     let limits = limits(core, caller);
-    let revived = core.sessions.revive(key, limits, core.config.session.max_lifetime).await?;
+    let (_, max_lifetime) = lifetimes(core, &caller.access);
+    let revived = core.sessions.revive(key, limits, max_lifetime).await?;
     revived.map(|revived| admitted(revived, limits)).transpose()
 }
 
@@ -203,17 +204,25 @@ async fn create(
     connection: Option<String>,
     egress: Egress,
 ) -> Result<Record, Failure> {
-    let settings = &core.config.session;
+    let (idle_ttl, max_lifetime) = lifetimes(core, &caller.access);
     let new = NewSession {
         key: Key { principal: caller.principal.clone(), name },
         connection,
         client: caller.client.clone(),
         egress,
-        idle_ttl: settings.idle_ttl,
-        max_lifetime: settings.max_lifetime,
+        idle_ttl,
+        max_lifetime,
     };
     let limits = limits(core, caller);
     admitted(core.sessions.create(new, limits).await?, limits)
+}
+
+/// After how long without a call a caller's sessions end, and after how long in any case: never later than everybody's.
+pub(super) fn lifetimes(core: &Core, access: &Access) -> (Duration, Duration) {
+    let (settings, limits) = (&core.config.session, &access.limits);
+    let within = |limit: Option<Duration>, most: Duration| limit.map_or(most, |limit| limit.min(most));
+    let lifetime = within(limits.session_lifetime, settings.max_lifetime);
+    (within(limits.session_idle, settings.idle_ttl).min(lifetime), lifetime)
 }
 
 /// How many sessions a caller may have.
@@ -252,8 +261,6 @@ async fn remember(core: &Arc<Core>, caller: &Caller, record: &Record) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use browserfleet_common::ids::Principal;
     use serde_json::json;
 

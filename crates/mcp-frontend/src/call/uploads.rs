@@ -5,7 +5,10 @@ use browserfleet_common::error_code::ErrorCode;
 use browserfleet_tools::{Arguments as _, Batch, Drop, FileUpload, SetStorageState};
 use serde_json::{Map, Value, json};
 
-use super::{Call, batch};
+use super::{
+    Call, batch,
+    quota::{self, Quota},
+};
 use crate::{
     artifacts::{BYTES, FILES_BYTES_MAX, parse_uri},
     caller::Caller,
@@ -61,6 +64,8 @@ async fn files(core: &Core, caller: &Caller, arguments: &mut Map<String, Value>)
     if files.len() > FILES_MAX {
         return Err(invalid(format!("a call may have {FILES_MAX} files")));
     }
+    let brought = files.iter().filter_map(Value::as_object).map(brought).sum();
+    quota::spend(core, &caller.access, Quota::Upload, brought).await?;
     let mut room = FILES_BYTES_MAX;
     for file in files.iter_mut().filter_map(Value::as_object_mut) {
         let Some(uri) = file.remove(ARTIFACT).filter(|uri| !uri.is_null()) else { continue };
@@ -80,6 +85,13 @@ async fn files(core: &Core, caller: &Caller, arguments: &mut Map<String, Value>)
         }
     }
     Ok(())
+}
+
+/// Bytes of a file that comes with its call. One that was sent before has been counted then.
+fn brought(file: &Map<String, Value>) -> usize {
+    let content = file.get("content").and_then(Value::as_str).map_or(0, str::len);
+    // Four characters of base64 are three bytes; what is none the daemon refuses.
+    if file.get("encoding").and_then(Value::as_str) == Some("base64") { content.div_ceil(4) * 3 } else { content }
 }
 
 fn no_artifact(uri: &Value) -> Failure {

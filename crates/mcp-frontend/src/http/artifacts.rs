@@ -30,9 +30,11 @@ use super::{
 };
 use crate::{
     artifacts::{BYTES, FILES_BYTES_MAX, New, uri},
-    caller::{Caller, words},
+    call::quota::{self, Quota},
+    caller::{Caller, access, words},
     changes::Change,
     core::Core,
+    failure::Failure,
     session::{Key, Record},
 };
 
@@ -78,6 +80,9 @@ pub(super) async fn upload(
     };
     let given = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).filter(|kind| *kind != FORM);
     let (name, mime_type) = (words(&name), words(given.unwrap_or(BYTES)));
+    if let Err(failure) = quota::spend(&core, &access(&parts.extensions), Quota::Upload, bytes.len()).await {
+        return beyond(&failure);
+    }
     let new = New { name: &name, mime_type: &mime_type, bytes: &bytes, now: core.clock.now() };
     match core.artifacts.keep(&record.owner(), new).await {
         Ok(Some(artifact)) => {
@@ -99,7 +104,7 @@ async fn receiver(core: &Core, parts: &Parts, name: &str) -> Result<Record, Resp
     let caller = Caller::of(parts);
     let tool = browserfleet_tools::find(FileUpload::TOOL).expect("the catalogue has what its crate defines");
     if !caller.access.allows(tool) {
-        return Err(super::auth::forbidden(tool.scope));
+        return Err(super::auth::forbidden(&parts.extensions, tool.scope));
     }
     let Some(name) = caller.session_header.as_deref().and_then(|name| SessionName::parse(name).ok()) else {
         return Err(bad("Name the session whose file this is in the header X-Session-ID."));
@@ -134,6 +139,15 @@ fn busy() -> Response {
     let text = "As many files as there is room for are under way. Try again in a moment.";
     let busy = refused(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::PoolFull, text);
     ([(RETRY_AFTER, "1")], busy).into_response()
+}
+
+/// A quota is used up, for a while or by this file alone.
+fn beyond(failure: &Failure) -> Response {
+    let mut answer = refused(StatusCode::TOO_MANY_REQUESTS, failure.code, &failure.message);
+    if let Some(wait) = failure.retry_after {
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+    }
+    answer
 }
 
 fn unknown() -> Response {

@@ -58,7 +58,7 @@ pub(super) async fn ready(State(core): State<Arc<Core>>, extensions: Extensions)
 /// What this process has counted, and how the daemons are now.
 pub(super) async fn metrics(State(core): State<Arc<Core>>, extensions: Extensions) -> Response {
     if !is_operator(&extensions) {
-        return forbidden(Scope::Admin);
+        return forbidden(&extensions, Scope::Admin);
     }
     let metrics = browserfleet_common::metrics::metrics();
     metrics.daemons.set("in_service", core.fleet.in_service());

@@ -13,7 +13,7 @@ pub(crate) mod router;
 
 mod guard;
 
-mod auth;
+pub(crate) mod auth;
 
 mod artifacts;
 
@@ -24,4 +24,7 @@ pub(crate) mod body;
 mod health;
 
 mod pool;
+
+mod metadata;
+
 mod sessions;

@@ -22,7 +22,7 @@ const TOTALS: [&str; 9] =
 /// Every daemon and what they are together. One that does not answer is listed with its error.
 pub(super) async fn pool(State(core): State<Arc<Core>>, extensions: Extensions) -> Response {
     if !is_operator(&extensions) {
-        return forbidden(Scope::Admin);
+        return forbidden(&extensions, Scope::Admin);
     }
     let statuses = core.fleet.statuses().await;
     let daemons: Vec<Value> = statuses.into_iter().map(|(name, status)| daemon(&name, status)).collect();

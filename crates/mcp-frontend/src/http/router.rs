@@ -12,11 +12,12 @@ use rmcp::ServerHandler;
 use super::{
     artifacts, auth, calls,
     guard::{self, Guard},
-    health, pool, sessions,
+    health, metadata, pool, sessions,
 };
 use crate::{
     core::Core,
     mcp::endpoint::{self, Endpoint},
+    oauth::WELL_KNOWN,
 };
 
 /// All routes, behind the guard and then behind the question who asks. `handler` is who answers MCP.
@@ -29,6 +30,8 @@ pub(crate) fn router<H: ServerHandler + Clone>(core: &Arc<Core>, handler: H) -> 
         .route("/sessions", get(sessions::sessions))
         .route("/pool", get(pool::pool))
         .route("/calls/{id}", delete(calls::stop))
+        .route(WELL_KNOWN, get(metadata::resource))
+        .route(&format!("{WELL_KNOWN}/{{*resource}}"), get(metadata::resource))
         .with_state(Arc::clone(core));
     let artifacts = Router::new()
         .route("/artifacts/{name}", post(artifacts::upload).put(artifacts::upload).get(artifacts::download))

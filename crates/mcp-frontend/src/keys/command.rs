@@ -10,14 +10,16 @@ use anyhow::Context as _;
 use browserfleet_common::{
     clock::{Clock as _, SystemClock},
     config::{DAEMON, FRONT_END, Problems, Reader},
+    size::{self, Size},
 };
 use browserfleet_tools::{Group, Scope};
 
 use super::{
     file,
-    record::{self, Limits, Moment, Origins, Record},
+    record::{self, Moment, Origins, Record},
     secret,
 };
+use crate::limits::Limits;
 
 /// What can be done with keys.
 #[derive(Debug, clap::Subcommand)]
@@ -25,7 +27,7 @@ pub enum Command {
     /// Make a key and print it: it is shown this once, and kept as a hash only
     Create {
         #[command(flatten)]
-        new: Create,
+        new: Box<Create>,
         #[command(flatten)]
         file: KeysFile,
     },
@@ -90,15 +92,27 @@ pub struct Create {
     /// Open sessions at a time [default: as the settings say]
     #[arg(long, value_name = "N")]
     max_sessions: Option<usize>,
-    /// Calls at a time [default: no limit]
+    /// Calls at a time [default: as the settings say]
     #[arg(long, value_name = "N")]
     max_calls: Option<usize>,
-    /// Calls that wait for a browser at a time [default: no limit]
+    /// Calls that wait for a browser at a time [default: as the settings say]
     #[arg(long, value_name = "N")]
     max_queue: Option<usize>,
-    /// Requests per second, a second's worth at once [default: no limit]
+    /// Requests per second, a second's worth at once [default: as the settings say]
     #[arg(long, value_name = "N")]
     max_rate: Option<usize>,
+    /// A session ends after this time without a call: 5m [default, and most: as the settings say]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    max_idle: Option<Duration>,
+    /// A session ends after this time: 1h [default, and most: as the settings say]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    max_lifetime: Option<Duration>,
+    /// Bytes of files that clients bring, an hour: 100MiB [default: as the settings say]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    max_upload: Option<u64>,
+    /// Bytes of files that pages give away, an hour: 100MiB [default: as the settings say]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    max_download: Option<u64>,
     /// Only there may pages go; may be given several times
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
@@ -131,6 +145,10 @@ impl Create {
             max_calls: None,
             max_queue: None,
             max_rate: None,
+            max_idle: None,
+            max_lifetime: None,
+            max_upload: None,
+            max_download: None,
             allow_origin: Vec::new(),
             block_origin: Vec::new(),
             expires: None,
@@ -155,9 +173,36 @@ impl Create {
     #[cfg(any(test, feature = "test-util"))]
     #[must_use]
     pub fn within(self, limits: Limits) -> Self {
-        let Limits { sessions, calls, queue, rate } = limits;
-        Self { max_sessions: sessions, max_calls: calls, max_queue: queue, max_rate: rate, ..self }
+        Self {
+            max_sessions: limits.sessions,
+            max_calls: limits.calls,
+            max_queue: limits.queue,
+            max_rate: limits.rate,
+            max_idle: limits.session_idle,
+            max_lifetime: limits.session_lifetime,
+            max_upload: limits.upload_per_hour,
+            max_download: limits.download_per_hour,
+            ..self
+        }
     }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            sessions: self.max_sessions,
+            calls: self.max_calls,
+            queue: self.max_queue,
+            rate: self.max_rate,
+            session_idle: self.max_idle,
+            session_lifetime: self.max_lifetime,
+            upload_per_hour: self.max_upload,
+            download_per_hour: self.max_download,
+        }
+    }
+}
+
+/// A size on the command line.
+fn bytes(text: &str) -> Result<u64, &'static str> {
+    size::parse(text).ok_or("a size is written with its unit, such as 100MiB")
 }
 
 impl Command {
@@ -201,12 +246,7 @@ pub fn create(path: &Path, new: &Create, now: Duration) -> anyhow::Result<Shown>
             name: new.name.clone(),
             scopes: new.scopes.clone(),
             groups: new.groups.clone(),
-            limits: Limits {
-                sessions: new.max_sessions,
-                calls: new.max_calls,
-                queue: new.max_queue,
-                rate: new.max_rate,
-            },
+            limits: new.limits(),
             origins: Origins { allowed: new.allow_origin.clone(), blocked: new.block_origin.clone() },
             created: Moment::at(now),
             expires: new.expires.map(|time| Moment::at(now + time)),
@@ -268,12 +308,18 @@ fn show(Shown { record, text }: &Shown, out: &mut impl Write, notes: &mut impl W
     writeln!(notes, "Authorization: Bearer <key>")
 }
 
+/// What `list` shows.
+const COLUMNS: [&str; 15] = [
+    "NAME", "ID", "SCOPES", "GROUPS", "SESSIONS", "CALLS", "QUEUE", "RATE", "IDLE", "LIFETIME", "UPLOAD", "DOWNLOAD",
+    "ORIGINS", "CREATED", "EXPIRES",
+];
+
+fn or_dash(limit: Option<impl ToString>) -> String {
+    limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string())
+}
+
 fn list(records: &[Record], out: &mut impl Write) -> io::Result<()> {
-    let number = |limit: Option<usize>| limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
-    let mut rows = vec![
-        ["NAME", "ID", "SCOPES", "GROUPS", "SESSIONS", "CALLS", "QUEUE", "RATE", "ORIGINS", "CREATED", "EXPIRES"]
-            .map(str::to_owned),
-    ];
+    let mut rows = vec![COLUMNS.map(str::to_owned)];
     rows.extend(records.iter().map(|record| {
         let scopes: Vec<_> = record.scopes.iter().map(|scope| scope.name()).collect();
         let groups = record.groups.as_ref().map(|groups| groups.iter().map(|group| group.name()).collect::<Vec<_>>());
@@ -285,10 +331,14 @@ fn list(records: &[Record], out: &mut impl Write) -> io::Result<()> {
             record.id.clone(),
             scopes.join(","),
             groups.map_or_else(|| "all".to_owned(), |groups| groups.join(",")),
-            number(record.limits.sessions),
-            number(record.limits.calls),
-            number(record.limits.queue),
-            number(record.limits.rate),
+            or_dash(record.limits.sessions),
+            or_dash(record.limits.calls),
+            or_dash(record.limits.queue),
+            or_dash(record.limits.rate),
+            or_dash(record.limits.session_idle.map(humantime::format_duration)),
+            or_dash(record.limits.session_lifetime.map(humantime::format_duration)),
+            or_dash(record.limits.upload_per_hour.map(Size)),
+            or_dash(record.limits.download_per_hour.map(Size)),
             if origins.is_empty() { "all".to_owned() } else { origins.join(",") },
             record.created.to_string(),
             record.expires.map_or_else(|| "never".to_owned(), |end| end.to_string()),

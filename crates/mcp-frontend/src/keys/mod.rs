@@ -13,7 +13,9 @@ mod ring;
 
 pub mod command;
 
+pub(crate) use self::secret::PREFIX as KEY_PREFIX;
 pub use self::{
-    record::{Limits, Origins, Record},
+    record::{Origins, Record},
     ring::Keyring,
 };
+pub use crate::limits::Limits;

@@ -10,6 +10,7 @@ use browserfleet_tools::{Group, Scope};
 use serde::{Deserialize, Serialize};
 
 use super::secret;
+use crate::limits::Limits;
 
 /// Longest name, in bytes.
 const NAME_MAX: usize = 64;
@@ -37,24 +38,6 @@ pub struct Record {
     /// When it stops to be good, UTC; none: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Moment>,
-}
-
-/// How much a key may use, on all front ends together. What is not said: as everybody.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Limits {
-    /// Open sessions; else `session.per_principal`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sessions: Option<usize>,
-    /// Calls that run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub calls: Option<usize>,
-    /// Calls that wait for a browser.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub queue: Option<usize>,
-    /// Requests per second, a second's worth at once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate: Option<usize>,
 }
 
 /// Where the pages of a key's sessions may go: `[scheme://]host[:port]`, `*.` before the host for its subdomains.
@@ -132,8 +115,8 @@ impl Record {
         if self.scopes.is_empty() || self.groups.as_ref().is_some_and(Vec::is_empty) {
             return Some("without a scope, or with an empty list of groups, it allows nothing");
         }
-        if [self.limits.sessions, self.limits.calls, self.limits.rate].contains(&Some(0)) {
-            return Some("0 sessions, 0 calls or 0 requests allow nothing");
+        if let Some(problem) = self.limits.problem() {
+            return Some(problem);
         }
         if OriginRules::of_key(&self.origins.allowed, &self.origins.blocked).is_err() {
             return Some(

@@ -4,7 +4,7 @@ use browserfleet_common::ids::{hex, random_hex};
 use sha2::{Digest as _, Sha256};
 
 /// What every key starts with: people and scanners of repositories know one when they see it.
-pub(super) const PREFIX: &str = "bf_";
+pub(crate) const PREFIX: &str = "bf_";
 /// Characters of an id.
 pub(super) const ID_LEN: usize = 12;
 /// Longest text that is looked at, in bytes. Ours have 48.

@@ -7,7 +7,7 @@ use axum::{
     extract::{Query, State},
     response::Response,
 };
-use browserfleet_tools::Groups;
+use browserfleet_tools::{Groups, Scope, find};
 use bytes::Bytes;
 use http::{
     HeaderMap, Method, Request, StatusCode,
@@ -16,6 +16,7 @@ use http::{
 };
 use rmcp::ServerHandler;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     answer,
@@ -30,7 +31,10 @@ use crate::{
     changes::Watching,
     config::Tools,
     core::Core,
-    http::body::{self, BodyError},
+    http::{
+        auth::forbidden,
+        body::{self, BodyError},
+    },
 };
 
 /// What the endpoint needs: among other things who answers what has been taken apart, a clone of it for each request. In the
@@ -117,13 +121,16 @@ async fn post<H: ServerHandler + Clone>(endpoint: &Endpoint<H>, request: Request
         Ok(message) => message,
         Err(error) => {
             let why = format!("Parse error: line {}, column {}", error.line(), error.column());
-            return answer::error(StatusCode::BAD_REQUEST, &serde_json::Value::Null, -32700, &why);
+            return answer::error(StatusCode::BAD_REQUEST, &Value::Null, -32700, &why);
         }
     };
     let kind = match envelope::check(&message) {
         Ok(kind) => kind,
         Err(malformed) => return answer::malformed(&malformed),
     };
+    if let Some(scope) = lacked(&parts, &kind, &message) {
+        return forbidden(&parts.extensions, scope);
+    }
     match envelope::era(&message, &parts.headers) {
         Era::Modern if kind == Message::Response => {
             answer::refused(StatusCode::BAD_REQUEST, "Invalid Request: nobody asked for a response")
@@ -131,6 +138,16 @@ async fn post<H: ServerHandler + Clone>(endpoint: &Endpoint<H>, request: Request
         Era::Modern => modern(endpoint, parts, &kind, body).await,
         Era::Legacy => legacy::post(&endpoint.core, endpoint.handler.clone(), &parts, kind, message).await,
     }
+}
+
+/// The scope of a call that its sender's token lacks. That is told in the terms of HTTP, as MCP wants it: clients then ask for a
+/// token with more, and try again. Whoever has a key cannot; its agent is told by the call's result.
+fn lacked(parts: &Parts, kind: &Message, message: &Value) -> Option<Scope> {
+    let access = access(&parts.extensions);
+    access.resource()?;
+    let is_call = matches!(kind, Message::Request { method, .. } if method == "tools/call");
+    let name = is_call.then(|| message["params"]["name"].as_str()).flatten()?;
+    access.lacks(find(name)?)
 }
 
 async fn modern<H: ServerHandler + Clone>(

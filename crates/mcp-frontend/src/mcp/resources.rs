@@ -26,11 +26,11 @@ pub(super) fn described(uri: &str, artifact: &Artifact) -> Resource {
     Resource::new(uri, &artifact.name).with_mime_type(&artifact.mime_type).with_size(size)
 }
 
-/// The artifacts of the caller's sessions: of all of them if it has a key, else of those its connection has named.
+/// The artifacts of the caller's sessions: of all of them if it has a key or a token, else of those its connection has named.
 pub(super) async fn list(core: &Arc<Core>, caller: &Caller) -> Result<Vec<Resource>, Unavailable> {
     let records = core.sessions.list(Scope::Of(&caller.principal)).await?;
     let known = |record: &Record| {
-        caller.access.key().is_some()
+        caller.access.is_somebodys()
             || caller.connection.as_ref().is_some_and(|connection| connection.knows(&record.name))
     };
     let records = records.into_iter().rev().filter(known).take(SESSIONS_MAX);

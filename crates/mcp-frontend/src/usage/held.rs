@@ -21,7 +21,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{Kind, Place, Store};
+use super::{Kind, Pace, Place, Store};
 use crate::{Unavailable, session::Scope};
 
 /// How long a place is taken after its front end has last said so.
@@ -111,8 +111,14 @@ impl Usage {
     }
 
     /// See [`Store::pass`].
-    pub(crate) async fn pass(&self, principal: &Principal, per_second: usize) -> Result<Option<Duration>, Unavailable> {
-        self.store.pass(principal, per_second).await
+    pub(crate) async fn pass(
+        &self,
+        pace: Pace,
+        principal: &Principal,
+        amount: u64,
+        allowance: u64,
+    ) -> Result<Option<Duration>, Unavailable> {
+        self.store.pass(pace, principal, amount, allowance).await
     }
 
     /// Starts telling the store what is held here.

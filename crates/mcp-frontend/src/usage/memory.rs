@@ -11,7 +11,7 @@ use browserfleet_common::ids::Principal;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Kind, Place, Store};
+use super::{Kind, Pace, Place, Store};
 use crate::{Unavailable, session::Scope};
 
 /// Principals whose pace is remembered before those are forgotten that are not early.
@@ -22,8 +22,8 @@ const PACES: usize = 1000;
 pub struct MemoryStore {
     /// Plain mutexes: every use is a few map operations, none waits.
     places: Mutex<HashMap<(Kind, Uuid), Place>>,
-    /// When the next request would be due if they came evenly.
-    paces: Mutex<HashMap<Principal, Instant>>,
+    /// When the next of it would be due if it came evenly.
+    paces: Mutex<HashMap<(Pace, Principal), Instant>>,
 }
 
 #[async_trait]
@@ -58,20 +58,28 @@ impl Store for MemoryStore {
         Ok(held.map(|(_, place)| place.clone()).collect())
     }
 
-    async fn pass(&self, principal: &Principal, per_second: usize) -> Result<Option<Duration>, Unavailable> {
-        const BURST: Duration = Duration::from_secs(1);
-        let interval = BURST / u32::try_from(per_second).unwrap_or(u32::MAX).max(1);
+    async fn pass(
+        &self,
+        pace: Pace,
+        principal: &Principal,
+        amount: u64,
+        allowance: u64,
+    ) -> Result<Option<Duration>, Unavailable> {
+        let window = pace.window();
+        let nanos = window.as_nanos().saturating_mul(amount.into()) / u128::from(allowance.max(1));
+        let takes = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         let now = Instant::now();
         let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
         if paces.len() >= PACES {
             paces.retain(|_, due| *due > now);
         }
-        let due = paces.get(principal).copied().unwrap_or(now).max(now);
-        let early = (due - now).saturating_sub(BURST.saturating_sub(interval));
+        let key = (pace, principal.clone());
+        let due = paces.get(&key).copied().unwrap_or(now).max(now);
+        let early = (due - now).saturating_add(takes).saturating_sub(window);
         if !early.is_zero() {
             return Ok(Some(early));
         }
-        paces.insert(principal.clone(), due + interval);
+        paces.insert(key, due + takes);
         Ok(None)
     }
 }

@@ -1,4 +1,5 @@
-//! What principals use right now, on all front ends together: calls that run, places in queues, requests per second.
+//! What principals use right now, on all front ends together: calls that run, places in queues, requests per second, bytes of
+//! files per hour.
 //!
 //! [`Store`] keeps it, [`held`] is what this front end holds of it. A place lapses when its front end does not say that it
 //! still holds it: one that died holds nothing for long.
@@ -30,6 +31,27 @@ pub enum Kind {
     Call,
     /// Among the calls that wait for a browser.
     Queue,
+}
+
+/// What comes at a pace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pace {
+    /// Requests, by the second.
+    Requests,
+    /// Bytes of files that clients bring, by the hour.
+    Uploads,
+    /// Bytes of files that pages give away, by the hour.
+    Downloads,
+}
+
+impl Pace {
+    /// The time in which a principal's allowance may come, also all at once.
+    pub(crate) fn window(self) -> Duration {
+        match self {
+            Self::Requests => Duration::from_secs(1),
+            Self::Uploads | Self::Downloads => Duration::from_hours(1),
+        }
+    }
 }
 
 /// A place, as every front end sees it.
@@ -69,10 +91,16 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// When the store cannot answer.
     async fn held(&self, kind: Kind, scope: Scope<'_>) -> Result<Vec<Place>, Unavailable>;
 
-    /// Whether one more request may pass of a principal that may make so many a second, a second's worth at once: if not, how
-    /// long to wait.
+    /// Whether so much may pass now of a principal that may have `allowance` in the pace's window, also all at once: if not, how
+    /// long to wait, and nothing is counted. More than the allowance never passes; without one nothing does.
     ///
     /// # Errors
-    /// When the store cannot answer; the request may or may not be counted.
-    async fn pass(&self, principal: &Principal, per_second: usize) -> Result<Option<Duration>, Unavailable>;
+    /// When the store cannot answer; it may or may not be counted.
+    async fn pass(
+        &self,
+        pace: Pace,
+        principal: &Principal,
+        amount: u64,
+        allowance: u64,
+    ) -> Result<Option<Duration>, Unavailable>;
 }

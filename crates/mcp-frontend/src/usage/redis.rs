@@ -11,7 +11,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use redis::{Script, cmd, pipe};
 use uuid::Uuid;
 
-use super::{Kind, Place, Store, held::LAPSE};
+use super::{Kind, Pace, Place, Store, held::LAPSE};
 use crate::{Unavailable, session::Scope};
 
 static TAKE: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/take.lua")));
@@ -84,9 +84,22 @@ impl RedisStore {
         Ok(members.iter().filter_map(|member| member.split_once(':')).map(|(who, _)| who.to_owned()).collect())
     }
 
-    async fn pass(&self, principal: &Principal, per_second: usize) -> Result<Option<Duration>, Error> {
+    async fn pass(
+        &self,
+        pace: Pace,
+        principal: &Principal,
+        amount: u64,
+        allowance: u64,
+    ) -> Result<Option<Duration>, Error> {
+        let name = match pace {
+            Pace::Requests => "rate",
+            Pace::Uploads => "uploads",
+            Pace::Downloads => "downloads",
+        };
+        let window = u64::try_from(pace.window().as_micros()).unwrap_or(u64::MAX);
         let mut script = PASS.prepare_invoke();
-        script.key(self.keys.of_principal(&Keys::principal(principal), "rate")).arg(per_second);
+        script.key(self.keys.of_principal(&Keys::principal(principal), name));
+        script.arg(amount).arg(allowance.max(1)).arg(window);
         let wait: u64 = self.redis.script(&script).await?;
         Ok((wait > 0).then(|| Duration::from_millis(wait)))
     }
@@ -106,8 +119,14 @@ impl Store for RedisStore {
         self.held(kind, scope).await.map_err(Unavailable::redis(WHAT))
     }
 
-    async fn pass(&self, principal: &Principal, per_second: usize) -> Result<Option<Duration>, Unavailable> {
-        self.pass(principal, per_second).await.map_err(Unavailable::redis(WHAT))
+    async fn pass(
+        &self,
+        pace: Pace,
+        principal: &Principal,
+        amount: u64,
+        allowance: u64,
+    ) -> Result<Option<Duration>, Unavailable> {
+        self.pass(pace, principal, amount, allowance).await.map_err(Unavailable::redis(WHAT))
     }
 }
 

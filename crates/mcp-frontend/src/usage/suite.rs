@@ -6,7 +6,7 @@ use browserfleet_common::ids::{Principal, random_hex};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::{Kind, Place, Store};
+use super::{Kind, Pace, Place, Store};
 use crate::session::Scope;
 
 /// Runs everything.
@@ -17,6 +17,7 @@ pub(super) async fn run(store: &dyn Store) {
     places_are_counted_by_principal_and_kind(store).await;
     nobody_gives_back_what_is_not_his(store).await;
     requests_come_at_a_pace(store).await;
+    bytes_come_at_a_pace_of_their_own(store).await;
 }
 
 pub(super) fn place(principal: &Principal) -> Place {
@@ -69,13 +70,29 @@ async fn nobody_gives_back_what_is_not_his(store: &dyn Store) {
 
 async fn requests_come_at_a_pace(store: &dyn Store) {
     let (me, other) = (somebody(), somebody());
+    let pass = async |who: &Principal| store.pass(Pace::Requests, who, 1, 4).await.expect("the store answers");
     for n in 0..4 {
-        assert_eq!(store.pass(&me, 4).await.expect("the store answers"), None, "request {n} of a second's worth");
+        assert_eq!(pass(&me).await, None, "request {n} of a second's worth");
     }
-    let wait = store.pass(&me, 4).await.expect("the store answers").expect("one too many");
+    let wait = pass(&me).await.expect("one too many");
     assert!(wait <= Duration::from_millis(250), "{wait:?}");
-    assert_eq!(store.pass(&other, 4).await.expect("the store answers"), None, "others have their own");
+    assert_eq!(pass(&other).await, None, "others have their own");
     sleep(wait + Duration::from_millis(5)).await;
-    assert_eq!(store.pass(&me, 4).await.expect("the store answers"), None);
-    assert!(store.pass(&me, 4).await.expect("the store answers").is_some());
+    assert_eq!(pass(&me).await, None);
+    assert!(pass(&me).await.is_some());
+}
+
+async fn bytes_come_at_a_pace_of_their_own(store: &dyn Store) {
+    let me = somebody();
+    let pass = async |pace, amount| store.pass(pace, &me, amount, 1 << 20).await.expect("the store answers");
+    let (half, minute) = (1 << 19, Duration::from_mins(1));
+    assert_eq!(pass(Pace::Uploads, half).await, None);
+    let wait = pass(Pace::Uploads, half + (1 << 18)).await.expect("a quarter of an hour's worth too many");
+    assert!(wait <= 15 * minute && wait > 14 * minute, "{wait:?}");
+    assert_eq!(pass(Pace::Uploads, half).await, None, "what was refused was not counted");
+    assert!(pass(Pace::Uploads, 1).await.is_some());
+    assert_eq!(pass(Pace::Downloads, 1 << 20).await, None, "another pace");
+    assert_eq!(pass(Pace::Requests, 1).await, None, "another pace");
+    let never = store.pass(Pace::Uploads, &somebody(), 2, 1).await.expect("the store answers");
+    assert!(never.is_some(), "more than there is at once");
 }

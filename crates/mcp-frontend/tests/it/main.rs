@@ -32,7 +32,9 @@ mod files;
 
 mod restoring;
 
+mod issuer;
 mod keys;
+mod oauth;
 
 mod ownership;
 
