@@ -154,7 +154,7 @@ def leaving_nothing(server: Program) -> Iterator[None]:
 
     before = until(lambda: (now := held())[2] == 1 and now, "nobody else is connected")
     yield
-    until(lambda: held() <= before, f"all is as before: {before}")
+    until(lambda: all(now <= then for now, then in zip(held(), before, strict=True)), f"all is as before: {before}")
 
 
 def initialize(server: Program) -> str:
