@@ -6,6 +6,8 @@
 #   make test-egress   no packet of a browser reaches a forbidden place: in a network namespace it makes itself
 #   make test-fleet    what takes a fleet its time to show: lapsing sessions, rolling restarts under load
 #   make test-compose  docker-compose.yml with clients: restarts, pauses and kills under load; needs a container engine
+#   make fuzz          libFuzzer against whatever reads what comes from outside, FUZZ_SECONDS (60) each
+#   make advisories    known holes in dependencies, asked from the RustSec database: needs the network
 #   make check-manifests   k8s/ against the schemas of three versions of Kubernetes
 #   make lint    format, lints, licences, file sizes, names in docs: what a reviewer should not have to say
 #   make build   the three programs, in target/release
@@ -20,7 +22,7 @@ CARGO := cargo
 STRICT ?= -Dwarnings
 PYTHON := .venv/bin/python
 
-.PHONY: help run test test-faults test-egress test-fleet test-compose check-manifests lint build bench clean test-rust test-python setup-browser setup-redis setup-rust setup-python
+.PHONY: help run test test-faults test-egress test-fleet test-compose fuzz advisories check-manifests lint build bench clean test-rust test-python setup-browser setup-redis setup-rust setup-python
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -68,6 +70,12 @@ test-compose: setup-python
 test-python: setup-redis setup-python
 	@echo "== end-to-end tests: Python MCP clients over HTTP and stdio"
 	$(PYTHON) -m pytest tests/python -q
+
+fuzz: setup-rust
+	scripts/fuzz.sh
+
+advisories: setup-rust
+	scripts/check-dependencies.sh advisories
 
 check-manifests:
 	scripts/check-manifests.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Licences, sources and duplicate versions of dependencies, by cargo-deny (deny.toml). Installed on first use.
-# Advisories need a database from the network: `cargo deny check advisories`, by hand or in a scheduled job.
+# `check-dependencies.sh advisories` asks for known holes instead, which needs a database from the network: by hand or on a schedule.
 set -euo pipefail
 
 version=0.20.2
@@ -13,4 +13,9 @@ if ! "$tools/bin/cargo-deny" --version 2>/dev/null | grep -q " $version\$"; then
   rm -rf .cache/deny-target
 fi
 cargo fetch --locked --quiet
-PATH="$PWD/$tools/bin:$PATH" cargo deny --offline check bans licenses sources
+export PATH="$PWD/$tools/bin:$PATH"
+if [ "${1:-}" = advisories ]; then
+  cargo deny check advisories
+else
+  cargo deny --offline check bans licenses sources
+fi

@@ -3,7 +3,7 @@
 set -euo pipefail
 
 bad=0
-for table in docs/faults.md docs/isolation.md; do
+for table in docs/faults.md docs/isolation.md docs/hardening.md SECURITY.md; do
   while IFS= read -r name; do
     if ! git grep -q -E "(fn|def) $name\(" -- '*.rs' '*.py'; then
       echo "$table names the test $name, which does not exist" >&2

@@ -6,6 +6,8 @@ mod acting;
 pub mod browsers;
 pub mod checkpoints;
 pub mod daemon;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod hostile;
 mod isolation;
 mod keeping;

@@ -1,6 +1,6 @@
 //! The way out of real browsers, through the daemon: what is reached, what is not, and how agents are told.
 
-use std::time::Duration;
+use std::{fs, path::Path, time::Duration};
 
 use browserfleet_common::pb;
 use browserfleet_pool_daemon::{
@@ -302,13 +302,22 @@ fn strange_urls(many: usize) -> Vec<String> {
     (0..many).map(|_| one(&mut draw)).collect()
 }
 
+/// What fuzzing our reader has found worth keeping, but for what leads nowhere. Long ones would make the page's answer too long.
+fn fuzzed_urls() -> std::io::Result<Vec<String>> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/url_policy");
+    let read = fs::read_dir(corpus)?.map(|entry| fs::read(entry?.path())).collect::<Result<Vec<_>, _>>()?;
+    let texts = read.into_iter().filter(|bytes| bytes.len() <= 300).filter_map(|bytes| String::from_utf8(bytes).ok());
+    Ok(texts.filter(|url| target::parse(url).is_ok_and(|url| url.scheme() != "about")).collect())
+}
+
 /// The gate's reader and Chromium's agree on where a URL leads, or ours refuses it.
 #[tokio::test(flavor = "multi_thread")]
 async fn chromium_reads_urls_as_we_do() -> Outcome {
     let scene = Scene::new(|_| {}).await?;
     let lease = scene.daemon.lease("a").await?;
     let (mut compared, mut refused) = (0, Vec::new());
-    let strange = strange_urls(6000);
+    let mut strange = strange_urls(6000);
+    strange.extend(fuzzed_urls()?);
     for urls in strange.chunks(1500) {
         // Each as it was written, and each as we would hand it on.
         let ours: Vec<_> = urls.iter().map(|url| target::parse(url).ok()).collect();

@@ -13,6 +13,8 @@ mod events;
 #[cfg(any(test, feature = "test-util"))]
 pub mod fake;
 mod frame;
+#[cfg(feature = "test-util")]
+pub mod fuzz;
 mod registry;
 mod session;
 mod skim;

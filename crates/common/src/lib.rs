@@ -21,6 +21,9 @@ pub mod secrets;
 
 pub mod config;
 
+#[cfg(feature = "test-util")]
+pub mod fuzz;
+
 pub mod telemetry;
 
 pub mod metrics;

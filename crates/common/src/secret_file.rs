@@ -4,9 +4,11 @@ use std::{
     fmt,
     fs::{File, Metadata},
     io::{self, Read as _},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
+
+use nix::fcntl::OFlag;
 
 /// Most bytes of such a file.
 const BYTES_MAX: u64 = 8 << 20;
@@ -46,7 +48,8 @@ pub fn read(path: &Path) -> Result<(String, Metadata), BadSecretFile> {
         _ => bad(format!("cannot be read ({error})")),
     };
     // One opened file is looked at and read: there is no moment in between.
-    let file = File::open(path).map_err(unreadable)?;
+    // A pipe that nobody writes to would be waited for, for ever.
+    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
         return Err(bad("not a file".to_owned()));

@@ -65,7 +65,7 @@ pub(crate) struct Cursor {
 
 /// Which artifact a link lets its holder read, and until when.
 #[derive(Debug, Serialize, Deserialize)]
-struct Grant {
+pub(crate) struct Grant {
     #[serde(rename = "p")]
     principal: Principal,
     #[serde(rename = "s")]
@@ -162,18 +162,18 @@ fn purpose(principal: &Principal) -> String {
     format!("{POINTING} of {}", principal.as_str())
 }
 
-fn point(keyring: &Keyring, principal: &Principal, cursor: &Cursor) -> String {
+pub(crate) fn point(keyring: &Keyring, principal: &Principal, cursor: &Cursor) -> String {
     keyring.sign(&purpose(principal), &serde_json::to_vec(cursor).expect("texts and numbers are JSON"))
 }
 
-fn follow(keyring: &Keyring, principal: &Principal, cursor: &str) -> Option<Cursor> {
+pub(crate) fn follow(keyring: &Keyring, principal: &Principal, cursor: &str) -> Option<Cursor> {
     if cursor.len() > POINTER_MAX {
         return None;
     }
     serde_json::from_slice(&keyring.verify(&purpose(principal), cursor).ok()?).ok()
 }
 
-fn granted(keyring: &Keyring, link: &str) -> Option<Grant> {
+pub(crate) fn granted(keyring: &Keyring, link: &str) -> Option<Grant> {
     if link.len() > POINTER_MAX {
         return None;
     }

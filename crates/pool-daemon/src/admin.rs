@@ -2,6 +2,8 @@
 //!
 //! Where operators have a token (`grpc.operator_token_file`), only they see more than that it lives and wants work.
 
+use std::{sync::Arc, time::Duration};
+
 use axum::{
     Json, Router,
     extract::State,
@@ -13,15 +15,38 @@ use axum::{
     routing::get,
 };
 use browserfleet_common::{
+    lifecycle::Tasks,
     metrics::{self, metrics},
     redis::Fitness,
     service::OperatorToken,
 };
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{grpc::is_operator, pool::Handle};
+
+/// Most connections at a time: an orchestrator, a collector of metrics, and people.
+const CONNECTIONS_MAX: usize = 64;
+/// From a connection to the last of its request's headers, and to its end.
+const HEADERS: Duration = Duration::from_secs(5);
+const CONNECTION: Duration = Duration::from_secs(10);
+/// For an answer that is on its way when the program stops.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+/// Most headers of a request, and bytes of them.
+const HEADERS_MAX: usize = 64;
+const HEADERS_BYTES_MAX: usize = 16 << 10;
+/// After a failed accept: out of file descriptors, most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Whose health it is.
 #[derive(Clone, Debug)]
@@ -39,11 +64,51 @@ impl Daemon {
     }
 }
 
-/// Serves until `stop`.
-pub async fn serve(listener: TcpListener, daemon: Daemon, stop: CancellationToken) {
-    let served = axum::serve(listener, router(daemon)).with_graceful_shutdown(stop.cancelled_owned()).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "admin server failed");
+/// Serves until `stop`. `axum::serve` would let anybody stay, in any number, who never finishes a request.
+pub async fn serve(listener: TcpListener, daemon: Daemon, tasks: Tasks, stop: CancellationToken) {
+    let (router, places) = (router(daemon), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                // One too many hears nothing: whoever probes comes again by itself.
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+                let (router, stop) = (router.clone(), stop.clone());
+                tasks.spawn("admin.connection", async move {
+                    let _place = place;
+                    let stopped = async {
+                        stop.cancelled().await;
+                        sleep(LAST_WORDS).await;
+                    };
+                    tokio::select! {
+                        () = stopped => {}
+                        _over = timeout(CONNECTION, answer(stream, router)) => {}
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection to the admin port could not be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Answers one request: whoever looks does so every few seconds at most.
+async fn answer(stream: TcpStream, router: Router) {
+    let answered = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .max_headers(HEADERS_MAX)
+        .max_header_size(HEADERS_BYTES_MAX)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .await;
+    if let Err(error) = answered {
+        tracing::debug!(%error, "a connection to the admin port ended");
     }
 }
 

@@ -135,7 +135,8 @@ impl App {
     pub fn start_admin(&self, listener: TcpListener) {
         let daemon =
             admin::Daemon { handle: self.handle.clone(), store: self.store.clone(), operators: self.operators.clone() };
-        self.tasks.spawn("admin", admin::serve(listener, daemon, self.shutdown.soft().clone()));
+        let serving = admin::serve(listener, daemon, self.tasks.clone(), self.shutdown.soft().clone());
+        self.tasks.spawn("admin", serving);
     }
 
     /// Ends the pool: no new leases, running ones within the grace, then every browser, verified. A hard shutdown skips

@@ -99,6 +99,16 @@ impl Reader {
                 merged = merged.merge(Serialized::default(key, value.to_value()));
             }
         }
+        Self::of(merged, problems)
+    }
+
+    /// Of a file's text and nothing else.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn of_text(text: &str) -> Self {
+        Self::of(Figment::new().merge(Toml::string(text)), Vec::new())
+    }
+
+    fn of(mut merged: Figment, mut problems: Vec<String>) -> Self {
         if let Err(error) = merged.data() {
             problems.extend(error.into_iter().map(|error| error.to_string()));
             merged = Figment::new();

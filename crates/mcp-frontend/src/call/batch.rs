@@ -1,21 +1,16 @@
 //! What a front end has to say of a batch before a daemon runs it: who may take its steps.
 
 use browserfleet_common::error_code::ErrorCode;
-use browserfleet_tools::{Arguments as _, Batch, parse};
+use browserfleet_tools::{Batch, parse};
 use serde_json::{Map, Value};
 
-use super::Call;
 use crate::{access::Access, failure::Failure};
 
 /// Where a batch has its steps, and each of them its arguments.
 const STEPS: &str = "steps";
 const ARGUMENTS: &str = "arguments";
 
-/// Refuses a batch that could not run as a whole, or has a step that its caller may not take. Other calls pass.
-pub(super) fn check(call: &Call) -> Result<(), Failure> {
-    if call.tool.name == Batch::TOOL { allowed(&call.caller.access, &call.arguments) } else { Ok(()) }
-}
-
+/// Refuses a batch that could not run as a whole, or has a step that its caller may not take.
 pub(super) fn allowed(access: &Access, arguments: &Map<String, Value>) -> Result<(), Failure> {
     let invalid = |what: String| Failure::new(ErrorCode::InvalidArgument, what);
     let batch: Batch = parse(Value::Object(arguments.clone())).map_err(|bad| invalid(bad.to_string()))?;

@@ -7,7 +7,7 @@ use browserfleet_common::{
     pb::{self, CallToolRequest},
     step,
 };
-use browserfleet_tools::{Arguments as _, Effect, SESSION_ID, SessionUse, SnapshotMode, Tool};
+use browserfleet_tools::{Arguments as _, Batch, Effect, SESSION_ID, SessionUse, SnapshotMode, Tool};
 use serde_json::Value;
 use tokio::time::{Instant, interval_at};
 use tracing::Instrument as _;
@@ -53,9 +53,11 @@ pub(super) async fn run_in(core: &Arc<Core>, mut call: Call, choice: Choice, bud
     // Before it is created: a call that goes away, or hears nothing, meanwhile does not know whether it was.
     let orphan = Orphan::of(core, &call.caller, &choice);
     let minted = orphan.is_some();
-    let record = resolve::open(core, &call.caller, choice, egress).instrument(step!("find the session")).await?;
+    let fit = fit(&call);
+    let found = resolve::open(core, &call.caller, choice, egress, &fit).instrument(step!("find the session"));
+    let record = found.await?;
     // A session that is not the caller's is told first, whatever else is wrong.
-    batch::check(&call)?;
+    fit?;
     let secrets = secrets(core, &call)?;
     let name = keeping::name(&call.arguments);
     let mut run = Run::new(core, &call, secrets, record);
@@ -87,6 +89,14 @@ pub(super) async fn run_in(core: &Arc<Core>, mut call: Call, choice: Choice, bud
         orphan.adopted();
     }
     Ok(reply)
+}
+
+/// Refuses a call that no browser could run: one that cannot succeed makes no session, and takes no browser from anybody.
+fn fit(call: &Call) -> Result<(), Failure> {
+    if call.tool.name == Batch::TOOL {
+        return batch::allowed(&call.caller.access, &call.arguments);
+    }
+    call.tool.check(&call.arguments).map_err(|bad| Failure::new(ErrorCode::InvalidArgument, bad.to_string()))
 }
 
 /// The secrets that the texts of a call refer to.

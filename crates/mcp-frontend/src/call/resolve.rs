@@ -108,25 +108,27 @@ fn malformed(origin: &str, why: &str) -> Failure {
     Failure::new(ErrorCode::InvalidArgument, format!("{origin} is not valid: {why}."))
 }
 
-/// Finds the session of a call, creating it where that is allowed.
+/// Finds the session of a call, creating it where that is allowed, and the call is `fit` to run in one.
 pub(super) async fn open(
     core: &Arc<Core>,
     caller: &Caller,
     choice: Choice,
     egress: Option<Egress>,
+    fit: &Result<(), Failure>,
 ) -> Result<Record, Failure> {
     match choice {
         Choice::Named(name) => {
             let may_create = !name.is_handle();
-            let record = open_named(core, caller, name, may_create, None, egress).await?;
+            let record = open_named(core, caller, (name, may_create, None), egress, fit).await?;
             remember(core, caller, &record).await?;
             Ok(record)
         }
         Choice::Default(name) => {
             let connection = caller.connection.as_ref().map(|connection| connection.key.id.clone());
-            open_named(core, caller, name, true, connection, egress).await
+            open_named(core, caller, (name, true, connection), egress, fit).await
         }
         Choice::Minted(name) => {
+            fit.clone()?;
             let record = create(core, caller, name, None, egress.unwrap_or_default()).await?;
             remember(core, caller, &record).await?;
             Ok(record)
@@ -163,13 +165,13 @@ async fn look_up(core: &Arc<Core>, caller: &Caller, key: &Key) -> Result<Option<
     revived.map(|revived| admitted(revived, limits)).transpose()
 }
 
+/// The session of a name, which may be created or not, for a connection or none.
 async fn open_named(
     core: &Arc<Core>,
     caller: &Caller,
-    name: SessionName,
-    may_create: bool,
-    connection: Option<String>,
+    (name, may_create, connection): (SessionName, bool, Option<String>),
     egress: Option<Egress>,
+    fit: &Result<(), Failure>,
 ) -> Result<Record, Failure> {
     let key = Key { principal: caller.principal.clone(), name };
     if let Some(record) = look_up(core, caller, &key).await? {
@@ -180,6 +182,7 @@ async fn open_named(
     if !may_create && own.is_none() {
         return Err(Failure::no_such_session());
     }
+    fit.clone()?;
     let connection = connection.or_else(|| own.map(|own| own.key.id.clone()));
     let record = create(core, caller, key.name, connection, egress.clone().unwrap_or_default()).await?;
     unchanged(record, egress.as_ref())

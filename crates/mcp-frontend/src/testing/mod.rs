@@ -5,6 +5,9 @@ mod daemon;
 
 mod doors;
 
+#[cfg(feature = "test-util")]
+pub mod fuzz;
+
 mod script;
 
 pub use daemon::{FakeDaemon, Seen};

@@ -221,7 +221,7 @@ async fn what_a_tool_has_done_is_told_even_if_it_cannot_be_kept() {
     world.daemon.answer(move |_| {
         vec![Event::started(), Event::text("Snapshot", &text), Event::image(&vec![7; 2 << 20]), Event::end()]
     });
-    let opened = world.client().modern_call("browser_navigate", json!({ "url": "x", "filename": "page" })).await;
+    let opened = world.client().modern_call("browser_navigate", json!({ "url": "x" })).await;
     assert_eq!(opened["isError"], false, "{}", text_start(&opened));
     assert_eq!((nodes(&opened).len(), &opened["content"][1]["type"]), (4000, &json!("image")));
     let handle = opened["structuredContent"]["session_id"].as_str().unwrap();

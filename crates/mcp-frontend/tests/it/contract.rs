@@ -1,6 +1,6 @@
 //! What the transport must answer, whatever comes.
 
-use std::sync::Arc;
+use std::{fs, path::Path, sync::Arc};
 
 use browserfleet_mcp_frontend::Fault;
 use futures_util::future::join_all;
@@ -251,4 +251,39 @@ async fn a_panic_is_answered_and_harms_nobody_else() {
     assert_eq!(failure(&broken), "internal");
     assert_eq!(legacy.call("browser_snapshot", json!({})).await["isError"], false);
     assert_eq!(world.client().get("/health").await.json()["active_calls"], 0);
+}
+
+#[tokio::test]
+async fn no_tool_runs_code_in_the_server() {
+    let world = World::start().await;
+    let client = world.client().asking("all").shaken_hands().await;
+    let reply = client.post(&request(1, "tools/list", json!({}))).await;
+    let tools = reply.json()["result"]["tools"].clone();
+    let names: Vec<_> = tools.as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"browser_evaluate"), "{names:?}");
+    // What Playwright MCP and others have: code of the caller in the server, and raw commands to Chromium.
+    for unwanted in ["run_code", "cdp", "exec", "shell", "install", "start_server"] {
+        assert!(!names.iter().any(|name| name.contains(unwanted)), "{unwanted}: {names:?}");
+    }
+}
+
+#[test]
+fn no_front_end_starts_a_program() {
+    let mut directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut read = 0;
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            for unwanted in ["process::Command", "posix_spawn", "libloading"] {
+                assert!(!text.contains(unwanted), "{} has {unwanted}", path.display());
+            }
+            read += 1;
+        }
+    }
+    assert!(read > 50, "{read} files");
 }

@@ -50,8 +50,11 @@ async fn argument_then_header_then_default() {
     let by_argument = with_header.call("browser_snapshot", json!({ "session_id": "by-argument" })).await;
     let leases = [lease(&default), lease(&by_header), lease(&by_argument)];
     assert!(leases[0] != leases[1] && leases[1] != leases[2] && leases[0] != leases[2], "{leases:?}");
-    assert_eq!(lease(&client.call("browser_click", json!({ "session_id": "by-header" })).await), leases[1]);
-    assert_eq!(lease(&client.call("browser_click", json!({})).await), leases[0]);
+    assert_eq!(
+        lease(&client.call("browser_click", json!({ "target": "e1", "session_id": "by-header" })).await),
+        leases[1]
+    );
+    assert_eq!(lease(&client.call("browser_click", json!({ "target": "e1" })).await), leases[0]);
     // Any connection of the principal reaches it, a modern one too.
     let modern = world.client().modern_call("browser_snapshot", json!({ "session_id": "by-argument" })).await;
     assert_eq!(lease(&modern), leases[2]);
@@ -98,6 +101,31 @@ async fn malformed_names_never_reach_the_store() {
     }
     let result = client.again().header("x-session-id", "a b").call("browser_snapshot", json!({})).await;
     assert_eq!(failure(&result), "invalid_argument");
+}
+
+#[tokio::test]
+async fn what_cannot_run_makes_no_session_and_takes_no_browser() {
+    let world = World::start().await;
+    let legacy = world.legacy().await;
+    for (tool, arguments) in [
+        ("browser_navigate", json!({ "url": 5 })),
+        ("browser_navigate", json!({})),
+        ("browser_navigate", json!({ "url": "x", "speed": 3, "session_id": "mine" })),
+        ("browser_navigate", json!({ "url": "x", "snapshot": "most" })),
+        ("browser_open", json!({ "width": "wide" })),
+        ("browser_click", json!({ "target": ["e1"], "session_id": "mine" })),
+        ("browser_batch", json!({ "steps": [], "session_id": "mine" })),
+    ] {
+        let modern = world.client().modern_call(tool, arguments.clone()).await;
+        for result in [legacy.call(tool, arguments.clone()).await, modern] {
+            assert_eq!(failure(&result), "invalid_argument", "{tool} {arguments}: {result}");
+        }
+    }
+    assert_eq!(world.daemon.leases(), Vec::<String>::new());
+    assert_eq!(world.client().get("/health").await.json()["sessions"], 0);
+    // A handle that is nobody's is told first, whatever else is wrong.
+    let nobodys = json!({ "target": 5, "session_id": SessionName::mint().as_str() });
+    assert_eq!(failure(&legacy.call("browser_click", nobodys).await), "handle_unknown_or_expired");
 }
 
 #[tokio::test]

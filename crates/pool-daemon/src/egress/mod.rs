@@ -19,6 +19,8 @@ mod connect;
 pub mod resolve;
 mod upstream;
 
+#[cfg(feature = "test-util")]
+pub mod fuzz;
 mod gate;
 mod peer;
 mod serve;

@@ -87,11 +87,7 @@ pub(super) async fn connection(gate: Arc<Open>, stream: TcpStream, place: Place)
 impl Connection {
     async fn request(&self, request: Request<Incoming>) -> Result<Response<Body>, NoAnswer> {
         let tunnel = request.method() == Method::CONNECT;
-        let authority = request.uri().authority().map(http::uri::Authority::as_str);
-        let plain = request.uri().scheme_str() == Some("http");
-        let Some(target) = authority.and_then(Target::of_authority).filter(|_| plain || tunnel) else {
-            return Err(NoAnswer);
-        };
+        let target = asked_for(request.method(), request.uri()).ok_or(NoAnswer)?;
         let answer = if tunnel {
             Box::pin(self.open(request, &target)).await
         } else {
@@ -219,8 +215,14 @@ impl Connection {
     }
 }
 
+/// Where a request to a proxy leads: a tunnel to a host and a port, or a whole URL of HTTP.
+pub(super) fn asked_for(method: &Method, uri: &Uri) -> Option<Target> {
+    let asked = method == Method::CONNECT || uri.scheme_str() == Some("http");
+    uri.authority().filter(|_| asked).and_then(|authority| Target::of_authority(authority.as_str()))
+}
+
 /// Makes a request to a proxy one to the server itself.
-fn to_origin(request: &mut Request<Incoming>) -> Result<(), Refusal> {
+pub(super) fn to_origin<B>(request: &mut Request<B>) -> Result<(), Refusal> {
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     *request.uri_mut() = path.parse::<Uri>().map_err(|_unheard_of| Refusal::Malformed)?;
@@ -228,7 +230,7 @@ fn to_origin(request: &mut Request<Incoming>) -> Result<(), Refusal> {
 }
 
 /// Takes out what is between a message's sender and the next hop only.
-fn strip(headers: &mut HeaderMap) {
+pub(super) fn strip(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()

@@ -31,11 +31,12 @@ impl Target {
     /// Where a URL leads; `None` when nowhere in a network.
     pub fn of(url: &Url) -> Option<Self> {
         let host = match url.host()?.to_owned() {
-            Host::Domain(name) => Host::Domain(name.trim_end_matches('.').to_owned()),
+            // With more than one final dot an address is still written as a name, and whoever looks it up drops them all.
+            Host::Domain(name) => Host::parse(name.trim_end_matches('.')).ok()?,
             address => address,
         };
         let port = url.port_or_known_default().filter(|port| *port > 0)?;
-        (host != Host::Domain(String::new())).then_some(Self { host, port })
+        Some(Self { host, port })
     }
 
     /// Where `host:port` leads, as it stands in a request to a proxy.
@@ -174,6 +175,8 @@ mod tests {
             "①②⑦.0.0.1",
             "017700000001",
             "127.0.0.1.",
+            "127.0.0.1..",
+            "0x7f000001...",
             "0x7f.1",
             "%31%32%37.0.0.1",
         ] {

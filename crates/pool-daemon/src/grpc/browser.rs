@@ -14,7 +14,10 @@ use browserfleet_common::{
 use browserfleet_tools::Effect;
 use futures_util::FutureExt as _;
 use serde_json::Value;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status};
@@ -28,6 +31,9 @@ use crate::{
     secrets::Secrets,
     tools::{Abilities, Call, Outcome, Registry, Section, Shows, Times, run},
 };
+
+/// Most time for a caller to take the next piece of its reply.
+const TAKEN: Duration = Duration::from_secs(30);
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -250,9 +256,13 @@ impl Job {
         self.send(Ok(message(Event::End(pb::End { error })))).await;
     }
 
+    /// Tells the caller. One that went away has cancelled the call, so there is nobody to tell; one that takes nothing any more
+    /// is given up in the same way, or its lease would never be idle.
     async fn send(&self, message: Message) {
-        // A caller that went away has cancelled the call; there is nobody to tell.
-        let _caller_gone = self.caller.send(message).await;
+        if !self.cancel.is_cancelled() && timeout(TAKEN, self.caller.send(message)).await.is_err() {
+            tracing::debug!(request = self.request.request_id, "a caller does not read its reply and is given up");
+            self.cancel.cancel();
+        }
     }
 
     fn log(&self, outcome: &Outcome, took: Duration) {
@@ -429,6 +439,28 @@ mod tests {
             assert_eq!(ErrorCode::of(&status), told);
             assert!(status.message().contains("this is why"), "{status}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_never_reads_is_given_up() {
+        let scene = Scene::new();
+        let (caller, _unread) = mpsc::channel(1);
+        let job = Job {
+            service: scene.service.clone(),
+            request: pb::CallToolRequest::default(),
+            arguments: Value::Null,
+            secrets: Arc::new(Secrets::of(Vec::new()).unwrap()),
+            leased: scene.lease("s").await,
+            deadline: Instant::now() + Duration::from_secs(1),
+            cancel: CancellationToken::new(),
+            caller,
+        };
+        let started = Instant::now();
+        for _piece in 0..5 {
+            job.send(Ok(pb::CallToolResponse::default())).await;
+        }
+        assert!(job.cancel.is_cancelled());
+        assert_eq!(started.elapsed(), TAKEN, "once, and not for each piece");
     }
 
     #[test]

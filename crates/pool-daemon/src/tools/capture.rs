@@ -1,6 +1,6 @@
 //! Pictures.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, ops::RangeInclusive};
 
 use browserfleet_tools::{ImageType, Scale, TakeScreenshot};
 
@@ -9,6 +9,11 @@ use crate::{
     failure::Failure,
     page::{Area, QUALITY, Shooting},
 };
+
+/// The best quality there is.
+const QUALITY_MAX: u8 = 100;
+/// What the longer side of a picture may be limited to, in pixels.
+const SIDES: RangeInclusive<u32> = 16..=16_384;
 
 pub(super) fn register(registry: &mut Registry) {
     registry.add(take_screenshot);
@@ -37,6 +42,13 @@ async fn take_screenshot(call: Call, arguments: TakeScreenshot) -> ToolResult {
     let format = r#type.unwrap_or_else(|| filename.as_deref().map(type_of).unwrap_or_default());
     if quality.is_some() && format == ImageType::Png {
         return Err(Failure::invalid("a png has no quality: give type jpeg or webp with it"));
+    }
+    // Chromium takes any number, and answers nothing for a picture without pixels.
+    if quality.is_some_and(|quality| quality > QUALITY_MAX) {
+        return Err(Failure::invalid(format!("quality must be from 0 to {QUALITY_MAX}")));
+    }
+    if max_size.is_some_and(|side| !SIDES.contains(&side)) {
+        return Err(Failure::invalid(format!("maxSize must be from {} to {} pixels", SIDES.start(), SIDES.end())));
     }
     let shooting = Shooting {
         area,
