@@ -110,6 +110,12 @@ class Agent:
         listed = await self._client.list_tools()
         return [tool.name for tool in (listed if isinstance(listed, list) else listed.tools)]
 
+    async def output_schemas(self) -> dict[str, dict[str, Any]]:
+        """What tools promise of their structured results, by name; nothing for those that promise none."""
+        assert isinstance(self._client, Client)
+        tools = (await self._client.list_tools()).tools
+        return {tool.name: tool.output_schema for tool in tools if tool.output_schema}
+
     @property
     def protocol(self) -> str:
         """The negotiated version."""

@@ -229,7 +229,7 @@ const ALWAYS: &[Tool] = &[
     browser::<Resize>("Resize", "Change the size of the viewport.", Effect::Acts).under(Scope::Read),
     browser::<EmulateMedia>(
         "Emulate media features",
-        "Show the page as with another colour scheme, contrast or medium.",
+        "Show the page as with another colour scheme, contrast or medium; null for the browser's own.",
         Effect::Acts,
     )
     .under(Scope::Read),
