@@ -115,7 +115,9 @@ async fn a_trace_has_what_the_browser_did_and_leaves_nothing_on() -> Outcome {
         let events = trace["traceEvents"].as_array().cloned().unwrap_or_default();
         let has = |name: &str| events.iter().any(|event| event["name"] == name);
         assert!(
-            ["a mark of ours", "ResourceSendRequest", "Layout", "process_name"].iter().all(|name| has(name)),
+            ["a mark of ours", "ResourceSendRequest", "Layout", "process_name", "TracingStartedInBrowser"]
+                .iter()
+                .all(|name| has(name)),
             "round {round}"
         );
         assert!(events.iter().any(|event| event["args"]["data"]["url"] == pages.at("/").as_str()), "of this page");

@@ -125,8 +125,8 @@ impl Page {
         Ok(Picture { bytes, locator, labels: labels.unwrap_or_default(), unchanged })
     }
 
-    /// A picture of what is seen now, as WebP of a quality of 100, for a video: beside whatever a call does in the page, and without
-    /// changing anything there.
+    /// A picture of what is seen now, as `WebP` of this quality (of 100), for a video: beside whatever a call does in the page, and
+    /// without changing anything there.
     pub async fn frame(&self, quality: u8, deadline: Instant) -> Result<Vec<u8>, Failure> {
         let command = CaptureScreenshotParams {
             format: Some(CaptureScreenshotFormat::Webp),

@@ -36,13 +36,11 @@ const PIECE: i64 = 1 << 20;
 
 const COMPLETE: &str = "Tracing.tracingComplete";
 
-/// What is recorded: what pages load, run, lay out and paint, and what they measure themselves. Not which lines of a script took how
-/// long: that fills the buffer within seconds.
-const CATEGORIES: [&str; 9] = [
+/// What is recorded: what pages load, run, lay out and paint, and what they measure themselves. Not what Chromium's own threads do, nor
+/// which lines of a script took how long: that fills the buffer within seconds.
+const CATEGORIES: [&str; 7] = [
     "-*",
-    "toplevel",
     "loading",
-    "latencyInfo",
     "blink.console",
     "blink.user_timing",
     "devtools.timeline",
@@ -92,7 +90,7 @@ impl Context {
         });
         let start = json!({ "transferMode": "ReturnAsStream", "streamFormat": "json", "traceConfig": config });
         let (stop, stopped) = oneshot::channel();
-        let (make, made) = oneshot::channel();
+        let (finished, made) = oneshot::channel();
         let recording = Recording { browser, session, id: attached.session_id, began: Instant::now() };
         if let Err(error) = recording.session.call_raw("Tracing.start", &start, deadline).await {
             recording.close().await;
@@ -102,7 +100,7 @@ impl Context {
             let traced = recording.run(events, stopped).await;
             recording.close().await;
             // Whoever wanted it may have given up.
-            let _unwanted = make.send(traced);
+            let _unwanted = finished.send(traced);
         });
         Ok(Trace { stop, made })
     }
@@ -140,19 +138,19 @@ struct Recording {
 
 impl Recording {
     async fn run(&self, mut events: Events, stopped: oneshot::Receiver<()>) -> Result<Traced, Failure> {
-        tokio::select! {
-            asked = stopped => asked.map_err(|_given_up| lost())?,
-            () = sleep(TIME_MAX) => {}
+        let in_time = tokio::select! {
+            asked = stopped => asked.map(|()| true).map_err(|_given_up| lost())?,
+            () = sleep(TIME_MAX) => false,
             // The browser is gone, or has ended it for a reason of its own.
             _ended = events.recv() => return Err(Failure::new(ErrorCode::BrowserGone, "the browser has given the trace up")),
-        }
+        };
         let duration = self.began.elapsed();
         let deadline = Instant::now() + HANDING_OVER;
         self.session.call(EndParams::default(), deadline).await?;
         let complete = timeout_at(deadline, completed(&mut events)).await.map_err(|_elapsed| lost())?;
         let Some(Complete { data_loss_occurred, stream: Some(stream) }) = complete else { return Err(lost()) };
         let (json, cut) = self.read(StreamHandle::new(stream), deadline).await?;
-        Ok(Traced { json, duration, cut: cut || data_loss_occurred })
+        Ok(Traced { json, duration, cut: cut || data_loss_occurred || !in_time })
     }
 
     /// Reads a trace; whether its end is left out.

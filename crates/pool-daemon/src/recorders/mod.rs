@@ -158,21 +158,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    fn arguments(bytes: usize) -> Result<Map<String, Value>, &'static str> {
-        Ok(Map::from_iter([("text".to_owned(), "x".repeat(bytes).into())]))
+    fn arguments(bytes: usize) -> Map<String, Value> {
+        Map::from_iter([("text".to_owned(), "x".repeat(bytes).into())])
     }
 
     #[test]
     fn actions_are_kept_in_order_and_what_is_left_out_is_named() {
         let recorders = Recorders::default();
-        recorders.acted("browser_type", arguments(1), "before".to_owned());
+        recorders.acted("browser_type", Ok(arguments(1)), "before".to_owned());
         assert!(recorders.record_calls() && !recorders.record_calls() && recorders.records_calls());
-        recorders.acted("browser_type", arguments(3), "one();".to_owned());
+        recorders.acted("browser_type", Ok(arguments(3)), "one();".to_owned());
         recorders.acted("browser_click", Err("it is in a frame"), "two();".to_owned());
-        recorders.acted("browser_file_upload", arguments(ACTION_BYTES_MAX), "three();".to_owned());
+        recorders.acted("browser_file_upload", Ok(arguments(ACTION_BYTES_MAX)), "three();".to_owned());
         assert_eq!(recorders.running().collect::<Vec<_>>(), ["a recording, of 3 actions so far"]);
         let calls = recorders.take_calls().unwrap();
-        assert_eq!(calls.steps, [Step { tool: "browser_type", arguments: arguments(3).unwrap() }]);
+        assert_eq!(calls.steps, [Step { tool: "browser_type", arguments: arguments(3) }]);
         assert_eq!(calls.code, ["one();", "two();"]);
         let left_out =
             ["action 2 (browser_click): it is in a frame", "action 3 (browser_file_upload): it is too large"];
@@ -184,8 +184,8 @@ mod tests {
     fn a_recording_is_bounded_in_actions_and_bytes() {
         let (mut many, mut large) = (Calls::default(), Calls::default());
         for _ in 0..=ACTIONS_MAX + LEFT_OUT_MAX {
-            many.add("browser_click", arguments(1), "click();".to_owned());
-            large.add("browser_type", arguments(ACTION_BYTES_MAX - 100), String::new());
+            many.add("browser_click", Ok(arguments(1)), "click();".to_owned());
+            large.add("browser_type", Ok(arguments(ACTION_BYTES_MAX - 100)), String::new());
         }
         assert_eq!((many.steps.len(), many.left_out.len()), (ACTIONS_MAX, LEFT_OUT_MAX));
         assert!(

@@ -54,7 +54,7 @@ impl Video {
     /// Begins to record, with so many frames per second at most.
     pub fn start(workspace: &Arc<Workspace>, tasks: &Tasks, name: Option<String>, fps: f64) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let (make, made) = oneshot::channel();
+        let (finished, made) = oneshot::channel();
         let (began, chapters) = (Instant::now(), Arc::default());
         let camera = Camera {
             workspace: Arc::downgrade(workspace),
@@ -67,7 +67,7 @@ impl Video {
         tasks.spawn("recorders.video", async move {
             let film = camera.run(stopped).await.and_then(|(reel, duration)| reel.developed(duration, &titles));
             // Whoever wanted it may have given up.
-            let _unwanted = make.send(film);
+            let _unwanted = finished.send(film);
         });
         Self { name, stop, made, began, chapters }
     }

@@ -1,6 +1,6 @@
-//! Pictures as a video: WebM, whose every frame is a key frame.
+//! Pictures as a video: `WebM`, whose every frame is a key frame.
 //!
-//! A lossy WebP picture is a VP8 key frame in another container, and Chromium makes WebP pictures: so a video needs no encoder of ours,
+//! A lossy `WebP` picture is a VP8 key frame in another container, and Chromium makes `WebP` pictures: so a video needs no encoder of ours,
 //! only its own container. Libraries for that bring a second syn, or templates that are rendered while they are built; what is written
 //! here is a dozen elements of EBML.
 
@@ -25,7 +25,7 @@ pub(super) struct Chapter {
     pub(super) title: String,
 }
 
-/// The VP8 key frame of a WebP picture, if it is a lossy one.
+/// The VP8 key frame of a `WebP` picture, if it is a lossy one.
 pub(super) fn vp8_of(webp: &[u8]) -> Option<&[u8]> {
     let mut rest = webp.strip_prefix(b"RIFF")?.get(4..)?.strip_prefix(b"WEBP")?;
     loop {
@@ -163,18 +163,17 @@ mod tests {
         vec![0x10, 0, 0, 0x9d, 0x01, 0x2a, w0, w1, h0, h1, 7, 7, 7]
     }
 
-    fn chunk(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
+    fn chunk(kind: &str, body: &[u8]) -> Vec<u8> {
         let padding = vec![0; body.len() % 2];
-        [&kind[..], &u32::try_from(body.len()).unwrap().to_le_bytes(), body, &padding].concat()
+        [kind.as_bytes(), &u32::try_from(body.len()).unwrap().to_le_bytes(), body, &padding].concat()
     }
 
     #[test]
     fn the_frame_of_a_picture_is_found_whatever_is_around_it() {
         let frame = key_frame(1280, 720);
-        for chunks in [
-            chunk(b"VP8 ", &frame),
-            [chunk(b"VP8X", &[0; 10]), chunk(b"ICCP", &[1; 5]), chunk(b"VP8 ", &frame)].concat(),
-        ] {
+        for chunks in
+            [chunk("VP8 ", &frame), [chunk("VP8X", &[0; 10]), chunk("ICCP", &[1; 5]), chunk("VP8 ", &frame)].concat()]
+        {
             let webp = [&b"RIFF\0\0\0\0WEBP"[..], &chunks].concat();
             assert_eq!(vp8_of(&webp), Some(&frame[..]));
             for end in 0..webp.len() - 1 {
@@ -182,7 +181,7 @@ mod tests {
             }
         }
         assert_eq!(size_of(&frame), Some((1280, 720)));
-        let lossless = [&b"RIFF\0\0\0\0WEBP"[..], &chunk(b"VP8L", &frame)].concat();
+        let lossless = [&b"RIFF\0\0\0\0WEBP"[..], &chunk("VP8L", &frame)].concat();
         assert!(vp8_of(&lossless).is_none() && vp8_of(b"\x89PNG").is_none());
     }
 

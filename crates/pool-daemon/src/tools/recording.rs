@@ -113,7 +113,7 @@ fn targets(step: &mut Map<String, Value>) -> Vec<&mut String> {
                 found.extend(fields.iter_mut().filter_map(|field| match field.get_mut(TARGETS[0]) {
                     Some(Value::String(text)) => Some(text),
                     _ => None,
-                }))
+                }));
             }
             _ => {}
         }
