@@ -235,6 +235,9 @@ async fn a_chapter_is_seen_in_the_video_and_by_nobody_else() -> Outcome {
     let before = go(&lease, &pages.at("/")).await?;
     let none = lease.call("browser_video_chapter", json!({ "title": "One" })).await?;
     assert!(message(&none).contains("no video is being recorded"), "{none:?}");
+    for (bad, code) in [(json!({ "cursor": true }), "unsupported"), (json!({ "fps": 0 }), "invalid_argument")] {
+        assert_eq!(lease.call("browser_start_video", bad).await?.outcome(), code);
+    }
     lease.ok("browser_start_video", json!({ "fps": 10 })).await?;
     for (bad, why) in
         [(json!({ "title": "x".repeat(501) }), "500"), (json!({ "title": "x", "duration": 1 }), "100 to 10000")]
