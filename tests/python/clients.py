@@ -15,7 +15,7 @@ from mcp import Client, StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.shared.dispatcher import ProgressFnT
-from mcp.types import CallToolResult
+from mcp.types import CallToolResult, TextResourceContents
 
 from programs import Place, binary
 from typescript import TypeScriptClient
@@ -109,6 +109,19 @@ class Agent:
             return await self._client.tools()
         listed = await self._client.list_tools()
         return [tool.name for tool in (listed if isinstance(listed, list) else listed.tools)]
+
+    async def read(self, reply: Reply) -> bytes:
+        """The one resource that a reply says it has kept."""
+        assert isinstance(self._client, Client)
+        (uri,) = re.findall(r"browserfleet://[\w./~%-]+", reply.text)
+        content = (await self._client.read_resource(uri)).contents[0]
+        return content.text.encode() if isinstance(content, TextResourceContents) else base64.b64decode(content.blob)
+
+    async def output_schemas(self) -> dict[str, dict[str, Any]]:
+        """What tools promise of their structured results, by name; nothing for those that promise none."""
+        assert isinstance(self._client, Client)
+        tools = (await self._client.list_tools()).tools
+        return {tool.name: tool.output_schema for tool in tools if tool.output_schema}
 
     @property
     def protocol(self) -> str:

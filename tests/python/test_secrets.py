@@ -111,6 +111,23 @@ async def test_a_secret_is_typed_and_never_shown(guarded: Program, pages: Pages)
     _assert_unseen(guarded.place.log.read_text(errors="replace"))
 
 
+async def test_recordings_have_secrets_by_name(guarded: Program, pages: Pages) -> None:
+    """Their steps and their code; and a trace of the browser, which sent one in a URL."""
+    async with Connector(f"{guarded.mcp}?caps=devtools")("http-modern") as agent:
+        await agent.ok("browser_open")
+        await agent.ok("browser_start_recording")
+        await agent.ok("browser_start_tracing")
+        await agent.ok("browser_navigate", url=pages.at("/"))
+        await agent.ok("browser_type", target="input", text="${secret:LOGIN}", submit=True)
+        traced = await agent.ok("browser_stop_tracing")
+        recorded = await agent.ok("browser_stop_recording")
+        trace = (await agent.read(traced)).decode()
+        for text in (recorded.text, json.dumps(recorded.structured, ensure_ascii=False), trace):
+            _assert_unseen(text)
+        assert recorded.structured["steps"][1]["arguments"]["text"] == "${secret:LOGIN}"
+        assert "fill('${secret:LOGIN}')" in recorded.text and "/done?name=${secret:LOGIN}" in trace
+
+
 async def test_a_secret_is_for_its_origins_and_its_keys(guarded: Program, pages: Pages) -> None:
     """Anything else is refused before anything is typed."""
     async with Connector(guarded.mcp)("http-modern") as agent:

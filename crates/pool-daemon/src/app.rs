@@ -79,7 +79,7 @@ impl App {
         let store = store.map(|(settings, name)| store::start(settings, name, &handle, tasks, shutdown));
         let (grace, max_connection_age) = (config.daemon.drain_grace, config.daemon.max_connection_age);
         let pools = Pools::new(handle.clone(), config.leases, grace, tasks.clone());
-        let abilities = Abilities { headed };
+        let abilities = Abilities { headed, shared };
         let keeper = checkpoints
             .filter(|_| config.checkpoints.enabled)
             .map(|checkpoints| Keeper::new(checkpoints, config.checkpoints, tasks.clone()));

@@ -1,7 +1,7 @@
 //! The pool daemon: owns Chromium processes, leases them over gRPC and runs tools in their pages.
 //!
 //! In reading order: [`pool`] decides who gets a browser, [`chromium`] starts and ends its process tree, [`launcher`] joins
-//! the two, [`health`] watches what runs and [`host`] the machine below; [`page`] is what a browser shows, [`workspace`] orders a lease's calls, [`tools`] are what agents call,
+//! the two, [`health`] watches what runs and [`host`] the machine below; [`page`] is what a browser shows, [`workspace`] orders a lease's calls, [`recorders`] has what is recorded of them, [`tools`] are what agents call,
 //! [`checkpoint`] gives a session another browser;
 //! [`grpc`] and [`admin`] are the doors, [`config`] the settings, [`app`] the whole.
 
@@ -18,6 +18,7 @@ pub mod launcher;
 pub mod checkpoint;
 pub mod failure;
 pub mod page;
+pub mod recorders;
 pub mod storage_state;
 pub mod tools;
 pub mod workspace;

@@ -15,6 +15,7 @@ use crate::{
     failure::Failure,
     page::{Context, MAX_TABS, Page},
     pool::{Refusal, browser::Ready},
+    recorders::Recorders,
 };
 
 /// Most calls of one lease that wait for their turn.
@@ -39,6 +40,7 @@ pub struct Workspace {
     calls: watch::Sender<usize>,
     /// The page was replaced, and nobody has been told yet.
     untold: AtomicBool,
+    recorders: Recorders,
 }
 
 /// Never empty.
@@ -116,6 +118,7 @@ impl Workspace {
             turn: sync::Mutex::default(),
             calls: watch::Sender::new(0),
             untold: AtomicBool::new(false),
+            recorders: Recorders::default(),
         }
     }
 
@@ -152,9 +155,19 @@ impl Workspace {
         let _open = calls.wait_for(|calls| *calls > 0).await;
     }
 
+    /// How many calls run or wait, and when that changes.
+    pub fn activity(&self) -> watch::Receiver<usize> {
+        self.calls.subscribe()
+    }
+
     /// What all pages of the lease share.
     pub fn context(&self) -> &Context {
         &self.context
+    }
+
+    /// What records its calls and pages.
+    pub fn recorders(&self) -> &Recorders {
+        &self.recorders
     }
 
     /// The current page.

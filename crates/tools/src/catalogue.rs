@@ -229,7 +229,7 @@ const ALWAYS: &[Tool] = &[
     browser::<Resize>("Resize", "Change the size of the viewport.", Effect::Acts).under(Scope::Read),
     browser::<EmulateMedia>(
         "Emulate media features",
-        "Show the page as with another colour scheme, contrast or medium.",
+        "Show the page as with another colour scheme, contrast or medium; null for the browser's own.",
         Effect::Acts,
     )
     .under(Scope::Read),
@@ -401,17 +401,28 @@ mod tests {
     #[test]
     fn every_argument_of_playwright_mcp_is_known() {
         let peer: Map<String, Value> = serde_json::from_str(include_str!("playwright_mcp.json")).unwrap();
-        for (name, arguments) in &peer {
-            if name == NOT_OFFERED {
-                continue;
-            }
+        for (name, arguments) in peer.iter().filter(|(name, _)| !NOT_OFFERED.contains(&name.as_str())) {
             let schema = find(name).unwrap_or_else(|| panic!("{name}")).input_schema();
             assert_known(name, arguments, &schema["properties"]);
         }
     }
 
-    /// Runs code in the server: that we do not offer.
-    const NOT_OFFERED: &str = "browser_run_code_unsafe";
+    /// Who comes from there is told why.
+    #[test]
+    fn what_playwright_mcp_has_and_we_have_not_is_explained() {
+        let (_, explained) = include_str!("../../../docs/migrating.md").split_once("## Not offered").unwrap();
+        for name in NOT_OFFERED {
+            assert!(find(name).is_none() && explained.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+
+    const NOT_OFFERED: [&str; 5] = [
+        "browser_run_code_unsafe",
+        "browser_annotate",
+        "browser_resume",
+        "browser_video_show_actions",
+        "browser_video_hide_actions",
+    ];
 
     fn assert_known(name: &str, arguments: &Value, properties: &Value) {
         for (argument, theirs) in arguments.as_object().unwrap() {

@@ -5,8 +5,9 @@ use crate::{
     GetStorageState, Group, HarExport, HideHighlight, Highlight, LocalStorageClear, LocalStorageDelete,
     LocalStorageGet, LocalStorageList, LocalStorageSet, MouseClickXy, MouseDown, MouseDragXy, MouseMoveXy, MouseUp,
     MouseWheel, NetworkStateSet, PdfSave, Route, RouteList, RunTasks, Scope, SessionStorageClear, SessionStorageDelete,
-    SessionStorageGet, SessionStorageList, SessionStorageSet, SessionUse, SetStorageState, Tool, Unroute,
-    VerifyElementVisible, VerifyListVisible, VerifyTextVisible, VerifyValue,
+    SessionStorageGet, SessionStorageList, SessionStorageSet, SessionUse, SetStorageState, StartRecording,
+    StartTracing, StartVideo, StopRecording, StopTracing, StopVideo, Tool, Unroute, VerifyElementVisible,
+    VerifyListVisible, VerifyTextVisible, VerifyValue, VideoChapter,
     catalogue::{browser, front_end},
 };
 
@@ -172,6 +173,43 @@ pub(crate) const OPTIONAL: &[Tool] = &[
     browser::<HideHighlight>(
         "Hide highlights",
         "Remove the frame around an element, or every such frame.",
+        Effect::Reads,
+    )
+    .of(Group::Devtools),
+    browser::<StartRecording>(
+        "Start recording actions",
+        "Start recording the calls that act in this session, as Playwright code and as steps for browser_batch. Call \
+         browser_stop_recording to get them.",
+        Effect::Reads,
+    )
+    .of(Group::Devtools),
+    browser::<StopRecording>(
+        "Stop recording actions",
+        "Stop the recording started with browser_start_recording and return the recorded actions as Playwright code and as \
+         steps for browser_batch.",
+        Effect::Reads,
+    )
+    .long()
+    .of(Group::Devtools),
+    browser::<StartTracing>(
+        "Start tracing",
+        "Start trace recording: what the browser does and how long it takes, as Chrome's tools show it.",
+        Effect::Reads,
+    )
+    .of(Group::Devtools),
+    browser::<StopTracing>(
+        "Stop tracing",
+        "Stop trace recording. The trace is kept as a resource.",
+        Effect::Reads,
+    )
+    .of(Group::Devtools),
+    browser::<StartVideo>("Start video", "Start video recording of the current tab, whichever it is.", Effect::Reads)
+        .of(Group::Devtools),
+    browser::<StopVideo>("Stop video", "Stop video recording. The video is kept as a resource.", Effect::Reads)
+        .of(Group::Devtools),
+    browser::<VideoChapter>(
+        "Video chapter",
+        "Add a chapter to the video recording: show a full-screen card with blurred backdrop for a moment.",
         Effect::Reads,
     )
     .of(Group::Devtools),

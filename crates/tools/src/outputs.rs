@@ -9,10 +9,30 @@ use serde_json::{Map, Value, json};
 pub(crate) fn of(tool: &str) -> Option<Map<String, Value>> {
     let integer = || json!({ "type": "integer" });
     let string = || json!({ "type": "string" });
+    let boolean = || json!({ "type": "boolean" });
     let object = || json!({ "type": "object" });
     let list = |items: Value| json!({ "type": "array", "items": items });
     let members = match tool {
         "browser_open" => json!({ "session_id": string() }),
+        "browser_batch" => {
+            json!({ "steps": list(object()), "ok": integer(), "failed": integer(), "not_run": integer() })
+        }
+        "browser_read" => json!({
+            "metadata": object(), "links": list(object()), "more_links": integer(), "truncated": boolean(),
+        }),
+        "browser_read_cursor" => json!({ "next_cursor": { "type": ["string", "null"] }, "total_bytes": integer() }),
+        "browser_extract" => json!({ "data": object(), "truncated": boolean() }),
+        "session_run_tasks" => json!({ "tasks": list(object()), "ok": integer() }),
+        "browser_har_export" => json!({ "requests": integer(), "bodies_left_out": integer() }),
+        "browser_stop_recording" => {
+            json!({ "steps": list(object()), "code": list(string()), "left_out": list(string()) })
+        }
+        "browser_stop_tracing" => json!({ "bytes": integer(), "duration_ms": integer(), "cut": boolean() }),
+        "browser_stop_video" => json!({
+            "bytes": integer(), "duration_ms": integer(), "frames": integer(), "width": integer(), "height": integer(),
+            "cut": boolean(),
+        }),
+        "browser_emulate" => json!({ "emulated": object() }),
         "browser_find" => json!({ "matches": integer(), "refs": list(string()) }),
         "browser_evaluate" => json!({ "result": {}, "origin": string() }),
         "browser_tabs" => json!({ "tabs": list(object()) }),
@@ -37,7 +57,7 @@ pub(crate) fn of(tool: &str) -> Option<Map<String, Value>> {
         "browser_verify_element_visible"
         | "browser_verify_text_visible"
         | "browser_verify_list_visible"
-        | "browser_verify_value" => json!({ "verified": { "type": "boolean" } }),
+        | "browser_verify_value" => json!({ "verified": boolean() }),
         "browser_generate_locator" => json!({ "locator": string() }),
         "session_list" => json!({ "count": integer(), "sessions": list(object()) }),
         "session_stats" => json!({ "sessions": integer(), "max_sessions": integer(), "active_calls": integer() }),
@@ -55,7 +75,7 @@ mod tests {
     #[test]
     fn schemas_are_of_tools_that_exist_and_require_nothing() {
         let with: Vec<_> = CATALOGUE.iter().filter_map(|tool| of(tool.name)).collect();
-        assert_eq!(with.len(), 23, "a name here that no tool has any more");
+        assert_eq!(with.len(), 33, "a name here that no tool has any more");
         for schema in with {
             assert_eq!((&schema["type"], schema.get("required")), (&json!("object"), None));
         }

@@ -75,6 +75,10 @@ fn simplify(property: &mut Value) {
     for key in ["default", "format"] {
         property.remove(key);
     }
+    // Any object: that is what a schema means that says nothing of it.
+    if property.get("additionalProperties") == Some(&Value::Bool(true)) {
+        property.remove("additionalProperties");
+    }
     if property.remove(NULL_COUNTS).is_some() {
         return;
     }

@@ -58,6 +58,14 @@ fn items_of(tool: &str, member: &str) -> &'static str {
             " (of `index`, `method`, `url`, and `status` or `error` once there is one)"
         }
         ("session_list", "sessions") => " (of `session_id`, `age_seconds`, `idle_seconds`, `browser`)",
+        ("browser_batch", "steps") => {
+            " (of `tool`, `status`: `ok`, `failed` or `not_run`, `ms`, and `result` or `error` where there is one)"
+        }
+        ("browser_read", "links") => " (of `text`, `url`)",
+        ("browser_stop_recording", "steps") => " (of `tool`, `arguments`, as `browser_batch` takes them)",
+        ("session_run_tasks", "tasks") => {
+            " (of `name`, `status`, `own_session`, `ms`, `steps` as those of `browser_batch`, and `error` if it failed)"
+        }
         (_, "cookies") => " (as Playwright has them)",
         _ => "",
     }

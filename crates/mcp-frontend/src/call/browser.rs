@@ -59,7 +59,7 @@ pub(super) async fn run_in(core: &Arc<Core>, mut call: Call, choice: Choice, bud
     // A session that is not the caller's is told first, whatever else is wrong.
     fit?;
     let secrets = secrets(core, &call)?;
-    let name = keeping::name(&call.arguments);
+    let name = keeping::name(call.tool, &call.arguments);
     let mut run = Run::new(core, &call, secrets, record);
     let result = match run.too_large() {
         Some(failure) => Err(failure),

@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use browserfleet_common::{artifact::Artifact, error_code::ErrorCode, metrics::metrics};
+use browserfleet_tools::{Arguments as _, StartVideo, Tool};
 
 use super::{
     quota::{self, Quota},
@@ -27,8 +28,11 @@ const TEXT: &str = "text/plain";
 /// The sections that are what was asked for; the others say what was done, and where.
 const MAIN: [&str; 2] = ["Result", "Snapshot"];
 
-/// The name under which a call's result is to be kept.
-pub(super) fn name(arguments: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
+/// The name under which a call's result is to be kept. Whoever begins a video names what another call makes.
+pub(super) fn name(tool: &Tool, arguments: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
+    if tool.name == StartVideo::TOOL {
+        return None;
+    }
     let name = words(arguments.get(NAME)?.as_str()?);
     (!name.is_empty()).then_some(name)
 }

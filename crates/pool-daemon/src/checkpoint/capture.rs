@@ -30,6 +30,7 @@ pub(super) async fn capture(workspace: &Workspace, last: &Content, reading: Dura
         local: last.local.clone().into_iter().chain(browser.planted()).collect(),
         looks: browser.looks(),
         next_tab: workspace.next_number(),
+        lost: workspace.recorders().running().collect(),
         ..Content::default()
     };
     let mut shown = shown?;

@@ -11,7 +11,7 @@ use browserfleet_common::{
     step,
     telemetry::TraceParent,
 };
-use browserfleet_tools::Effect;
+use browserfleet_tools::{Effect, Group, Tool};
 use futures_util::FutureExt as _;
 use serde_json::Value;
 use tokio::{
@@ -221,7 +221,9 @@ impl Job {
 
     /// Whether the tool may have changed something.
     fn acts(&self) -> bool {
-        browserfleet_tools::find(&self.request.tool).is_none_or(|tool| tool.effect == Effect::Acts)
+        // What is recorded beside calls is told when it is lost: a checkpoint has to know of it.
+        let records = |tool: &Tool| tool.group == Group::Devtools;
+        browserfleet_tools::find(&self.request.tool).is_none_or(|tool| tool.effect == Effect::Acts || records(tool))
     }
 
     fn call(&self) -> Call {
@@ -287,7 +289,7 @@ fn pieces(section: Section) -> Vec<pb::Section> {
     let (kind, title, bytes, mime_type) = match section {
         Section::Text { title, body } => (pb::SectionKind::Text, title.to_owned(), body.into_bytes(), ""),
         Section::Image { mime_type, bytes } => (pb::SectionKind::Image, String::new(), bytes, mime_type),
-        Section::File { name, mime_type, bytes } => (pb::SectionKind::File, name.to_owned(), bytes, mime_type),
+        Section::File { name, mime_type, bytes } => (pb::SectionKind::File, name.into_owned(), bytes, mime_type),
         Section::Download { name, mime_type, bytes } => (pb::SectionKind::Download, name, bytes, mime_type),
         Section::Structured(value) => (pb::SectionKind::Structured, String::new(), value.to_string().into_bytes(), ""),
     };
@@ -376,7 +378,7 @@ mod tests {
             let handle = driver::start(test_limits(2, 0), "pool".to_owned(), launcher, pressure, &tasks);
             let second = Duration::from_secs(1);
             let times = Times { action: second, navigation: second, script: second };
-            let abilities = Abilities { headed: false };
+            let abilities = Abilities { headed: false, shared: false };
             let service = Browsers::new(handle.clone(), times, abilities, 10 * second, tasks.clone());
             Self { handle, service, tasks, _calm: calm }
         }

@@ -235,6 +235,11 @@ impl Context {
         Ok(ended.drop_guard())
     }
 
+    /// What tasks of this context are started with.
+    pub fn tasks(&self) -> &Tasks {
+        &self.tasks
+    }
+
     pub(super) fn browser(&self) -> Session {
         self.connection.browser()
     }

@@ -4,7 +4,7 @@
 //! of [`tabs`]. [`state`] is what it knows (frames, document, dialog, requests), kept up to date by [`pump`] from raw events
 //! ([`wire`]). [`world`] calls our in-page scripts (`inject/`) in their isolated world. On top of these: [`navigation`],
 //! [`history`], [`cookies`], [`storage`], [`storage_items`], [`network`] and its [`routes`], [`snapshot`], [`reading`], [`verify`], [`input`], [`mouse`], [`keyboard`], [`drag`], [`forms`], [`files`], [`settle`], [`evaluate`], [`looks`] with [`emulation`],
-//! [`screenshot`], [`pdf`], [`highlight`], [`recovery`], [`rehearsal`].
+//! [`screenshot`], [`pdf`], [`highlight`], [`trace`], [`recovery`], [`rehearsal`].
 
 mod state;
 mod wire;
@@ -47,6 +47,7 @@ mod settle;
 mod snapshot;
 mod storage;
 mod storage_items;
+mod trace;
 mod verify;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -76,6 +77,7 @@ pub use state::{Dialog, DocumentInfo};
 pub use storage::{Items, ORIGINS_MAX, STORAGE_MAX, Seed, Storages, Stored};
 pub use storage_items::{Change, Place};
 pub(crate) use tabs::MAX_TABS;
+pub use trace::{Trace, Traced};
 pub use traffic::{Exchange, Progress};
 pub use world::{is_ref, script as in_page_script};
 

@@ -126,6 +126,11 @@ impl Page {
         self.inner.session.state() == SessionState::Gone
     }
 
+    /// Whether its browser has ended.
+    pub fn is_ended(&self) -> bool {
+        self.inner.session.connection().is_closed()
+    }
+
     /// Whether the page computes 1 + 1.
     pub async fn answers(&self, deadline: Instant) -> bool {
         let mut probe = EvaluateParams::new("1 + 1");

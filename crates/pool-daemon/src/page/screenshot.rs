@@ -9,7 +9,7 @@ use browserfleet_tools::{ImageType, Scale};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 use super::{
     Page,
@@ -123,6 +123,36 @@ impl Page {
         }
         let unchanged = self.pictured_as(&bytes);
         Ok(Picture { bytes, locator, labels: labels.unwrap_or_default(), unchanged })
+    }
+
+    /// A picture of what is seen now, as `WebP` of this quality (of 100), for a video: beside whatever a call does in the page, and
+    /// without changing anything there.
+    pub async fn frame(&self, quality: u8, deadline: Instant) -> Result<Vec<u8>, Failure> {
+        let command = CaptureScreenshotParams {
+            format: Some(CaptureScreenshotFormat::Webp),
+            quality: Some(i64::from(quality.min(100))),
+            optimize_for_speed: Some(true),
+            ..CaptureScreenshotParams::default()
+        };
+        let data = self.unless_dialog(self.call(command, deadline)).await?.data;
+        STANDARD.decode(AsRef::<[u8]>::as_ref(&data)).map_err(|error| {
+            tracing::error!(%error, "a frame is not base64");
+            Failure::new(ErrorCode::Internal, "the picture could not be read")
+        })
+    }
+
+    /// Shows a card over the whole page for a time: a title, and what is said about it.
+    pub async fn show_card(
+        &self,
+        title: &str,
+        description: Option<&str>,
+        time: Duration,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let card = json!({ "title": title, "description": description, "milliseconds": milliseconds });
+        let world = self.main_world(deadline).await?;
+        self.unless_dialog(world.value::<Value>(call("showCard", &[card]), deadline + time)).await.map(drop)
     }
 
     /// Remembers the picture as the tab's last one. Answers whether the one before was the same.

@@ -59,6 +59,16 @@ impl Page {
         self.unless_dialog(world.value(expression, deadline)).await
     }
 
+    /// A target that names an element in another document of the same page, too; none if the element is in a frame.
+    pub async fn lasting_locator(&self, target: &str, deadline: Instant) -> Result<Option<String>, Failure> {
+        let (world, element) = self.world_of(target, deadline).await?;
+        if world.context != self.main_world(deadline).await?.context {
+            return Ok(None);
+        }
+        let expression = format!("__browserfleet.locator({})", call("locate", &[element.into()]));
+        self.unless_dialog(world.value(expression, deadline)).await.map(Some)
+    }
+
     async fn of_target<T: DeserializeOwned>(
         &self,
         function: &str,

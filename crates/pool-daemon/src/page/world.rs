@@ -29,6 +29,7 @@ pub fn script() -> String {
         include_str!("inject/verify.js"),
         include_str!("inject/highlight.js"),
         include_str!("inject/labels.js"),
+        include_str!("inject/card.js"),
         include_str!("inject/read.js"),
         include_str!("inject/extract.js"),
         include_str!("inject/publish.js"),

@@ -11,7 +11,11 @@ use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{Call, Outcome, Registry, Reply, Section, run::work};
+use super::{
+    Call, Outcome, Registry, Reply, Section,
+    reply::{CODE, code_in},
+    run::work,
+};
 use crate::{failure::Failure, pool::Leased};
 
 /// Most time of a step, whatever its tool allows.
@@ -162,7 +166,7 @@ impl Report {
         step.shows_page = reply.shows_page();
         for section in reply.sections {
             match section {
-                Section::Text { title: "Ran Playwright code", body } => self.code.push(code_in(&body).to_owned()),
+                Section::Text { title: CODE, body } => self.code.push(code_in(&body).to_owned()),
                 Section::Text { title, body } => {
                     if title == "Result" && step.result.is_null() {
                         step.result = cut(&body).into();
@@ -232,11 +236,6 @@ impl Stood {
         }
         value
     }
-}
-
-/// What is between the marks of a block of code.
-fn code_in(body: &str) -> &str {
-    body.strip_prefix("```js\n").and_then(|rest| rest.strip_suffix("\n```")).unwrap_or(body)
 }
 
 fn cut(body: &str) -> Cow<'_, str> {

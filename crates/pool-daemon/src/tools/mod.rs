@@ -27,13 +27,16 @@ mod network;
 mod observe;
 mod pdf;
 mod reading;
+mod recording;
 mod routes;
 mod script;
 mod setup;
 mod storage;
 mod storage_state;
 mod tabs;
+mod tracing;
 mod verify;
+mod video;
 mod wait;
 
 use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
@@ -67,6 +70,8 @@ pub struct Times {
 pub struct Abilities {
     /// Whether the browser could show a window at all.
     pub headed: bool,
+    /// Whether sessions of one principal may share a browser.
+    pub shared: bool,
 }
 
 /// How much of the page a reply shows.
@@ -145,6 +150,9 @@ impl Registry {
         routes::register(&mut registry);
         pdf::register(&mut registry);
         highlight::register(&mut registry);
+        recording::register(&mut registry);
+        tracing::register(&mut registry);
+        video::register(&mut registry);
         cookies::register(&mut registry);
         storage::register(&mut registry);
         storage_state::register(&mut registry);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use browserfleet_tools::ImageType;
+use browserfleet_tools::{ImageType, STEPS_MAX};
 use serde_json::{Value, json};
 
 use super::untrusted;
@@ -11,6 +11,9 @@ use crate::{
     page::{ConsoleCounts, Dialog, DocumentInfo, Shot},
     workspace::TabInfo,
 };
+
+/// The heading of what the same would be in test code.
+pub(super) const CODE: &str = "Ran Playwright code";
 
 /// One piece of a reply.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,7 +28,7 @@ pub enum Section {
     },
     /// Something to keep for the caller, under this name unless it gives another one.
     File {
-        name: &'static str,
+        name: Cow<'static, str>,
         mime_type: &'static str,
         bytes: Vec<u8>,
     },
@@ -94,7 +97,28 @@ impl Reply {
 
     /// What the same would be in test code.
     pub fn code(self, code: impl AsRef<str>) -> Self {
-        self.text("Ran Playwright code", format!("```js\n{}\n```", code.as_ref()))
+        self.text(CODE, format!("```js\n{}\n```", code.as_ref()))
+    }
+
+    /// The test code that it shows.
+    pub(super) fn ran(&self) -> Option<&str> {
+        self.sections.iter().find_map(|section| match section {
+            Section::Text { title: CODE, body } => Some(code_in(body)),
+            _ => None,
+        })
+    }
+
+    /// What a batch would have to do for the same, a line each.
+    pub(super) fn steps(self, steps: &[Value]) -> Self {
+        let lines: Vec<_> = steps.iter().map(|step| format!("  {step}")).collect();
+        let words = format!("The steps as browser_batch takes them, up to {STEPS_MAX} in a call.");
+        self.text("Steps", format!("```json\n[\n{}\n]\n```\n{words}", lines.join(",\n")))
+    }
+
+    /// What it does not have, a clause each.
+    pub(super) fn left_out(self, clauses: &[String]) -> Self {
+        let lines: Vec<_> = clauses.iter().map(|clause| format!("- {clause}")).collect();
+        self.text("Left out", lines.join("\n"))
     }
 
     /// Where the page is now.
@@ -193,8 +217,8 @@ impl Reply {
     }
 
     /// Something that is kept for the caller, not shown.
-    pub fn file(mut self, name: &'static str, mime_type: &'static str, bytes: Vec<u8>) -> Self {
-        self.sections.push(Section::File { name, mime_type, bytes });
+    pub fn file(mut self, name: impl Into<Cow<'static, str>>, mime_type: &'static str, bytes: Vec<u8>) -> Self {
+        self.sections.push(Section::File { name: name.into(), mime_type, bytes });
         self
     }
 
@@ -214,6 +238,11 @@ impl Reply {
         self.sections.push(Section::Image { mime_type, bytes });
         self
     }
+}
+
+/// What is between the marks of a block of code.
+pub(super) fn code_in(body: &str) -> &str {
+    body.strip_prefix("```js\n").and_then(|rest| rest.strip_suffix("\n```")).unwrap_or(body)
 }
 
 /// A line a tab.

@@ -1,12 +1,14 @@
 //! One call of a tool from its turn to its reply: dialogs, deadlines, cancellation, and freeing the page afterwards.
 
+use std::sync::Arc;
+
 use browserfleet_common::{error_code::ErrorCode, metrics::metrics};
 use browserfleet_tools::{Arguments as _, Batch, SessionUse};
 use serde_json::Value;
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Call, Registry, Reply, batch, files, untrusted};
+use super::{Call, Registry, Reply, batch, files, recording::Recorded, untrusted};
 use crate::{
     failure::Failure,
     page::{Download, Freed, Page},
@@ -136,8 +138,14 @@ pub(super) async fn work(
         // A tab that was in the background may have missed a change. One that does not answer says so to the tool.
         let _hung = page.take_on_looks(call.within(call.times.action)).await;
         let _hung = page.take_on_network(call.within(call.times.action)).await;
+        let (recorded, workspace) = (Recorded::of(&call, tool, &arguments).await, Arc::clone(&call.workspace));
         let mark = page.mark_seen();
-        let reply = handler(call, arguments).await?;
+        let result = handler(call, arguments).await;
+        let done = result.as_ref().map_or_else(|failure| failure.modal, |_| true);
+        if let Some(recorded) = recorded.filter(|_| done) {
+            recorded.done(workspace.recorders(), result.as_ref().ok());
+        }
+        let reply = result?;
         if !reply.shows_page() {
             // What it did may lead elsewhere. A dialog on the way is the next call's business.
             let _dialog = page.settle_elsewhere(mark, deadline).await;

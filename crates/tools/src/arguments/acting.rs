@@ -114,7 +114,7 @@ pub struct PressKey {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyDown {
-    /// The key to hold down, such as Shift or a
+    /// Such as Shift or a
     pub key: String,
 }
 
@@ -144,7 +144,7 @@ pub struct Check {
     /// What is checked, for people
     #[serde(default)]
     pub element: Option<String>,
-    /// The checkbox, radio button or switch: a ref, or a selector of it alone
+    /// The element: a ref, or a selector of it alone
     pub target: String,
 }
 
@@ -154,7 +154,7 @@ pub struct Uncheck {
     /// What is unchecked, for people
     #[serde(default)]
     pub element: Option<String>,
-    /// The checkbox or switch: a ref, or a selector of it alone
+    /// The element: a ref, or a selector of it alone
     pub target: String,
 }
 
@@ -178,7 +178,6 @@ pub struct FormField {
     /// Its name, for the error message
     #[serde(default)]
     pub name: String,
-    /// What kind of field it is
     pub r#type: FieldType,
     /// What to fill in: a text, true or false for a checkbox, an option's text for a combobox, a number for a slider
     pub value: String,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Snapshot {
-    /// Only this element and what is in it: a ref from a snapshot, or a selector
+    /// Only this element and what is in it: a ref, or a selector
     #[serde(default)]
     pub target: Option<String>,
     /// Keep the result as a resource of this name
@@ -141,7 +141,7 @@ pub struct NetworkRequests {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkRequest {
-    /// The number it has in the list of requests
+    /// Its number in the list
     #[schemars(range(min = 1))]
     pub index: usize,
     /// Only this part; without it everything but the bodies

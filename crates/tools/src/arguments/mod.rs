@@ -6,6 +6,7 @@ mod looking;
 mod network;
 mod pages;
 mod reading;
+mod recording;
 mod running;
 mod sessions;
 mod showing;
@@ -19,6 +20,7 @@ pub use looking::*;
 pub use network::*;
 pub use pages::*;
 pub use reading::*;
+pub use recording::*;
 pub use running::*;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -142,6 +144,13 @@ arguments! {
     "browser_har_export" => HarExport,
     "browser_highlight" => Highlight,
     "browser_hide_highlight" => HideHighlight,
+    "browser_start_recording" => StartRecording,
+    "browser_stop_recording" => StopRecording,
+    "browser_start_tracing" => StartTracing,
+    "browser_stop_tracing" => StopTracing,
+    "browser_start_video" => StartVideo,
+    "browser_stop_video" => StopVideo,
+    "browser_video_chapter" => VideoChapter,
     "browser_get_config" => GetConfig,
     "browser_read_cursor" => ReadCursor,
     "session_run_tasks" => RunTasks,

@@ -85,10 +85,10 @@ pub struct Reload {}
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resize {
-    /// Width of the viewport in CSS pixels
+    /// In CSS pixels
     #[schemars(range(min = 16, max = 4096))]
     pub width: f64,
-    /// Height of the viewport in CSS pixels
+    /// In CSS pixels
     #[schemars(range(min = 16, max = 4096))]
     pub height: f64,
 }
@@ -97,23 +97,23 @@ pub struct Resize {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct EmulateMedia {
-    /// prefers-color-scheme; null for the browser's own
+    /// prefers-color-scheme
     #[serde(default, deserialize_with = "given")]
     #[schemars(extend("nullable" = true))]
     pub color_scheme: Option<Option<ColorScheme>>,
-    /// prefers-reduced-motion; null for the browser's own
+    /// prefers-reduced-motion
     #[serde(default, deserialize_with = "given")]
     #[schemars(extend("nullable" = true))]
     pub reduced_motion: Option<Option<ReducedMotion>>,
-    /// forced-colors; null for the browser's own
+    /// forced-colors
     #[serde(default, deserialize_with = "given")]
     #[schemars(extend("nullable" = true))]
     pub forced_colors: Option<Option<ForcedColors>>,
-    /// prefers-contrast; null for the browser's own
+    /// prefers-contrast
     #[serde(default, deserialize_with = "given")]
     #[schemars(extend("nullable" = true))]
     pub contrast: Option<Option<Contrast>>,
-    /// The medium styles are made for; null for the browser's own
+    /// The medium styles are made for
     #[serde(default, deserialize_with = "given")]
     #[schemars(extend("nullable" = true))]
     pub media: Option<Option<Medium>>,
@@ -185,7 +185,7 @@ pub struct WaitFor {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tabs {
-    /// What to do: list the tabs, open a new one, close one or make one the current
+    /// What to do
     pub action: TabAction,
     /// Its number in the list, for close and select
     #[serde(default)]

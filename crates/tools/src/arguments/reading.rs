@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Read {
-    /// Only this element: a ref from a snapshot, or a selector that matches it alone; by default the main content
+    /// Only this element: a ref, or a selector of it alone
     #[serde(default)]
     pub target: Option<String>,
-    /// A name under which the text is kept, too, as a resource
+    /// Keep the result as a resource of this name
     #[serde(default)]
     pub filename: Option<String>,
 }
@@ -22,10 +22,10 @@ pub struct Extract {
     /// object of what is inside. Such as {"items": {"selector": ".row", "all": true, "fields": {"name": "h2", "link":
     /// {"selector": "a", "attribute": "href"}}}}
     pub schema: Map<String, Value>,
-    /// Only inside this element: a ref from a snapshot, or a selector that matches it alone
+    /// Only inside this element: a ref, or a selector of it alone
     #[serde(default)]
     pub target: Option<String>,
-    /// A name under which the result is kept, too, as a resource
+    /// Keep the result as a resource of this name
     #[serde(default)]
     pub filename: Option<String>,
 }

@@ -9,7 +9,7 @@ use crate::SnapshotMode;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Batch {
-    /// The calls, in this order, at most 20; they work in the batch's session
+    /// The calls, in this order; they work in the batch's session
     #[schemars(length(min = 1, max = 20))]
     pub steps: Vec<Step>,
     /// What a step that fails does to those after it: stop (default) or continue

@@ -18,7 +18,7 @@ pub struct SessionClose {}
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadCursor {
-    /// The cursor of the reply that was cut
+    /// As the reply shows it
     pub cursor: String,
     /// Most bytes to show
     #[serde(default)]
