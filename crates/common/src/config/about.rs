@@ -234,6 +234,11 @@ pub(super) const ABOUT: &[About] = &[
         "A file with the password of Redis in its first line, so that it is in no address",
         "none: the address may have one",
     ),
+    about(
+        "store.ca_file",
+        "Certificates (PEM) of those who vouch for Redis over TLS, in place of the machine's",
+        "none: the machine's",
+    ),
     about("store.prefix", "Every key begins with it", "short, and told apart from those of others in `redis-cli`"),
     about("store.connect_timeout", "For a connection to Redis", "a server in the same network answers in milliseconds"),
     about(

@@ -14,7 +14,7 @@ use std::{
 
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisFuture, RedisResult,
-    ScriptInvocation, ServerErrorKind, Value,
+    ScriptInvocation, ServerErrorKind, TlsMode, Value,
     aio::{ConnectionLike, MultiplexedConnection, PubSub},
     cluster::ClusterClient,
     cluster_async::ClusterConnection,
@@ -267,10 +267,13 @@ impl Inner {
         if let Place::Cluster { nodes } = self.settings.address.place() {
             let nodes = self.in_turn(nodes).map(|node| self.settings.address.to(node, 0));
             // The client waits for every node, one after the other: those that are away must leave time for the others.
-            let client = ClusterClient::builder(nodes.collect::<RedisResult<Vec<_>>>()?)
+            let mut client = ClusterClient::builder(nodes.collect::<RedisResult<Vec<_>>>()?)
                 .tcp_settings(prompt())
                 .connection_timeout(self.settings.connect_timeout / 4)
                 .response_timeout(self.settings.command_timeout);
+            if let Some(certificates) = self.settings.address.certificates() {
+                client = client.certs(certificates);
+            }
             return Ok(Wire::Cluster(Box::new(client.build()?.get_async_connection().await?)));
         }
         // The limits are ours: they hold for waiting and repeating, too.
@@ -283,17 +286,24 @@ impl Inner {
     async fn client(&self) -> RedisResult<Client> {
         let address = &self.settings.address;
         match address.place() {
-            Place::One { node, database } => Client::open(address.to(node, *database)?),
+            Place::One { node, database } => address.client(node, *database),
             Place::Cluster { nodes } => {
                 let node = self.in_turn(nodes).next().expect("an address has a host");
-                Client::open(address.to(node, 0)?)
+                address.client(node, 0)
             }
             Place::Sentinel { sentinels, service, database } => {
-                let sentinels = self.in_turn(sentinels).map(Node::address);
+                let sentinels = self.in_turn(sentinels).map(|node| address.way_to(node));
                 let login = address.login(*database);
                 let mut client = SentinelClientBuilder::new(sentinels, service, SentinelServerType::Master)?
                     .set_client_to_redis_db(*database)
                     .set_client_to_redis_tcp_settings(prompt());
+                if let Some(certificates) = address.certificates() {
+                    client = client
+                        .set_client_to_redis_tls_mode(TlsMode::Secure)
+                        .set_client_to_redis_certificates(certificates.clone())
+                        .set_client_to_sentinel_tls_mode(TlsMode::Secure)
+                        .set_client_to_sentinel_certificates(certificates);
+                }
                 // Not to the sentinels: one that asks for no password refuses everybody who gives one.
                 if let Some(user) = login.username() {
                     client = client.set_client_to_redis_username(user);

@@ -1,9 +1,16 @@
 //! Where Redis is, and how long it may take.
 
-use std::{fmt, path::Path, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use percent_encoding::percent_decode_str;
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, io::tcp::TcpSettings};
+use redis::{
+    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, RedisResult, TlsCertificates,
+    io::tcp::TcpSettings,
+};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
 use url::Url;
 
 use crate::{
@@ -15,7 +22,7 @@ use crate::{
 /// What URLs may look like, for people.
 const SCHEMES: &str = "redis://[[user]:password@]host[:port][/database], \
      redis+sentinel://[[user]:password@]host[:port],host[:port]/service[/database] or \
-     redis+cluster://[[user]:password@]host[:port],host[:port]";
+     redis+cluster://[[user]:password@]host[:port],host[:port]; over TLS rediss://, rediss+sentinel:// and rediss+cluster://";
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 /// Most addresses in a URL.
@@ -54,7 +61,8 @@ impl Settings {
         const LEAST: Duration = Duration::from_millis(50);
         const MOST: Duration = Duration::from_secs(30);
         let url = reader.text("store.url", "");
-        let default = Self::at(Address { user: None, password: None, place: Place::Cluster { nodes: Vec::new() } });
+        let default =
+            Self::at(Address { user: None, password: None, tls: None, place: Place::Cluster { nodes: Vec::new() } });
         let settings = Self {
             prefix: reader.text("store.prefix", &default.prefix),
             connect_timeout: reader.duration("store.connect_timeout", default.connect_timeout, LEAST..=MOST),
@@ -72,12 +80,13 @@ impl Settings {
         }
         let keyring = read_file(reader, "store.secret_file", Keyring::read);
         let password = read_file(reader, "store.password_file", read_password);
+        let authorities = read_file(reader, "store.ca_file", read_authorities);
         if url.is_empty() {
             return None;
         }
-        let parsed = url.parse().and_then(|address: Address| match password {
-            Some(password) => address.with_password(password),
-            None => Ok(address),
+        let parsed = url.parse().and_then(|address: Address| {
+            let address = password.map_or(Ok(address.clone()), |password| address.with_password(password))?;
+            authorities.map_or(Ok(address.clone()), |pem| address.vouched_for_by(pem))
         });
         let refuse = |bad: BadAddress| reader.problem(format!("store.url: {bad}"));
         let address = parsed.map_err(refuse).ok()?;
@@ -102,12 +111,33 @@ fn read_password(path: &Path) -> Result<String, BadSecretFile> {
     }
 }
 
+/// Certificates, which are no secret.
+fn read_authorities(path: &Path) -> Result<Vec<u8>, BadSecretFile> {
+    let bad = |why: &dyn fmt::Display| BadSecretFile::new(path, why.to_string());
+    let pem = std::fs::read(path).map_err(|error| bad(&error))?;
+    let certificates =
+        CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>().map_err(|error| bad(&error))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        roots.add(certificate).map_err(|error| bad(&error))?;
+    }
+    if roots.is_empty() { Err(bad(&"there is no certificate in it (PEM)")) } else { Ok(pem) }
+}
+
 /// Where a Redis deployment is, and who we are there.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
     user: Option<String>,
     password: Option<String>,
     place: Place,
+    tls: Option<Tls>,
+}
+
+/// Every connection is encrypted, and the server known by a certificate.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Tls {
+    /// Certificates (PEM) of those who may vouch for the server. None: the machine's.
+    authorities: Option<Arc<[u8]>>,
 }
 
 /// The three ways to run Redis.
@@ -153,9 +183,40 @@ impl Address {
     }
 
     /// How one server is reached.
-    pub(super) fn to(&self, node: &Node, database: i64) -> redis::RedisResult<ConnectionInfo> {
-        let info = node.address().into_connection_info()?.set_redis_settings(self.login(database));
+    pub(super) fn to(&self, node: &Node, database: i64) -> RedisResult<ConnectionInfo> {
+        let info = self.way_to(node).into_connection_info()?.set_redis_settings(self.login(database));
         Ok(info.set_tcp_settings(prompt()))
+    }
+
+    /// Who connects to one server.
+    pub(super) fn client(&self, node: &Node, database: i64) -> RedisResult<Client> {
+        let info = self.to(node, database)?;
+        match self.certificates() {
+            Some(certificates) => Client::build_with_tls(info, certificates),
+            None => Client::open(info),
+        }
+    }
+
+    pub(super) fn way_to(&self, node: &Node) -> ConnectionAddr {
+        let (host, port) = (node.host.clone(), node.port);
+        match self.tls {
+            Some(_) => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
+            None => ConnectionAddr::Tcp(host, port),
+        }
+    }
+
+    /// What servers are known by. None: they are not asked.
+    pub(super) fn certificates(&self) -> Option<TlsCertificates> {
+        let authorities = self.tls.as_ref()?.authorities.as_ref();
+        Some(TlsCertificates { client_tls: None, root_cert: authorities.map(|pem| pem.to_vec()) })
+    }
+
+    /// Known by these authorities (PEM) alone.
+    pub(super) fn vouched_for_by(self, authorities: Vec<u8>) -> Result<Self, BadAddress> {
+        if self.tls.is_none() {
+            return Err(BadAddress::NoTls);
+        }
+        Ok(Self { tls: Some(Tls { authorities: Some(authorities.into()) }), ..self })
     }
 
     /// Whether all of it is on this machine.
@@ -176,12 +237,6 @@ pub(super) fn prompt() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
 }
 
-impl Node {
-    pub(super) fn address(&self) -> ConnectionAddr {
-        ConnectionAddr::Tcp(self.host.clone(), self.port)
-    }
-}
-
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.host.contains(':') {
@@ -196,12 +251,13 @@ impl fmt::Display for Node {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |nodes: &[Node]| nodes.iter().map(Node::to_string).collect::<Vec<_>>().join(",");
+        f.write_str(if self.tls.is_some() { "rediss" } else { "redis" })?;
         match &self.place {
-            Place::One { node, database } => write!(f, "redis://{node}/{database}"),
+            Place::One { node, database } => write!(f, "://{node}/{database}"),
             Place::Sentinel { sentinels, service, database } => {
-                write!(f, "redis+sentinel://{}/{service}/{database}", list(sentinels))
+                write!(f, "+sentinel://{}/{service}/{database}", list(sentinels))
             }
-            Place::Cluster { nodes } => write!(f, "redis+cluster://{}", list(nodes)),
+            Place::Cluster { nodes } => write!(f, "+cluster://{}", list(nodes)),
         }
     }
 }
@@ -219,10 +275,9 @@ pub enum BadAddress {
     #[error("not an address of Redis; allowed are {SCHEMES}")]
     Scheme,
     #[error(
-        "TLS is not supported yet: keep Redis in a private network and use redis://, or put a TLS proxy (stunnel, Envoy) beside \
-         this program"
+        "store.ca_file says who vouches for a server over TLS: use rediss://, rediss+sentinel:// or rediss+cluster://"
     )]
-    Tls,
+    NoTls,
     #[error("a password is in store.password_file as well: give one")]
     Passwords,
     #[error("{0:?} is not a host with a port; allowed are {SCHEMES}")]
@@ -242,6 +297,12 @@ impl std::str::FromStr for Address {
         // A password may have an @ in it, a host may not.
         let (login, hosts) =
             authority.rsplit_once('@').map_or((None, authority), |(login, hosts)| (Some(login), hosts));
+        let (scheme, tls) = match scheme {
+            "rediss" => ("redis", Some(Tls::default())),
+            "rediss+sentinel" => ("redis+sentinel", Some(Tls::default())),
+            "rediss+cluster" => ("redis+cluster", Some(Tls::default())),
+            scheme => (scheme, None),
+        };
         let place = match scheme {
             "redis" => {
                 let [node] = <[Node; 1]>::try_from(nodes(hosts, PORT)?).map_err(|_more| BadAddress::Count)?;
@@ -257,7 +318,6 @@ impl std::str::FromStr for Address {
             }
             "redis+cluster" if path.is_empty() => Place::Cluster { nodes: nodes(hosts, PORT)? },
             "redis+cluster" => return Err(BadAddress::Path("a cluster has no databases")),
-            "rediss" | "rediss+sentinel" | "rediss+cluster" => return Err(BadAddress::Tls),
             _ => return Err(BadAddress::Scheme),
         };
         let (user, password) = login.map_or((None, None), |login| {
@@ -265,7 +325,7 @@ impl std::str::FromStr for Address {
             let given = |text: &str| (!text.is_empty()).then(|| decoded(text));
             (given(user), given(password))
         });
-        Ok(Self { user, password, place })
+        Ok(Self { user, password, place, tls })
     }
 }
 
@@ -316,6 +376,9 @@ mod tests {
             ("redis+sentinel://:pa@ss@a:1,b/main", "redis+sentinel://a:1,b:26379/main/0"),
             ("redis+sentinel://a/main/2", "redis+sentinel://a:26379/main/2"),
             ("redis+cluster://10.0.0.7:7000, 10.0.0.8:7001", "redis+cluster://10.0.0.7:7000,10.0.0.8:7001"),
+            ("rediss://:secret@a", "rediss://a:6379/0"),
+            ("rediss+sentinel://a/main", "rediss+sentinel://a:26379/main/0"),
+            ("rediss+cluster://a", "rediss+cluster://a:6379"),
         ] {
             assert_eq!(parsed(text).map(|address| address.to_string()), Ok(shown.to_owned()), "{text}");
         }
@@ -331,7 +394,6 @@ mod tests {
         for (text, why) in [
             ("localhost:6379", BadAddress::Scheme),
             ("http://:secret@localhost", BadAddress::Scheme),
-            ("rediss://:secret@localhost", BadAddress::Tls),
             ("redis://:secret@a,b", BadAddress::Count),
             ("redis://:secret@", BadAddress::Host(String::new())),
             ("redis://:secret@a:99999", BadAddress::Host("a:99999".to_owned())),

@@ -10,7 +10,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use super::{Redis, Settings};
+use super::{Address, Redis, Settings};
 
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(10);
@@ -25,6 +25,8 @@ pub struct Server {
     arguments: Vec<String>,
     /// Of its address: it becomes another one when it is a cluster.
     scheme: &'static str,
+    /// Its certificate (PEM), where it speaks TLS.
+    certificate: Option<String>,
     process: Option<Child>,
 }
 
@@ -87,10 +89,47 @@ impl Server {
         .await
     }
 
+    /// Starts a server that speaks TLS only. Who trusts [`Self::certificate`] may connect.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn tls() -> Self {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+        let certificate = made.cert.pem();
+        let (pem, key) = (certificate.clone(), made.signing_key.serialize_pem());
+        let arguments = move |port: u16, directory: &str| {
+            let (pem_file, key_file) = (format!("{directory}/cert.pem"), format!("{directory}/key.pem"));
+            std::fs::write(&pem_file, &pem).expect("its certificate");
+            std::fs::write(&key_file, &key).expect("its key");
+            let port = port.to_string();
+            let fixed = ["--bind", "127.0.0.1", "--port", "0", "--save", "", "--dir", directory, "--tls-port", &port];
+            let tls = ["--tls-auth-clients", "no", "--tls-cert-file", &pem_file, "--tls-key-file", &key_file];
+            let own = ["--tls-ca-cert-file", &pem_file];
+            fixed.iter().chain(&tls).chain(&own).map(|&argument| argument.to_owned()).collect()
+        };
+        Self::start_with(arguments, "rediss", Some(certificate)).await
+    }
+
+    /// The certificate (PEM) of a server that speaks TLS.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn certificate(&self) -> &str {
+        self.certificate.as_deref().expect("it speaks TLS")
+    }
+
     async fn start_as(arguments: impl Fn(u16, &str) -> Vec<String>) -> Self {
+        Self::start_with(arguments, "redis", None).await
+    }
+
+    async fn start_with(
+        arguments: impl Fn(u16, &str) -> Vec<String>,
+        scheme: &'static str,
+        certificate: Option<String>,
+    ) -> Self {
         let directory = tempfile::tempdir().expect("a directory for Redis");
         let path = directory.path().display().to_string();
-        let mut server = Self { port: 0, directory, arguments: Vec::new(), scheme: "redis", process: None };
+        let mut server = Self { port: 0, directory, arguments: Vec::new(), scheme, certificate, process: None };
         for _ in 0..TRIES {
             server.port = free_port().expect("a free port");
             server.arguments = arguments(server.port, &path);
@@ -110,7 +149,10 @@ impl Server {
     /// # Panics
     /// Never: the address is one.
     pub fn settings(&self) -> Settings {
-        let address = format!("{}://127.0.0.1:{}", self.scheme, self.port).parse().expect("an address");
+        let mut address: Address = format!("{}://127.0.0.1:{}", self.scheme, self.port).parse().expect("an address");
+        if let Some(certificate) = &self.certificate {
+            address = address.vouched_for_by(certificate.clone().into_bytes()).expect("it is over TLS");
+        }
         Settings { command_timeout: Duration::from_secs(5), ..Settings::at(address) }
     }
 

@@ -6,7 +6,7 @@ use redis::cmd;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Error, Keys, Redis, Sessions, Settings,
+    Address, Error, Keys, Redis, Sessions, Settings,
     checks::{self, Need},
     looking::{Held, Hold, Sight},
     sessions::NewSession,
@@ -287,6 +287,19 @@ async fn a_cluster_will_do() {
     let server = Server::cluster().await;
     // The first node is not there: the others say where everything is.
     live(at(&server, &format!("redis+cluster://127.0.0.1:1,127.0.0.1:{}", server.port()))).await;
+}
+
+#[tokio::test]
+async fn over_tls_a_server_is_known_by_its_certificate() {
+    let (server, other) = (Server::tls().await, Server::tls().await);
+    live(server.client()).await;
+    let encrypted = format!("rediss://127.0.0.1:{}", server.port());
+    // Another's certificate, and those of this machine, vouch for nobody here; without TLS it does not listen.
+    let misled: Address = encrypted.parse().unwrap();
+    let misled = misled.vouched_for_by(other.certificate().as_bytes().to_vec()).unwrap();
+    assert!(!Redis::new(Settings { address: misled, ..server.settings() }).is_reachable().await);
+    assert!(!at(&server, &encrypted).is_reachable().await);
+    assert!(!at(&server, &format!("redis://127.0.0.1:{}", server.port())).is_reachable().await);
 }
 
 #[tokio::test]
