@@ -10,7 +10,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use super::{Address, Redis, Settings};
+use super::{Redis, Settings, settings::Address};
 
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(10);

@@ -6,10 +6,11 @@ use redis::cmd;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Address, Error, Keys, Redis, Sessions, Settings,
+    Error, Keys, Redis, Sessions, Settings,
     checks::{self, Need},
     looking::{Held, Hold, Sight},
     sessions::NewSession,
+    settings::Address,
     testing::Server,
 };
 use crate::{
