@@ -42,7 +42,8 @@ impl Target {
     /// Where `host:port` leads, as it stands in a request to a proxy.
     pub fn of_authority(authority: &str) -> Option<Self> {
         let url = Url::parse(&format!("http://{authority}/")).ok()?;
-        let bare = url.username().is_empty() && url.password().is_none() && url.path() == "/";
+        // An empty user name is none to the parser, and still no part of where something leads.
+        let bare = !authority.contains('@') && url.path() == "/";
         let bare = bare && url.query().is_none() && url.fragment().is_none();
         if bare { Self::of(&url) } else { None }
     }
@@ -196,7 +197,7 @@ mod tests {
 
     #[test]
     fn an_authority_is_a_host_and_a_port() {
-        for text in ["", ":80", "a:0", "a:65536", "a/b", "u@h:1", "a?b", "a b", "[::1", "."] {
+        for text in ["", ":80", "a:0", "a:65536", "a/b", "u@h:1", "@h:1", ":@h", "a?b", "a b", "[::1", "."] {
             assert_eq!(Target::of_authority(text), None, "{text:?}");
         }
         assert_eq!(Target::of_authority("[::1]:8080").unwrap().to_string(), "[::1]:8080");
