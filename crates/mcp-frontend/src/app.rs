@@ -12,7 +12,7 @@ use tokio::{
 use crate::{
     Config, Stores,
     changes::Changes,
-    core::{Core, Fault, Host},
+    core::{Core, Host},
     fleet::{Pools, Wire},
     http::{router::router, server},
     mcp::{self, handler::Handler},
