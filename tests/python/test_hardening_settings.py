@@ -51,7 +51,7 @@ WRONG: list[tuple[str, str, str, str]] = [
     ("pool-daemon", "DAEMON__ADMIN_LISTEN", "0.0.0.0:0", "needs a token"),
     # Where the store is.
     ("mcp-frontend", "STORE__URL", f"http://user:{CANARY}@localhost", "store.url"),
-    ("mcp-frontend", "STORE__URL", f"rediss://:{CANARY}@localhost", "TLS is not supported"),
+    ("mcp-frontend", "STORE__URL", f"rediss://:{CANARY}@a,b", "hosts are allowed"),
     ("mcp-frontend", "STORE__URL", f"redis://:{CANARY}@", "store.url"),
     ("mcp-frontend", "STORE__PREFIX", "a:{b}*", "store.prefix"),
     # Chromium's own words. Each would undo a promise.

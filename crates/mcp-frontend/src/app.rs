@@ -48,7 +48,7 @@ impl App {
     /// Lets `fault` act before each tool call, for example panic.
     #[cfg(any(test, feature = "test-util"))]
     #[must_use]
-    pub fn with_fault(config: Config, pools: Pools, stores: Stores, host: Host, fault: Fault) -> Self {
+    pub fn with_fault(config: Config, pools: Pools, stores: Stores, host: Host, fault: crate::Fault) -> Self {
         Self { core: Arc::new(Core::new(config, pools, stores, host).with_fault(fault)) }
     }
 
