@@ -20,6 +20,8 @@ Written by `browserfleet settings`. A setting is a line of a TOML file (`--confi
 Of the programs, **b** is `browserfleet`, **f** `mcp-frontend` and **d** `pool-daemon`.
 ";
 
+const COLUMNS: &str = "| setting | of | what | default | why | allowed |";
+
 /// Writes the reference.
 pub(crate) fn print(output: &mut impl Write) -> anyhow::Result<()> {
     match output.write_all(reference().as_bytes()) {
@@ -43,9 +45,10 @@ fn reference() -> String {
         let (named, name) = key.split_once('.').unwrap_or(("", key));
         if named != section {
             section = named;
-            text += &format!(
-                "\n## {section}\n\n| setting | of | what | default | why | allowed |\n|---|---|---|---|---|---|\n"
-            );
+            for line in ["", &format!("## {section}"), "", COLUMNS, "|---|---|---|---|---|---|"] {
+                text.push_str(line);
+                text.push('\n');
+            }
         }
         let (_, Setting { what, why, allowed, .. }) = of[0];
         let programs = of.iter().map(|(program, _)| *program).collect::<Vec<_>>().join(" ");

@@ -386,8 +386,7 @@ mod tests {
 
     #[test]
     fn a_wrong_store_is_told_with_everything_else_and_without_its_password() {
-        let wrong =
-            problems("[store]\nurl = \"rediss://:secret@a,b\"\nprefix = \"a b\"\ncommand_timeout = \"1h\"\n");
+        let wrong = problems("[store]\nurl = \"rediss://:secret@a,b\"\nprefix = \"a b\"\ncommand_timeout = \"1h\"\n");
         assert_eq!(wrong.len(), 3, "{wrong:?}");
         assert!(wrong.iter().any(|line| line.contains("hosts are allowed")), "{wrong:?}");
         assert!(!wrong.iter().any(|line| line.contains("secret")), "{wrong:?}");
