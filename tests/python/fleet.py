@@ -144,7 +144,8 @@ class Fleet:
         try:
             until(lambda: self.left() == self.nothing_left(), "nothing is left", within)
         except AssertionError:
-            assert self.left() == self.nothing_left(), "something is left"
+            left = self.left()
+            assert left == self.nothing_left(), f"something is left: {left}, and not {self.nothing_left()}"
         assert processes.reap_orphans() == [], "processes without a parent are left"
 
     def stop(self) -> None:

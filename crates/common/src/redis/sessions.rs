@@ -221,6 +221,10 @@ impl Sessions {
                 tracing::warn!(%error, "an ended session is counted until its time would have passed");
             }
         }
+        // Sessions are counted often, checkpoints only when there is a new one: the last to end leaves none of those that have lapsed.
+        if let Err(error) = self.checkpoints_of(&key.principal).count().await {
+            tracing::warn!(%error, "checkpoints that have lapsed are counted for a while");
+        }
         Ok(Some(ended))
     }
 

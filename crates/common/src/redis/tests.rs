@@ -14,9 +14,10 @@ use super::{
     testing::Server,
 };
 use crate::{
+    checkpoint::Store as _,
     egress::Egress,
     ids::{Principal, SessionName},
-    session::{Client, Created, Full, Key, LeaseRef, LeaseState, Limits, Loss, LossReason, Swapped},
+    session::{Client, Created, Full, Key, LeaseRef, LeaseState, Limits, Loss, LossReason, Owner, Swapped},
 };
 
 const IDLE: Duration = Duration::from_millis(500);
@@ -104,6 +105,26 @@ async fn places_come_back_when_sessions_lapse_and_nothing_is_left_of_them() {
     sleep(IDLE * 2).await;
     assert!(fresh(&sessions, "d").await, "their places are free");
     assert_eq!(sessions.count(Some(&Principal::named("me"))).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn the_last_session_to_end_leaves_no_place_of_checkpoints_that_have_lapsed() {
+    let server = Server::start().await;
+    let (sessions, redis, me) = (Sessions::new(server.client()), server.client(), Principal::named("me"));
+    for name in ["lapsed", "last"] {
+        create(&sessions, &key(name), name, &lease(name)).await;
+        let owner = Owner { key: key(name), birth: name.to_owned() };
+        assert!(sessions.save_checkpoint(&owner, name, b"sealed".to_vec()).await.unwrap());
+    }
+    let (places, lapsed) = (sessions.keys.checkpoints_of(&me), Keys::member(&me, &key("lapsed").name));
+    // As if its longest lifetime were over.
+    redis
+        .query::<()>(cmd("DEL").arg(sessions.keys.checkpoint(&lapsed)).arg(sessions.keys.record(&lapsed)))
+        .await
+        .unwrap();
+    redis.query::<()>(cmd("ZADD").arg(&places).arg(1).arg(&lapsed)).await.unwrap();
+    assert!(sessions.end(&key("last"), None).await.unwrap().is_some());
+    assert!(!redis.query::<bool>(cmd("EXISTS").arg(&places)).await.unwrap());
 }
 
 #[tokio::test]
