@@ -489,7 +489,8 @@ async fn keys_have_the_same_limits_and_go_on_beside_tokens() {
     assert_eq!((status(&by_key).await, status(&by_token).await), (200, 200));
     let shown = by_key.asking("config").modern_call("browser_get_config", json!({})).await["structuredContent"].clone();
     assert_eq!((&shown["session"]["idle_ttl"], &shown["session"]["max_lifetime"]), (&json!("2m"), &json!("8h")));
-    let wrong = guarded.bearer(&format!("{}0", &key[..key.len() - 1]));
+    let (others, last) = key.split_at(key.len() - 1);
+    let wrong = guarded.bearer(&format!("{others}{}", if last == "0" { "1" } else { "0" }));
     assert_eq!(seen(&wrong.get("/sessions").await).2.unwrap(), refused().1);
     // Whoever has a key cannot get one with more: the call's result tells its agent.
     let reader = create(&path, &Create::named("reader", &["browser:read"]), Duration::from_secs(now())).unwrap().text;
