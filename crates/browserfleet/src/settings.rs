@@ -31,8 +31,13 @@ pub(crate) fn print(output: &mut impl Write) -> anyhow::Result<()> {
     }
 }
 
+/// What each program reads.
+fn programs() -> [(&'static str, Vec<Setting>); 3] {
+    [("b", args::Settings::reference()), ("f", cli::reference()), ("d", config::reference())]
+}
+
 fn reference() -> String {
-    let programs = [("b", args::Settings::reference()), ("f", cli::reference()), ("d", config::reference())];
+    let programs = programs();
     let mut settings: BTreeMap<&str, Vec<(&str, &Setting)>> = BTreeMap::new();
     for (program, asked) in &programs {
         for setting in asked {
@@ -77,9 +82,7 @@ mod tests {
     #[test]
     fn the_reference_is_up_to_date_and_says_why() {
         let text = reference();
-        for (program, settings) in
-            [("b", args::Settings::reference()), ("f", cli::reference()), ("d", config::reference())]
-        {
+        for (program, settings) in programs() {
             for Setting { key, what, why, .. } in settings {
                 let about = "crates/common/src/config/about.rs says nothing of";
                 assert!(!what.is_empty() && !why.is_empty(), "{about} {key} (of {program})");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     config::Reader,
     egress::{Origin, ProxyServer},
-    redis::settings::Address,
+    redis::Address,
     size,
 };
 

@@ -17,7 +17,7 @@ use sha2::Sha256;
 
 use crate::{
     ids::{digest, random_bytes, random_hex},
-    secret_file::{self, BadSecretFile},
+    secret_file::{self, BadFile},
 };
 
 /// Least bytes of a secret: 32 hexadecimal digits are 128 bits.
@@ -80,7 +80,7 @@ impl Keyring {
     ///
     /// # Errors
     /// When the file cannot be used, or a secret in it is too short.
-    pub fn read(path: &Path) -> Result<Self, BadSecretFile> {
+    pub fn read(path: &Path) -> Result<Self, BadFile> {
         Ok(Self::of(lines(path)?.iter().map(String::as_str)))
     }
 
@@ -181,16 +181,16 @@ pub fn random_secret() -> String {
 ///
 /// # Errors
 /// When the file cannot be used, or a secret in it is too short.
-pub(crate) fn lines(path: &Path) -> Result<Vec<String>, BadSecretFile> {
+pub(crate) fn lines(path: &Path) -> Result<Vec<String>, BadFile> {
     let (text, _) = secret_file::read(path)?;
     let lines: Vec<String> = text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
     if lines.is_empty() || lines.len() > SECRETS_MAX {
         let why = format!("{} secrets; one a line, at most {SECRETS_MAX} (the new one, then the old)", lines.len());
-        return Err(BadSecretFile::new(path, why));
+        return Err(BadFile::new(path, why));
     }
     if lines.iter().any(|line| line.len() < SECRET_MIN) {
         let why = format!("a secret with less than {SECRET_MIN} characters; make one: openssl rand -hex 32");
-        return Err(BadSecretFile::new(path, why));
+        return Err(BadFile::new(path, why));
     }
     Ok(lines)
 }

@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq as _;
 use crate::{
     ids::digest,
     keyring::{Keyring, Unusable, lines},
-    secret_file::BadSecretFile,
+    secret_file::BadFile,
 };
 
 /// The gRPC metadata a claim travels in.
@@ -95,7 +95,7 @@ impl ServiceSecret {
     ///
     /// # Errors
     /// When the file cannot be used, or a secret in it is too short.
-    pub fn read(path: &Path) -> Result<Self, BadSecretFile> {
+    pub fn read(path: &Path) -> Result<Self, BadFile> {
         Keyring::read(path).map(Self)
     }
 
@@ -134,7 +134,7 @@ impl OperatorToken {
     ///
     /// # Errors
     /// When the file cannot be used, or a token in it is too short.
-    pub fn read(path: &Path) -> Result<Self, BadSecretFile> {
+    pub fn read(path: &Path) -> Result<Self, BadFile> {
         Ok(Self(lines(path)?.iter().map(|line| Sha256::digest(line.as_bytes()).into()).collect()))
     }
 

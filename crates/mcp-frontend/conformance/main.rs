@@ -21,7 +21,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use browserfleet_common::{
     clock::SystemClock,
     lifecycle::{Shutdown, Tasks},
-    redis::{Settings, settings::Address},
+    redis::{Address, Settings},
 };
 use browserfleet_mcp_frontend::{App, Config, Host, Pools, testing::FakeDaemon};
 use clap::Parser;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use browserfleet_common::{config::Reader, redis, secret_file::BadSecretFile};
+use browserfleet_common::{config::Reader, redis, secret_file::BadFile};
 use browserfleet_tools::{Groups, SnapshotMode};
 
 use crate::{audit::Audit, keys::Keyring, limits::Limits, oauth, secrets::Secrets};
@@ -178,7 +178,7 @@ impl Config {
             state_dir: reader.path("store.state_dir"),
             auth: keys_file.and_then(|path| read_keys(reader, &path)),
             audit: reader.path("audit.file").and_then(|path| open_trail(reader, &path)),
-            secrets: read_secrets(reader),
+            secrets: reader.file("secrets.file", Secrets::read).map(Arc::new).unwrap_or_default(),
         };
         if config.store.is_some() && config.state_dir.is_some() {
             reader.problem("store.url and store.state_dir: sessions are kept in one of them; give either");
@@ -214,18 +214,6 @@ fn open_trail(reader: &mut Reader, path: &Path) -> Option<Audit> {
     opened
         .inspect_err(|error| reader.problem(format!("audit.file: {}: cannot be appended to ({error})", path.display())))
         .ok()
-}
-
-/// The secrets of the file that is named, if one is.
-fn read_secrets(reader: &mut Reader) -> Arc<Secrets> {
-    let Some(path) = reader.path("secrets.file") else { return Arc::default() };
-    Secrets::read(&path).map_or_else(
-        |bad| {
-            reader.problem(format!("secrets.file = {bad}"));
-            Arc::default()
-        },
-        Arc::new,
-    )
 }
 
 impl Http {
@@ -325,7 +313,7 @@ impl Tools {
 
 /// The keys of a file; a file that cannot be used lets nobody in, so it is a problem of the start.
 fn read_keys(reader: &mut Reader, path: &Path) -> Option<Keyring> {
-    let refuse = |error: BadSecretFile| reader.problem(format!("auth.keys_file = {error}"));
+    let refuse = |error: BadFile| reader.problem(format!("auth.keys_file = {error}"));
     Keyring::open(path).map_err(refuse).ok()
 }
 

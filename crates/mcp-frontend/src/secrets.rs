@@ -9,7 +9,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use browserfleet_common::{
     egress::Origin,
     pb,
-    secret_file::{self, BadSecretFile},
+    secret_file::{self, BadFile},
 };
 use browserfleet_tools::secrets::placeholder;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -72,8 +72,8 @@ impl Secrets {
     ///
     /// # Errors
     /// When it cannot be used: see [`secret_file::read`]; or it is not of this form. No value is in the text.
-    pub fn read(path: &Path) -> Result<Self, BadSecretFile> {
-        let bad = |why: String| BadSecretFile::new(path, why);
+    pub fn read(path: &Path) -> Result<Self, BadFile> {
+        let bad = |why: String| BadFile::new(path, why);
         let (text, _) = secret_file::read(path)?;
         let entries: BTreeMap<String, Entry> = serde_json::from_str(&text).map_err(|error| {
             // Serde's own text may quote what is in the file.

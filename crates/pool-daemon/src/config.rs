@@ -5,7 +5,6 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use browserfleet_common::{
     config::{Reader, Setting},
     redis,
-    secret_file::BadSecretFile,
     service::{OperatorToken, ServiceSecret},
     session::daemon_name,
     size::{GIB, MIB},
@@ -222,16 +221,12 @@ fn is_daemons(address: &str) -> bool {
 
 /// `[grpc]`: files that only we can read.
 fn read_trust(reader: &mut Reader) -> Trust {
-    let secret = reader.path("grpc.secret_file").map(|path| ServiceSecret::read(&path));
-    let operators = reader.path("grpc.operator_token_file").map(|path| OperatorToken::read(&path));
-    if operators.is_some() && secret.is_none() {
+    let secret = reader.file("grpc.secret_file", ServiceSecret::read);
+    let operators = reader.file("grpc.operator_token_file", OperatorToken::read);
+    if operators.is_some() && reader.path("grpc.secret_file").is_none() {
         reader.problem("grpc.operator_token_file is of use only with grpc.secret_file: without it nobody is asked");
     }
-    let mut usable = |key: &str, problem: BadSecretFile| reader.problem(format!("{key} = {problem}"));
-    Trust {
-        secret: secret.and_then(|read| read.map_err(|problem| usable("grpc.secret_file", problem)).ok()),
-        operators: operators.and_then(|read| read.map_err(|problem| usable("grpc.operator_token_file", problem)).ok()),
-    }
+    Trust { secret, operators }
 }
 
 fn read_limits(reader: &mut Reader, min_warm: usize, health: &health::Config, sessions_are_watched: bool) -> Limits {

@@ -31,8 +31,9 @@ pub(super) const ABOUT: &[About] = &[
     about(
         "http.allowed_hosts",
         "Names in `Host` that are answered, with or without a port",
-        "names of this machine only: a page that a browser was led to by DNS rebinding says another one",
-    ),
+        "a page that a browser was led to by DNS rebinding says another one",
+    )
+    .by_default("names of this machine"),
     about(
         "http.allowed_origins",
         "Origins of browsers besides our own",
@@ -57,7 +58,7 @@ pub(super) const ABOUT: &[About] = &[
     about(
         "http.max_connections",
         "TCP connections at a time; one more is told to come back",
-        "each costs some 20 KiB and a descriptor, of which a process often has 1,024 more than it needs",
+        "each costs a descriptor and its buffers; a process often may have 1,024 descriptors more than it needs",
     ),
     about(
         "http.keep_alive",
@@ -180,7 +181,7 @@ pub(super) const ABOUT: &[About] = &[
     about(
         "session.max_connections",
         "Connections of `initialize` clients that are remembered",
-        "clients seldom say that they go; 10,000 take less than 10 MB",
+        "clients seldom say that they go",
     ),
     about(
         "session.connection_ttl",
@@ -197,7 +198,11 @@ pub(super) const ABOUT: &[About] = &[
         "A call, the wait for a browser included",
         "clients give up after 1 to 5 minutes; longer than the wait for a browser and a slow page together",
     ),
-    about("call.tasks_timeout", "A call that runs several tasks", "five of the longest tasks, two at a time"),
+    about(
+        "call.tasks_timeout",
+        "A call that runs several tasks",
+        "they run one after the other, each with the time of a call of its own",
+    ),
     about(
         "call.queue_wait",
         "How long a call waits for a browser",
@@ -382,9 +387,13 @@ pub(super) const ABOUT: &[About] = &[
     about(
         "browser.probe_interval",
         "From one page opened to see whether a browser still can to the next",
-        "a dead zygote is found within half a minute, at 0.1 % of a processor",
+        "a dead zygote is found within half a minute",
     ),
-    about("browser.launch_timeout", "For a browser to start", "a busy machine with a cold disk takes 10 s"),
+    about(
+        "browser.launch_timeout",
+        "For a browser to start",
+        "a cold start on a busy machine takes seconds; nobody waits longer for one that hangs",
+    ),
     about("browser.term_grace", "From SIGTERM to SIGKILL", "nothing in a profile is worth waiting for"),
     about(
         "browser.kill_grace",

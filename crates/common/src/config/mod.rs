@@ -118,7 +118,7 @@ impl Reader {
 
     /// Nothing is set: for those who want to know what could be.
     pub fn unset() -> Self {
-        Self { merged: Figment::new(), asked: BTreeMap::new(), problems: Vec::new() }
+        Self::of(Figment::new(), Vec::new())
     }
 
     /// A duration such as `"30s"`, `"10m"`, `"8h"`.
@@ -165,6 +165,12 @@ impl Reader {
         self.take(key, None, (NONE.to_owned(), "a path".to_owned()), |value| {
             value.as_str().filter(|text| !text.is_empty()).map(|text| Some(PathBuf::from(text)))
         })
+    }
+
+    /// What is in the file that a setting names, when set. Its errors name the file.
+    pub fn file<T, E: Display>(&mut self, key: &'static str, read: impl FnOnce(&Path) -> Result<T, E>) -> Option<T> {
+        let path = self.path(key)?;
+        read(&path).map_err(|bad| self.problem(format!("{key} = {bad}"))).ok()
     }
 
     /// One of a closed list of words.

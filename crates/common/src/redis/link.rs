@@ -27,7 +27,7 @@ use tokio::{
 
 use super::{
     Settings,
-    settings::{Node, Place, prompt},
+    address::{Node, Place, prompt},
 };
 use crate::metrics::metrics;
 

@@ -1,6 +1,6 @@
 //! Redis, where front ends keep what another one must find, and where daemons look which sessions still live.
 //!
-//! In suggested reading order: [`settings`] says where it is, [`link`] is the one connection of a process, [`keys`] the table
+//! In suggested reading order: [`settings`] says where it is, by an [`address`]; [`link`] is the one connection of a process, [`keys`] the table
 //! of what is there, [`Sessions`] keeps sessions with [`Index`]es of which there are (what is beside them is in `kept`, what daemons see of them in [`looking`]), [`Directory`] knows the daemons, [`checks`] are made before a program
 //! starts, and by [`Fitness`] when a Redis that was away answers; [`testing`] starts a server for a test.
 //!
@@ -8,6 +8,8 @@
 //! no answer is never taken for "there is none".
 
 pub mod settings;
+
+pub mod address;
 
 pub mod link;
 
@@ -34,6 +36,7 @@ pub mod testing;
 mod tests;
 
 pub use self::{
+    address::Address,
     directory::Directory,
     fitness::Fitness,
     index::Index,

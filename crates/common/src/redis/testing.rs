@@ -10,7 +10,8 @@ use std::{
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use super::{Redis, Settings, settings::Address};
+use super::{Redis, Settings, address::Address};
+use crate::authorities::Authorities;
 
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(10);
@@ -23,11 +24,17 @@ pub struct Server {
     port: u16,
     directory: TempDir,
     arguments: Vec<String>,
-    /// Of its address: it becomes another one when it is a cluster.
-    scheme: &'static str,
-    /// Its certificate (PEM), where it speaks TLS.
-    certificate: Option<String>,
+    is_cluster: bool,
+    /// None: it speaks in clear. Otherwise over TLS only.
+    certificate: Option<Certificate>,
     process: Option<Child>,
+}
+
+/// What a server is known by: it vouches for itself.
+#[derive(Clone, Debug)]
+struct Certificate {
+    pem: String,
+    key: String,
 }
 
 impl Server {
@@ -44,12 +51,15 @@ impl Server {
     /// # Panics
     /// When there is none to start: the text says how to install it.
     pub async fn with(options: &[&str]) -> Self {
-        Self::start_as(|port, directory| {
-            let port = port.to_string();
-            let always = ["--bind", "127.0.0.1", "--port", &port, "--save", "", "--dir", directory];
-            always.iter().chain(options).map(|&argument| argument.to_owned()).collect()
-        })
-        .await
+        Self::start_with(None, |_directory| owned(options)).await
+    }
+
+    /// Starts a server that speaks TLS only. Who trusts its [`Self::authorities`] may connect.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn tls() -> Self {
+        Self::start_with(Some(Certificate::new()), |_directory| Vec::new()).await
     }
 
     /// Starts a cluster of one node that has every slot.
@@ -57,8 +67,21 @@ impl Server {
     /// # Panics
     /// When it does not become one.
     pub async fn cluster() -> Self {
+        Self::start_cluster(None).await
+    }
+
+    /// Starts a cluster of one node that speaks TLS only.
+    ///
+    /// # Panics
+    /// When it does not become one.
+    pub async fn tls_cluster() -> Self {
+        Self::start_cluster(Some(Certificate::new())).await
+    }
+
+    async fn start_cluster(certificate: Option<Certificate>) -> Self {
         let bus = free_port().expect("a free port").to_string();
-        let mut server = Self::with(&["--cluster-enabled", "yes", "--cluster-port", &bus]).await;
+        let options = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--tls-cluster", yes(certificate.is_some())];
+        let mut server = Self::start_with(certificate, |_directory| owned(&options)).await;
         let mut slots = redis::cmd("CLUSTER");
         server.client().query::<()>(slots.arg("ADDSLOTSRANGE").arg(0).arg(16383)).await.expect("its slots");
         let started = Instant::now();
@@ -66,7 +89,7 @@ impl Server {
             assert!(started.elapsed() < START, "it does not become a cluster");
             sleep(Duration::from_millis(20)).await;
         }
-        server.scheme = "redis+cluster";
+        server.is_cluster = true;
         server
     }
 
@@ -74,70 +97,54 @@ impl Server {
         self.client().query(redis::cmd(of).arg("INFO")).await.expect("it says what it is")
     }
 
-    /// Starts a sentinel that watches a server under a name.
+    /// Starts a sentinel that watches a server under a name; over TLS when the server speaks that.
     ///
     /// # Panics
     /// When it does not start.
     pub async fn sentinel(of: &Self, service: &str) -> Self {
         let watched = of.port;
-        Self::start_as(|port, directory| {
+        Self::start_with(of.certificate.clone(), |directory| {
             let file = format!("{directory}/sentinel.conf");
-            let lines = format!("bind 127.0.0.1\nport {port}\nsentinel monitor {service} 127.0.0.1 {watched} 1\n");
-            std::fs::write(&file, lines).expect("its configuration");
-            vec![file, "--sentinel".to_owned()]
+            let monitored = format!("sentinel monitor {service} 127.0.0.1 {watched} 1\n");
+            std::fs::write(&file, monitored).expect("its configuration");
+            owned(&[&file, "--sentinel", "--tls-replication", yes(of.certificate.is_some())])
         })
         .await
     }
 
-    /// Starts a server that speaks TLS only. Who trusts [`Self::certificate`] may connect.
-    ///
-    /// # Panics
-    /// When it does not start.
-    pub async fn tls() -> Self {
-        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
-        let certificate = made.cert.pem();
-        let (pem, key) = (certificate.clone(), made.signing_key.serialize_pem());
-        let arguments = move |port: u16, directory: &str| {
-            let (pem_file, key_file) = (format!("{directory}/cert.pem"), format!("{directory}/key.pem"));
-            std::fs::write(&pem_file, &pem).expect("its certificate");
-            std::fs::write(&key_file, &key).expect("its key");
-            let port = port.to_string();
-            let fixed = ["--bind", "127.0.0.1", "--port", "0", "--save", "", "--dir", directory, "--tls-port", &port];
-            let tls = ["--tls-auth-clients", "no", "--tls-cert-file", &pem_file, "--tls-key-file", &key_file];
-            let own = ["--tls-ca-cert-file", &pem_file];
-            fixed.iter().chain(&tls).chain(&own).map(|&argument| argument.to_owned()).collect()
-        };
-        Self::start_with(arguments, "rediss", Some(certificate)).await
+    /// Who vouches for a server that speaks TLS.
+    pub fn authorities(&self) -> Option<Authorities> {
+        let certificate = self.certificate.as_ref()?;
+        Some(Authorities::parse(&certificate.pem).expect("it is one"))
     }
 
-    /// The certificate (PEM) of a server that speaks TLS.
-    ///
-    /// # Panics
-    /// When it does not.
-    pub fn certificate(&self) -> &str {
-        self.certificate.as_deref().expect("it speaks TLS")
-    }
-
-    async fn start_as(arguments: impl Fn(u16, &str) -> Vec<String>) -> Self {
-        Self::start_with(arguments, "redis", None).await
-    }
-
-    async fn start_with(
-        arguments: impl Fn(u16, &str) -> Vec<String>,
-        scheme: &'static str,
-        certificate: Option<String>,
-    ) -> Self {
+    /// With the options that `own` gives for a directory.
+    async fn start_with(certificate: Option<Certificate>, own: impl Fn(&str) -> Vec<String>) -> Self {
         let directory = tempfile::tempdir().expect("a directory for Redis");
         let path = directory.path().display().to_string();
-        let mut server = Self { port: 0, directory, arguments: Vec::new(), scheme, certificate, process: None };
+        let own = own(&path);
+        let mut server =
+            Self { port: 0, directory, arguments: Vec::new(), is_cluster: false, certificate, process: None };
         for _ in 0..TRIES {
             server.port = free_port().expect("a free port");
-            server.arguments = arguments(server.port, &path);
+            server.arguments = [own.clone(), server.always()].concat();
             if server.run().await {
                 return server;
             }
         }
         panic!("redis-server does not start");
+    }
+
+    fn always(&self) -> Vec<String> {
+        let (port, directory) = (self.port.to_string(), self.directory.path().display().to_string());
+        let fixed = owned(&["--bind", "127.0.0.1", "--save", "", "--dir", &directory]);
+        let listening = match &self.certificate {
+            None => owned(&["--port", &port]),
+            Some(certificate) => {
+                [owned(&["--port", "0", "--tls-port", &port]), certificate.options(&directory)].concat()
+            }
+        };
+        [fixed, listening].concat()
     }
 
     pub fn port(&self) -> u16 {
@@ -149,10 +156,18 @@ impl Server {
     /// # Panics
     /// Never: the address is one.
     pub fn settings(&self) -> Settings {
-        let mut address: Address = format!("{}://127.0.0.1:{}", self.scheme, self.port).parse().expect("an address");
-        if let Some(certificate) = &self.certificate {
-            address = address.vouched_for_by(certificate.clone().into_bytes()).expect("it is over TLS");
-        }
+        let scheme = if self.certificate.is_some() { "rediss" } else { "redis" };
+        let cluster = if self.is_cluster { "+cluster" } else { "" };
+        self.settings_at(&format!("{scheme}{cluster}://127.0.0.1:{}", self.port))
+    }
+
+    /// Settings of another way to this server.
+    ///
+    /// # Panics
+    /// When there is no such address.
+    pub fn settings_at(&self, address: &str) -> Settings {
+        let address: Address = address.parse().expect("an address");
+        let address = address.vouched_for_by(self.authorities()).expect("it is over TLS");
         Settings { command_timeout: Duration::from_secs(5), ..Settings::at(address) }
     }
 
@@ -218,6 +233,30 @@ impl Server {
         self.kill();
         false
     }
+}
+
+impl Certificate {
+    fn new() -> Self {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+        Self { pem: made.cert.pem(), key: made.signing_key.serialize_pem() }
+    }
+
+    /// What a server in this directory is started with.
+    fn options(&self, directory: &str) -> Vec<String> {
+        let (pem, key) = (format!("{directory}/cert.pem"), format!("{directory}/key.pem"));
+        std::fs::write(&pem, &self.pem).expect("its certificate");
+        std::fs::write(&key, &self.key).expect("its key");
+        let files = ["--tls-cert-file", &pem, "--tls-key-file", &key, "--tls-ca-cert-file", &pem];
+        [owned(&files), owned(&["--tls-auth-clients", "no"])].concat()
+    }
+}
+
+fn owned(options: &[&str]) -> Vec<String> {
+    options.iter().map(|&option| option.to_owned()).collect()
+}
+
+fn yes(is_so: bool) -> &'static str {
+    if is_so { "yes" } else { "no" }
 }
 
 impl Drop for Server {

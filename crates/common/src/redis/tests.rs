@@ -7,10 +7,10 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Error, Keys, Redis, Sessions, Settings,
+    address::Address,
     checks::{self, Need},
     looking::{Held, Hold, Sight},
     sessions::NewSession,
-    settings::Address,
     testing::Server,
 };
 use crate::{
@@ -301,7 +301,7 @@ async fn live(redis: Redis) {
 }
 
 fn at(server: &Server, address: &str) -> Redis {
-    Redis::new(Settings { address: address.parse().unwrap(), ..server.settings() })
+    Redis::new(server.settings_at(address))
 }
 
 #[tokio::test]
@@ -315,13 +315,23 @@ async fn a_cluster_will_do() {
 async fn over_tls_a_server_is_known_by_its_certificate() {
     let (server, other) = (Server::tls().await, Server::tls().await);
     live(server.client()).await;
-    let encrypted = format!("rediss://127.0.0.1:{}", server.port());
     // Another's certificate, and those of this machine, vouch for nobody here; without TLS it does not listen.
-    let misled: Address = encrypted.parse().unwrap();
-    let misled = misled.vouched_for_by(other.certificate().as_bytes().to_vec()).unwrap();
-    assert!(!Redis::new(Settings { address: misled, ..server.settings() }).is_reachable().await);
-    assert!(!at(&server, &encrypted).is_reachable().await);
-    assert!(!at(&server, &format!("redis://127.0.0.1:{}", server.port())).is_reachable().await);
+    let encrypted: Address = format!("rediss://127.0.0.1:{}", server.port()).parse().unwrap();
+    let misled = encrypted.clone().vouched_for_by(other.authorities()).unwrap();
+    for address in [misled, encrypted, format!("redis://127.0.0.1:{}", server.port()).parse().unwrap()] {
+        assert!(!Redis::new(Settings { address, ..server.settings() }).is_reachable().await);
+    }
+}
+
+#[tokio::test]
+async fn over_tls_a_cluster_and_sentinels_will_do() {
+    let cluster = Server::tls_cluster().await;
+    live(at(&cluster, &format!("rediss+cluster://127.0.0.1:1,127.0.0.1:{}", cluster.port()))).await;
+    let server = Server::tls().await;
+    let sentinel = Server::sentinel(&server, "main").await;
+    live(at(&server, &format!("rediss+sentinel://127.0.0.1:{}/main", sentinel.port()))).await;
+    let in_clear = format!("redis+sentinel://127.0.0.1:{}/main", sentinel.port()).parse().unwrap();
+    assert!(!Redis::new(Settings { address: in_clear, ..server.settings() }).is_reachable().await);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::{
 
 use browserfleet_common::{
     ids::random_hex,
-    secret_file::{self, BadSecretFile},
+    secret_file::{self, BadFile},
 };
 use serde::{Deserialize, Serialize};
 
@@ -42,18 +42,18 @@ impl Stamp {
 ///
 /// # Errors
 /// When it cannot be used: see [`secret_file::read`]; or it is not of this form.
-pub(super) fn read(path: &Path) -> Result<(Vec<Record>, Stamp), BadSecretFile> {
+pub(super) fn read(path: &Path) -> Result<(Vec<Record>, Stamp), BadFile> {
     let (text, metadata) = secret_file::read(path)?;
     let keys: Keys = serde_json::from_str(&text).map_err(|error| {
         // Serde's own text may quote what is in the file.
         let at = format!("line {}, column {}", error.line(), error.column());
-        BadSecretFile::new(path, format!("not a file of keys ({at}); they are made by: browserfleet keys create"))
+        BadFile::new(path, format!("not a file of keys ({at}); they are made by: browserfleet keys create"))
     })?;
     if keys.version != VERSION || keys.keys.len() > KEYS_MAX {
         let why = format!("only version {VERSION} with at most {KEYS_MAX} keys is understood");
-        return Err(BadSecretFile::new(path, why));
+        return Err(BadFile::new(path, why));
     }
-    record::check(&keys.keys).map_err(|why| BadSecretFile::new(path, why))?;
+    record::check(&keys.keys).map_err(|why| BadFile::new(path, why))?;
     Ok((keys.keys, Stamp::of(&metadata)))
 }
 
@@ -71,20 +71,20 @@ pub(super) fn change<T>(path: &Path, change: impl FnOnce(&mut Vec<Record>) -> an
         path.with_file_name(name)
     };
     // A file of its own: a lock on one that is replaced would be nobody's.
-    let lock = private(&beside(".lock")).map_err(|error| BadSecretFile::new(&path, error.to_string()))?;
+    let lock = private(&beside(".lock")).map_err(|error| BadFile::new(&path, error.to_string()))?;
     if lock.try_lock().is_err() {
-        return Err(BadSecretFile::new(&path, "is being changed by another command; try again").into());
+        return Err(BadFile::new(&path, "is being changed by another command; try again").into());
     }
     let before = fs::metadata(&path).ok();
     let mut keys = if before.is_some() { read(&path)?.0 } else { Vec::new() };
     let result = change(&mut keys)?;
-    record::check(&keys).map_err(|why| BadSecretFile::new(&path, why))?;
+    record::check(&keys).map_err(|why| BadFile::new(&path, why))?;
     let new = beside(&format!(".{}", random_hex()));
     let written = replace(&path, &new, before.as_ref(), &Keys { version: VERSION, keys });
     if let Err(error) = written {
         // It may not even be there.
         let _absent = fs::remove_file(&new);
-        return Err(BadSecretFile::new(&path, format!("cannot be written ({error})")).into());
+        return Err(BadFile::new(&path, format!("cannot be written ({error})")).into());
     }
     Ok(result)
 }

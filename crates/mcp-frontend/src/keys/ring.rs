@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use browserfleet_common::{metrics::metrics, secret_file::BadSecretFile};
+use browserfleet_common::{metrics::metrics, secret_file::BadFile};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
 
@@ -51,7 +51,7 @@ impl Keyring {
     ///
     /// # Errors
     /// When it cannot be used.
-    pub fn open(path: &Path) -> Result<Self, BadSecretFile> {
+    pub fn open(path: &Path) -> Result<Self, BadFile> {
         let (records, stamp) = file::read(path)?;
         let loaded = RwLock::new(Loaded { keys: known(records), stamp: Some(stamp) });
         Ok(Self(Arc::new(Inner { path: path.to_owned(), loaded, read: watch::Sender::new(()) })))

@@ -1,8 +1,9 @@
 //! Reading a document from the issuer: one GET, bounded in time and size, without redirects. Over TLS, unless both ends are on this
 //! machine.
 
-use std::{fmt, io, path::Path, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
+use browserfleet_common::authorities::Authorities;
 use bytes::Bytes;
 use futures_util::future::join;
 use http::{
@@ -14,7 +15,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, InvalidDnsNameError, ServerName, pem::PemObject as _},
+    pki_types::{InvalidDnsNameError, ServerName},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -66,27 +67,16 @@ impl Fetcher {
         Self { tls: None }
     }
 
-    /// From wherever, trusting the authorities of this machine, and those of a file.
+    /// From wherever, trusting the authorities of this machine, and these.
     ///
     /// # Errors
     /// When there are none. The text says what to do.
-    pub(super) fn new(authorities: Option<&Path>) -> Result<Self, String> {
+    pub(super) fn new(authorities: Option<&Authorities>) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
         let found = rustls_native_certs::load_native_certs();
         // Some of a machine may be of forms that nobody uses any more.
         let (_good, _odd) = roots.add_parsable_certificates(found.certs);
-        if let Some(path) = authorities {
-            let unusable = |why: &dyn fmt::Display| format!("oauth.ca_file = {}: {why}", path.display());
-            let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unusable(&error))?;
-            let before = roots.len();
-            for certificate in certificates {
-                let certificate = certificate.map_err(|error| unusable(&error))?;
-                roots.add(certificate).map_err(|error| unusable(&error))?;
-            }
-            if roots.len() == before {
-                return Err(unusable(&"there is no certificate in it (PEM)"));
-            }
-        }
+        roots.add_parsable_certificates(authorities.map_or(&[][..], Authorities::certificates).iter().cloned());
         if roots.is_empty() {
             let why = "this machine has no certificates of authorities to know the issuer by: install ca-certificates, or name a \
                        file of them in oauth.ca_file";

@@ -1,8 +1,8 @@
 //! `[oauth]`: whose tokens are good here.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
-use browserfleet_common::config::Reader;
+use browserfleet_common::{authorities::Authorities, config::Reader};
 use jsonwebtoken::Algorithm;
 use url::Url;
 
@@ -46,7 +46,7 @@ impl Settings {
         let issuer = reader.text("oauth.issuer", "");
         let audience = reader.list("oauth.audience", &[]);
         let jwks_url = reader.text("oauth.jwks_url", "");
-        let authorities = reader.path("oauth.ca_file");
+        let authorities = reader.file("oauth.ca_file", Authorities::read);
         let algorithms = algorithms(reader);
         let leeway = reader.duration("oauth.leeway", SECOND * 30, Duration::ZERO..=5 * MINUTE);
         let refetch = reader.duration("oauth.refetch", SECOND * 30, SECOND..=HOUR);
@@ -64,7 +64,7 @@ impl Settings {
         if refresh < refetch || stale < refresh {
             reader.problem("oauth.refetch, oauth.refresh and oauth.stale must not be shorter than the one before");
         }
-        let fetcher = fetcher(reader, &[&issuer, &jwks_url], authorities.as_deref())?;
+        let fetcher = fetcher(reader, &[&issuer, &jwks_url], authorities.as_ref())?;
         issuer_url(&fetcher, &issuer).map_err(|why| reader.problem(format!("oauth.issuer: {why}"))).ok()?;
         let given = Some(jwks_url.as_str()).filter(|url| !url.is_empty()).map(|url| fetcher.usable(url));
         let jwks_url = given.transpose().map_err(|why| reader.problem(format!("oauth.jwks_url: {why}"))).ok()?;
@@ -125,7 +125,7 @@ fn algorithms(reader: &mut Reader) -> Vec<Algorithm> {
 }
 
 /// TLS is made ready only where it is needed: a machine without authorities may have an issuer of its own.
-fn fetcher(reader: &mut Reader, urls: &[&str], authorities: Option<&Path>) -> Option<Fetcher> {
+fn fetcher(reader: &mut Reader, urls: &[&str], authorities: Option<&Authorities>) -> Option<Fetcher> {
     if authorities.is_none() && !urls.iter().any(|url| url.starts_with("https:")) {
         return Some(Fetcher::near());
     }

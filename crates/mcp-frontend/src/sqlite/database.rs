@@ -11,7 +11,7 @@ use std::{
 
 use browserfleet_common::{
     keyring::{Keyring, random_secret},
-    secret_file::BadSecretFile,
+    secret_file::BadFile,
 };
 use rusqlite::{Connection, ErrorCode};
 use serde::{Serialize, de::DeserializeOwned};
@@ -38,7 +38,7 @@ pub enum BadStateDir {
     #[error("{path}: {error}", path = .path.display())]
     Io { path: PathBuf, error: io::Error },
     #[error("{0}")]
-    Secret(#[from] BadSecretFile),
+    Secret(#[from] BadFile),
     #[error("{path}: another program uses it; give each a directory of its own", path = .path.display())]
     InUse { path: PathBuf },
     #[error("{path}: written by another version of this program (form {found}, ours is {VERSION}); use another directory", path = .path.display())]
