@@ -1,7 +1,7 @@
 //! What front end and pool daemon both use; nothing that only one of them needs.
 //!
 //! In suggested reading order: the words ([`ids`], [`error_code`]), the wire ([`pb`]), who may say what on it ([`service`],
-//! [`secret_file`], [`keyring`], [`authorities`], [`secrets`]), then what a program is made of ([`config`], [`telemetry`], [`metrics`], [`lifecycle`], [`clock`],
+//! [`secret_file`], [`keyring`], [`authorities`], [`fetch`], [`secrets`]), then what a program is made of ([`config`], [`telemetry`], [`metrics`], [`lifecycle`], [`clock`],
 //! [`size`], [`probe`]), what is kept of a session ([`session`], [`egress`],
 //! [`artifact`], [`checkpoint`]), and where ([`redis`], [`unavailable`]).
 
@@ -18,6 +18,8 @@ pub mod secret_file;
 pub mod keyring;
 
 pub mod authorities;
+
+pub mod fetch;
 
 pub mod secrets;
 

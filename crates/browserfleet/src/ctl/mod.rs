@@ -39,7 +39,7 @@ struct Reach {
     /// The file with the daemons' operator token (grpc.operator_token_file)
     #[arg(long, value_name = "FILE", global = true)]
     token_file: Option<PathBuf>,
-    /// A front end, for sessions [default: http://127.0.0.1:8931]
+    /// A front end (http:// or https://), for sessions [default: http://127.0.0.1:8931]
     #[arg(long, value_name = "URL", global = true)]
     front_end: Option<String>,
     /// A file with an API key of the scope admin, where front ends ask for one
