@@ -21,7 +21,7 @@ if [ -n "$directory" ]; then
   within=("$here/stand-ins/engine.sh" enter "$directory/engine")
   # There is no image of a compiler: the programs are built here.
   export BROWSERFLEET_PROGRAMS=built
-  [ -x target/release/pool-daemon ] || make build
+  make build
 fi
 
 scripts/setup-grpcurl.sh

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from collections.abc import Iterable
 from types import TracebackType
@@ -53,8 +54,10 @@ def call(stream: int, path: str, *headers: tuple[str, str | bytes], message: byt
 class Connection:
     """A connection whose preface has been sent."""
 
-    def __init__(self, address: str, settings: bytes = b"") -> None:
+    def __init__(self, address: str, settings: bytes = b"", trust: ssl.SSLContext | None = None) -> None:
         self._socket: socket.socket = raw.connect(address)
+        if trust:
+            self._socket = trust.wrap_socket(self._socket, server_hostname=address.rpartition(":")[0])
         self._buffer = b""
         self.send(PREFACE + frame(SETTINGS, 0, 0, settings))
 
@@ -62,7 +65,7 @@ class Connection:
         """Sends, as far as the server still listens."""
         try:
             self._socket.sendall(sent)
-        except (BrokenPipeError, ConnectionResetError, TimeoutError):
+        except (OSError, TimeoutError):
             return False
         return True
 
@@ -90,7 +93,7 @@ class Connection:
         while len(self._buffer) < size:
             try:
                 piece = self._socket.recv(65536)
-            except ConnectionResetError:
+            except (ConnectionResetError, ssl.SSLError):
                 return None
             if not piece:
                 return None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import datetime
-import ipaddress
 import json
 import ssl
 import time
@@ -15,11 +13,10 @@ from threading import Thread
 from typing import Any
 
 import jwt
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
+
+from certificates import Authority
 
 #: The one client, and what it proves itself with.
 CLIENT, SECRET = "agent", "the-secret-of-the-agent"
@@ -42,9 +39,11 @@ class Issuer:
         scheme = "http"
         if directory:
             scheme = "https"
-            self.authority, certificate = _certificates(directory)
+            authority, served = Authority(directory), (directory / "issuer.pem", directory / "issuer.key")
+            authority.identity().save(*served)
+            self.authority = authority.file
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate)
+            context.load_cert_chain(*served)
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.url = f"{scheme}://127.0.0.1:{self._server.server_address[1]}/realms/main"
         Thread(target=self._server.serve_forever, daemon=True).start()
@@ -115,26 +114,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_words: object) -> None:
         """Nothing."""
-
-
-def _certificates(directory: Path) -> tuple[Path, Path]:
-    """The certificate of an authority, and one that it has signed for this machine, with its key."""
-    now = datetime.datetime.now(datetime.timezone.utc)
-    authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "An authority for tests")])
-
-    def builder(subject: x509.Name, of: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        made = x509.CertificateBuilder().subject_name(subject).issuer_name(name).public_key(of.public_key())
-        made = made.serial_number(x509.random_serial_number())
-        return made.not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + datetime.timedelta(hours=1))
-
-    authority = builder(name, authority_key).add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    machine = builder(x509.Name([]), key).add_extension(
-        x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=True
-    )
-    pem = serialization.Encoding.PEM
-    trusted, served = directory / "authority.pem", directory / "issuer.pem"
-    trusted.write_bytes(authority.sign(authority_key, hashes.SHA256()).public_bytes(pem))
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    served.write_bytes(machine.sign(authority_key, hashes.SHA256()).public_bytes(pem) + private)
-    return trusted, served

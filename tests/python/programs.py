@@ -7,11 +7,13 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +89,12 @@ class Program:
         address: str = "",
         ready_at: str = "",
         within: Sequence[str] = (),
+        trust: ssl.SSLContext | None = None,
     ) -> None:
-        """`within` is a command that runs the program in surroundings of its own, such as other namespaces."""
+        """`within` is a command that runs the program in surroundings of its own, such as other namespaces; one that speaks
+        TLS is trusted by `trust`."""
         self.place = place
+        self.trust = trust
         self.address = address
         with place.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -110,7 +115,12 @@ class Program:
     @property
     def mcp(self) -> str:
         """The URL for MCP clients."""
-        return f"http://{self.address}/mcp"
+        return f"{self.url}/mcp"
+
+    @property
+    def url(self) -> str:
+        """Where it answers over HTTP."""
+        return f"{'https' if self.trust else 'http'}://{self.address}"
 
     def browsers(self) -> list[processes.Process]:
         """The main processes of its browsers."""
@@ -118,17 +128,30 @@ class Program:
 
     def get(self, path: str) -> Any:
         """Asks for JSON over HTTP."""
-        return get_json(f"http://{self.address}{path}")
+        return get_json(f"{self.url}{path}", self.trust)
 
     def text(self, path: str) -> str:
         """Asks for a text over HTTP."""
-        with urllib.request.urlopen(f"http://{self.address}{path}", timeout=BOUND) as answer:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=BOUND, context=self.trust) as answer:
             return answer.read().decode()
 
     def metric(self, name: str) -> int:
         """A number of `/metrics`, by its name with its label."""
         [line] = [line for line in self.text("/metrics").splitlines() if line.startswith(f"{name} ")]
         return int(line.rsplit(" ", 1)[1])
+
+    @contextmanager
+    def growing_at_most(self, most: int) -> Iterator[None]:
+        """At no moment has it more memory than so many bytes beyond what it had at the beginning."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+        before = self._peak()
+        yield
+        assert self._peak() - before < most, f"{before} bytes, then {self._peak()}"
+
+    def _peak(self) -> int:
+        """The most bytes it has had since its peak was last reset."""
+        [line] = [line for line in Path(f"/proc/{self.pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1]) << 10
 
     def send(self, number: signal.Signals) -> None:
         """Sends a signal."""
@@ -166,7 +189,8 @@ class Program:
     def _answers_ready(self, address: str) -> bool:
         assert self.process.poll() is None, self.place.read_log()
         try:
-            return get_json(f"http://{address}/ready") is not None
+            scheme = "https" if self.trust else "http"
+            return get_json(f"{scheme}://{address}/ready", self.trust) is not None
         except (urllib.error.URLError, ConnectionError):
             return False
 
@@ -200,16 +224,16 @@ class Launcher:
             place.remove()
 
 
-def serve(place: Place, *flags: str, within: Sequence[str] = ()) -> Program:
+def serve(place: Place, *flags: str, within: Sequence[str] = (), trust: ssl.SSLContext | None = None) -> Program:
     """Starts `browserfleet serve` and waits until it can serve."""
     address = free_address()
     arguments = ["serve", "--listen", address, *flags]
-    return Program("browserfleet", arguments, place, address, ready_at=address, within=within)
+    return Program("browserfleet", arguments, place, address, ready_at=address, within=within, trust=trust)
 
 
-def get_json(url: str) -> Any:
+def get_json(url: str, trust: ssl.SSLContext | None = None) -> Any:
     """A resource that must be there."""
-    with urllib.request.urlopen(url, timeout=BOUND) as answer:
+    with urllib.request.urlopen(url, timeout=BOUND, context=trust) as answer:
         return json.load(answer)
 
 

@@ -141,8 +141,25 @@ def test_pods_have_the_time_that_they_need_to_end() -> None:
     needed = _seconds(settings["daemon"]["drain_grace"]) + ending + _constant("pool-daemon/src/main.rs", "LAST_TASKS")
     assert daemon["pod"]["terminationGracePeriodSeconds"] >= needed
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-    assert _seconds(compose["frontend-1"]["stop_grace_period"]) >= 25 + last_tasks
-    assert _seconds(compose["pool-1"]["stop_grace_period"]) >= 20 + ending + last_tasks
+    assert _seconds(compose["frontend-1"]["stop_grace_period"]) >= _default("http", "drain_timeout") + last_tasks
+    assert _seconds(compose["pool-1"]["stop_grace_period"]) >= _default("daemon", "drain_grace") + ending + last_tasks
+
+
+def test_proxies_wait_longer_than_calls_take() -> None:
+    """What they cut off is lost: `session_run_tasks` may say nothing until it is done."""
+    longest = _default("call", "tasks_timeout")
+    proxy = re.search(r"^ *timeout server (\w+)$", (ROOT / "deploy" / "compose" / "haproxy.cfg").read_text(), re.MULTILINE)
+    assert proxy and _seconds(proxy[1]) > longest
+    ingress = yaml.safe_load((K8S / "components" / "ingress" / "ingress.yaml").read_text())["metadata"]["annotations"]
+    assert int(ingress["nginx.ingress.kubernetes.io/proxy-read-timeout"]) > longest
+
+
+def _default(section: str, key: str) -> int:
+    """Of a setting, in seconds, as the reference has it."""
+    of_section = (ROOT / "docs" / "settings.md").read_text().split(f"## {section}\n", 1)[1].split("\n## ", 1)[0]
+    row = re.search(rf"^\| `{key}` \|[^|]*\|[^|]*\| ([^|]*) \|", of_section, re.MULTILINE)
+    assert row, f"{section}.{key} is not in docs/settings.md"
+    return _seconds(row[1].strip("`"))
 
 
 def _seconds(text: str) -> int:

@@ -74,12 +74,13 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
     let checkpoints = Checkpoints::new(Arc::clone(&stores.checkpoints), stores.secrets.clone());
     let daemon = Arc::new(Daemon::build(settings.daemon, Some(checkpoints), &tasks, &shutdown)?);
 
+    let scheme = if settings.frontend.http.tls.is_some() { "https" } else { "http" };
     let pools = Pools::inside(name, daemon.services()).trusting(secret);
     let frontend = Frontend::build_with(settings.frontend, pools, stores, host);
     let served = match listener {
         Some(listener) => {
             let address = listener.local_addr()?;
-            eprintln!("browserfleet is ready: http://{address}/mcp");
+            eprintln!("browserfleet is ready: {scheme}://{address}/mcp");
             frontend.serve_http(listener).await.context("serving HTTP")
         }
         None => frontend.serve_stdio().await.context("serving stdio"),

@@ -1,11 +1,6 @@
 //! Reading a document over HTTP: one GET, bounded in time and size, in clear or over TLS. Nobody is followed elsewhere.
 
-use std::{
-    fmt, io,
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, io, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join;

@@ -182,7 +182,7 @@ pub fn random_secret() -> String {
 /// # Errors
 /// When the file cannot be used, or a secret in it is too short.
 pub(crate) fn lines(path: &Path) -> Result<Vec<String>, BadFile> {
-    let (text, _) = secret_file::read(path)?;
+    let text = secret_file::read(path)?;
     let lines: Vec<String> = text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
     if lines.is_empty() || lines.len() > SECRETS_MAX {
         let why = format!("{} secrets; one a line, at most {SECRETS_MAX} (the new one, then the old)", lines.len());

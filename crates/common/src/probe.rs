@@ -2,10 +2,18 @@
 
 use std::{
     fmt,
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     process::ExitCode,
+    sync::Arc,
     time::Duration,
+};
+
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
 /// For the connection, for each write and for each read. Probes are given a few seconds by whoever starts them.
@@ -40,13 +48,23 @@ pub enum No {
     Refused { address: SocketAddr, question: Question, answer: String },
 }
 
-/// Asks the program that listens on `listen`, by the name `host`.
+/// Who is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Door<'a> {
+    pub listen: SocketAddr,
+    /// The name it answers to.
+    pub host: &'a str,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+}
+
+/// Asks a program.
 ///
 /// # Errors
 /// When it does not answer in time, or says no.
-pub fn ask(question: Question, listen: SocketAddr, host: &str) -> Result<(), No> {
-    let address = near(listen);
-    let answer = first_line(question, address, host).map_err(|source| No::Silent { address, source })?;
+pub fn ask(question: Question, door: Door<'_>) -> Result<(), No> {
+    let address = near(door.listen);
+    let answer = answer(question, address, door).map_err(|source| No::Silent { address, source })?;
     let is_yes = answer.split(' ').nth(1) == Some("200");
     if is_yes { Ok(()) } else { Err(No::Refused { address, question, answer }) }
 }
@@ -72,10 +90,19 @@ fn near(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-fn first_line(question: Question, address: SocketAddr, host: &str) -> io::Result<String> {
-    let mut connection = TcpStream::connect_timeout(&address, PATIENCE)?;
+fn answer(question: Question, address: SocketAddr, door: Door<'_>) -> io::Result<String> {
+    let connection = TcpStream::connect_timeout(&address, PATIENCE)?;
     connection.set_read_timeout(Some(PATIENCE))?;
     connection.set_write_timeout(Some(PATIENCE))?;
+    if door.tls {
+        let session = ClientConnection::new(Arc::new(believing()?), address.ip().into()).map_err(io::Error::other)?;
+        first_line(question, StreamOwned::new(session, connection), door.host)
+    } else {
+        first_line(question, connection, door.host)
+    }
+}
+
+fn first_line(question: Question, mut connection: impl Read + Write, host: &str) -> io::Result<String> {
     write!(connection, "GET {question} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
     // The rest of the answer is not waited for.
     let mut line = String::new();
@@ -83,11 +110,62 @@ fn first_line(question: Question, address: SocketAddr, host: &str) -> io::Result
     Ok(line.trim_end().to_owned())
 }
 
+/// Believes whatever certificate it is shown: it is for another name than that of the machine inside a container, and whoever
+/// listens at our own address learns nothing from the question.
+fn believing() -> io::Result<ClientConfig> {
+    let provider = Arc::new(ring::default_provider());
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider));
+    let config = config.with_safe_default_protocol_versions().map_err(io::Error::other)?;
+    Ok(config.dangerous().with_custom_certificate_verifier(Arc::new(Believing(provider))).with_no_client_auth())
+}
+
+#[derive(Debug)]
+struct Believing(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Believing {
+    fn verify_server_cert(
+        &self,
+        _certificate: &CertificateDer<'_>,
+        _chain: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{net::TcpListener, thread};
 
     use super::*;
+
+    fn at(listen: SocketAddr) -> Door<'static> {
+        Door { listen, host: "localhost", tls: false }
+    }
 
     /// Answers one request with `answer`, and gives back what was asked.
     fn server(answer: &'static str) -> (SocketAddr, thread::JoinHandle<String>) {
@@ -108,7 +186,7 @@ mod tests {
         let (address, serving) = server("HTTP/1.1 200 OK\r\n\r\n{}");
         // Whoever listens everywhere is asked on loopback, by the name it answers to.
         let everywhere = SocketAddr::from(([0, 0, 0, 0], address.port()));
-        assert!(ask(Question::Ready, everywhere, "fleet.example").is_ok());
+        assert!(ask(Question::Ready, Door { listen: everywhere, host: "fleet.example", tls: false }).is_ok());
         assert!(serving.join().unwrap().starts_with("GET /ready HTTP/1.1\r\nHost: fleet.example\r\n"));
         for (answer, told) in [
             ("HTTP/1.1 503 Service Unavailable\r\n\r\n", "503 Service Unavailable"),
@@ -116,7 +194,7 @@ mod tests {
             ("", "\"\""),
         ] {
             let (address, serving) = server(answer);
-            let no = ask(Question::Health, address, "localhost").unwrap_err().to_string();
+            let no = ask(Question::Health, at(address)).unwrap_err().to_string();
             assert!(no.contains("/health answers") && no.contains(told), "{no}");
             assert!(serving.join().unwrap().starts_with("GET /health "));
         }
@@ -125,8 +203,8 @@ mod tests {
     #[test]
     fn nobody_is_no() {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        assert!(matches!(ask(Question::Health, address, "localhost"), Err(No::Silent { .. })));
-        assert_eq!(exit_code("test", ask(Question::Health, address, "localhost")), ExitCode::FAILURE);
+        assert!(matches!(ask(Question::Health, at(address)), Err(No::Silent { .. })));
+        assert_eq!(exit_code("test", ask(Question::Health, at(address))), ExitCode::FAILURE);
         assert_eq!(exit_code("test", Ok(())), ExitCode::SUCCESS);
     }
 }

@@ -36,17 +36,17 @@ impl fmt::Display for BadFile {
 
 impl std::error::Error for BadFile {}
 
-/// The text of a file with secrets, and what the file was when it was read.
+/// The text of a file with secrets.
 ///
 /// # Errors
 /// When it is not there, cannot be read, is no text, is larger than 8 MiB, or may be read or written by everybody.
-pub fn read(path: &Path) -> Result<(String, Metadata), BadFile> {
+pub fn read(path: &Path) -> Result<String, BadFile> {
     // One opened file is looked at and read: there is no moment in between.
     let (file, metadata) = open(path)?;
     if metadata.permissions().mode() & OTHERS != 0 {
         return Err(BadFile::new(path, "everybody on this machine can use it; make it yours alone: chmod 600"));
     }
-    Ok((text(path, file)?, metadata))
+    text(path, file)
 }
 
 /// The text of a file without secrets.
@@ -96,7 +96,7 @@ mod tests {
     fn a_file_for_everybody_is_refused_and_its_content_is_not_told() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"canary").unwrap();
-        assert_eq!(read(file.path()).unwrap().0, "canary", "a temporary file is its owner's");
+        assert_eq!(read(file.path()).unwrap(), "canary", "a temporary file is its owner's");
         for mode in [0o604, 0o602, 0o601] {
             fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
             let told = read(file.path()).unwrap_err().to_string();

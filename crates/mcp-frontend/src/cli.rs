@@ -15,7 +15,7 @@ use browserfleet_common::{
     clock::SystemClock,
     config::{DAEMON, EXIT_CONFIG, EXIT_USAGE, Problems, Reader, Setting},
     lifecycle::{Shutdown, Tasks},
-    probe::{self, Question},
+    probe::{self, Door, Question},
     redis::{
         self,
         checks::{self, Need},
@@ -138,7 +138,8 @@ pub fn ask(reader: &mut Reader, question: Question) -> Result<(), probe::No> {
     let listen = reader.address("http.listen", Config::default().http.listen);
     // It answers to the names it was given and to no others.
     let names = reader.list("http.allowed_hosts", &[]);
-    probe::ask(question, listen, names.first().map_or("localhost", String::as_str))
+    let (host, tls) = (names.first().map_or("localhost", String::as_str), reader.path("http.tls_cert_file").is_some());
+    probe::ask(question, Door { listen, host, tls })
 }
 
 /// The settings are good. A front end would wait for a store that is away; whoever asks wants to know.

@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-use browserfleet_common::{config::Reader, redis, secret_file::BadFile};
+use browserfleet_common::{config::Reader, redis};
 use browserfleet_tools::{Groups, SnapshotMode};
 
-use crate::{audit::Audit, keys::Keyring, limits::Limits, oauth, secrets::Secrets};
+use crate::{audit::Audit, http::tls::Tls, keys::Keyring, limits::Limits, oauth, secrets::Secrets};
 
 /// The settings of a front end.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub struct Config {
 #[derive(Clone, Debug)]
 pub struct Http {
     pub listen: SocketAddr,
+    /// What it is known by over TLS. None: it speaks in clear.
+    pub tls: Option<Tls>,
     /// Values of `Host` that are answered: a name, or a name and a port. Guards against DNS rebinding.
     pub allowed_hosts: Vec<String>,
     /// Browser origins besides our own: scheme, name, port.
@@ -117,6 +119,7 @@ impl Default for Config {
         Self {
             http: Http {
                 listen: SocketAddr::from(([127, 0, 0, 1], 8931)),
+                tls: None,
                 allowed_hosts: LOOPBACK_HOSTS.iter().map(|&host| host.to_owned()).collect(),
                 allowed_origins: Vec::new(),
                 max_body: 1 << 20,
@@ -164,9 +167,9 @@ const LOOPBACK_HOSTS: &[&str] = &["localhost", "127.0.0.1", "[::1]"];
 impl Config {
     /// Reads the table; what is wrong with it is collected in `reader`.
     pub fn read(reader: &mut Reader) -> Self {
-        let keys_file = reader.path("auth.keys_file");
         let by_token = !reader.text("oauth.issuer", "").is_empty();
-        let http = Http::read(reader, keys_file.is_some() || by_token);
+        let by_key = reader.path("auth.keys_file").is_some();
+        let http = Http::read(reader, by_key || by_token);
         let config = Self {
             oauth: oauth::Settings::read(reader, http.public_url.as_deref()),
             limits: Limits::read(reader),
@@ -176,7 +179,7 @@ impl Config {
             tools: Tools::read(reader),
             store: redis::Settings::read(reader),
             state_dir: reader.path("store.state_dir"),
-            auth: keys_file.and_then(|path| read_keys(reader, &path)),
+            auth: reader.file("auth.keys_file", Keyring::open),
             audit: reader.path("audit.file").and_then(|path| open_trail(reader, &path)),
             secrets: reader.file("secrets.file", Secrets::read).map(Arc::new).unwrap_or_default(),
         };
@@ -240,6 +243,7 @@ impl Http {
         }
         Self {
             listen,
+            tls: read_tls(reader),
             allowed_hosts: if hosts.is_empty() { default.allowed_hosts } else { hosts },
             allowed_origins: origins,
             max_body: reader.count("http.max_body", default.max_body, 1024..=16 << 20),
@@ -311,10 +315,16 @@ impl Tools {
     }
 }
 
-/// The keys of a file; a file that cannot be used lets nobody in, so it is a problem of the start.
-fn read_keys(reader: &mut Reader, path: &Path) -> Option<Keyring> {
-    let refuse = |error: BadFile| reader.problem(format!("auth.keys_file = {error}"));
-    Keyring::open(path).map_err(refuse).ok()
+fn read_tls(reader: &mut Reader) -> Option<Tls> {
+    let key = reader.path("http.tls_key_file");
+    let opened = reader.file("http.tls_cert_file", |chain| match &key {
+        Some(key) => Tls::open(chain, key).map_err(|bad| bad.to_string()),
+        None => Err(format!("{}: http.tls_key_file is needed with it", chain.display())),
+    });
+    if key.is_some() && reader.path("http.tls_cert_file").is_none() {
+        reader.problem("http.tls_key_file is of use only with http.tls_cert_file, the certificate that it is for");
+    }
+    opened
 }
 
 /// Whether a text is a scheme, a host and perhaps a port, as browsers write it.

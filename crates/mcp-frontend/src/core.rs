@@ -30,6 +30,8 @@ use crate::{
     connection,
     failure::Failure,
     fleet::{Fleet, Pools},
+    http::tls::Tls,
+    keys::Keyring,
     oauth::Issuer,
     running::Running,
     session::{self, Record, Scope},
@@ -38,8 +40,8 @@ use crate::{
 
 /// How often stores in memory are swept. Expired sessions are invisible before: this returns their browsers.
 const SWEEP: Duration = Duration::from_secs(1);
-/// How often the file of keys is looked at: a revoked key lets nobody in for longer.
-const KEYS: Duration = Duration::from_secs(1);
+/// How often the files of keys and of the certificate are looked at: a revoked key lets nobody in for longer.
+const FILES: Duration = Duration::from_secs(1);
 /// How long the end of all sessions may take when the program stops.
 const LAST_SESSIONS: Duration = Duration::from_secs(5);
 /// Sessions that are ended at a time.
@@ -274,7 +276,7 @@ impl Core {
         }
         self.start_stopping_calls();
         self.start_sweeping();
-        self.start_reading_keys();
+        self.start_reading_files();
         self.start_asking_the_issuer();
     }
 
@@ -303,20 +305,27 @@ impl Core {
         }
     }
 
-    /// Starts looking whether the file of keys has changed.
-    fn start_reading_keys(self: &Arc<Self>) {
-        let Some(keys) = self.config.auth.clone() else { return };
+    /// Starts looking whether the files of keys and of the certificate have changed.
+    fn start_reading_files(self: &Arc<Self>) {
+        let (keys, tls) = (self.config.auth.clone(), self.config.http.tls.clone());
+        if keys.is_none() && tls.is_none() {
+            return;
+        }
         let shutdown = self.shutdown.clone();
-        self.tasks.spawn("keys", async move {
-            let mut ticks = interval(KEYS);
+        self.tasks.spawn("files", async move {
+            let mut ticks = interval(FILES);
             loop {
                 tokio::select! {
                     _ = ticks.tick() => {}
                     () = shutdown.soft().cancelled() => return,
                 }
-                let keys = keys.clone();
+                let (keys, tls) = (keys.clone(), tls.clone());
+                let refresh = move || {
+                    keys.iter().for_each(Keyring::refresh);
+                    tls.iter().for_each(Tls::refresh);
+                };
                 // A file system may take its time. A panic in there has been logged.
-                let _panicked = tokio::task::spawn_blocking(move || keys.refresh()).await;
+                let _panicked = tokio::task::spawn_blocking(refresh).await;
             }
         });
     }

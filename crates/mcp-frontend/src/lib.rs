@@ -30,6 +30,8 @@ mod access;
 
 mod limits;
 
+mod reloaded;
+
 mod artifacts;
 mod audit;
 

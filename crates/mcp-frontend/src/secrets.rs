@@ -74,7 +74,7 @@ impl Secrets {
     /// When it cannot be used: see [`secret_file::read`]; or it is not of this form. No value is in the text.
     pub fn read(path: &Path) -> Result<Self, BadFile> {
         let bad = |why: String| BadFile::new(path, why);
-        let (text, _) = secret_file::read(path)?;
+        let text = secret_file::read(path)?;
         let entries: BTreeMap<String, Entry> = serde_json::from_str(&text).map_err(|error| {
             // Serde's own text may quote what is in the file.
             let at = format!("line {}, column {}", error.line(), error.column());

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use browserfleet_common::{
     config::{EXIT_CONFIG, EXIT_USAGE, FRONT_END, Problems, Reader},
     lifecycle::{Shutdown, Tasks},
-    probe::{self, Question},
+    probe::{self, Door, Question},
     redis::{self, checks::Need},
     telemetry::{Installed, Standing, Telemetry},
 };
@@ -83,7 +83,8 @@ fn main() -> ExitCode {
     let mut reader = Reader::new(args.config.as_deref(), &flags);
     if let Some(question) = args.probe {
         // What is wrong with the settings is the daemon's business: it has told that.
-        let asked = probe::ask(question, admin_listen(&mut reader), "localhost");
+        let door = Door { listen: admin_listen(&mut reader), host: "localhost", tls: false };
+        let asked = probe::ask(question, door);
         return probe::exit_code("pool-daemon", asked);
     }
     let config = Config::read(&mut reader, Defaults::daemon());

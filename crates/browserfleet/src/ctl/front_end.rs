@@ -27,7 +27,8 @@ impl FrontEnd {
         let fetcher = if is_tls { Fetcher::new(None).map_err(anyhow::Error::msg)? } else { Fetcher::in_clear() };
         let mut headers = HeaderMap::new();
         if let Some(key) = key {
-            let mut value = HeaderValue::try_from(format!("Bearer {key}")).context("the file of the key (--key-file)")?;
+            let mut value =
+                HeaderValue::try_from(format!("Bearer {key}")).context("the file of the key (--key-file)")?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }

@@ -163,6 +163,6 @@ impl Reach {
 /// The secret in a file: of several, while they are exchanged, the first one is the new one.
 fn first_line(file: Option<&PathBuf>) -> anyhow::Result<Option<String>> {
     let Some(path) = file else { return Ok(None) };
-    let (text, _metadata) = secret_file::read(path)?;
+    let text = secret_file::read(path)?;
     Ok(text.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned))
 }

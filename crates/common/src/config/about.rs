@@ -29,6 +29,16 @@ pub(super) const ABOUT: &[About] = &[
         "nobody but this machine reaches it; other addresses need keys, or a word that everybody may come in",
     ),
     about(
+        "http.tls_cert_file",
+        "The certificate that this server is known by over TLS, with its chain (PEM). Read again when it changes",
+        "none: on loopback nobody reads along, and elsewhere a proxy in front may have it",
+    ),
+    about(
+        "http.tls_key_file",
+        "Its private key (PEM), readable for its owner and group alone",
+        "goes with the certificate",
+    ),
+    about(
         "http.allowed_hosts",
         "Names in `Host` that are answered, with or without a port",
         "a page that a browser was led to by DNS rebinding says another one",

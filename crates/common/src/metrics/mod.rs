@@ -102,8 +102,8 @@ metrics! {
     Count throttled by "limit" = "browserfleet_throttled_requests":
         "Requests that are let in, but not yet: per_second (more of them than their key or token may), upload or download (more \
          bytes of files in an hour)";
-    Count key_files by "outcome" = "browserfleet_key_files_read":
-        "Times a changed file of API keys was read: ok, or failed (the keys stay as they were). Alert at failed";
+    Count<2> file_reads by "file", "outcome" = "browserfleet_files_read":
+        "Times a changed file was read, keys or certificate: ok, or failed (what it held before goes on). Alert at failed";
     Count tokens by "outcome" = "browserfleet_access_tokens":
         "Access tokens looked at: ok, or what is wrong: malformed, algorithm, key (nobody knows it), signature, issuer, audience, \
          expired, early (not valid yet), claims";

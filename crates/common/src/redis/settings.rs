@@ -75,7 +75,7 @@ impl Settings {
 
 /// The first line of a file.
 fn read_password(path: &Path) -> Result<String, BadFile> {
-    let (text, _) = secret_file::read(path)?;
+    let text = secret_file::read(path)?;
     let password = text.lines().next().unwrap_or_default();
     if password.is_empty() { Err(BadFile::new(path, "no password in its first line")) } else { Ok(password.to_owned()) }
 }

@@ -1,40 +1,27 @@
 //! The accept loop. `axum::serve` has no limits in time or number; this one does.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body};
-use http::Request;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::{GracefulShutdown, Watcher},
-};
+use axum::Router;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::{Instant, sleep, timeout, timeout_at},
 };
-use tower::ServiceExt as _;
 
-use super::{
-    newcomers,
-    watch::{Limits, Phases, Watched},
-};
+use super::{conversation::converse, newcomers};
 use crate::core::Core;
 
-/// Most bytes of a request's headers.
-const HEADERS_BYTES_MAX: usize = 16 << 10;
-/// Most headers of a request.
-const HEADERS_MAX: usize = 64;
 /// After a failed accept: out of file descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// For the kernel to finish the handshakes that had begun when we stopped: more than a round trip to any proxy.
 const HANDSHAKES: Duration = Duration::from_millis(200);
 /// For a client that connected just before we stopped: its request may still be on its way, and who is as busy as a proxy before
 /// many front ends may take seconds to send it. Nobody else waits for this: calls go on meanwhile.
-const FIRST_WORDS: Duration = Duration::from_secs(5);
+pub(super) const FIRST_WORDS: Duration = Duration::from_secs(5);
 /// For answers that are on their way when everything has to stop.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What a client hears that is one too many.
 const TURNED_AWAY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
@@ -125,8 +112,10 @@ async fn accept_last(
 fn admit(core: &Arc<Core>, stream: TcpStream, places: &Arc<Semaphore>, router: Router, watcher: Watcher) {
     let Ok(place) = Arc::clone(places).try_acquire_owned() else {
         tracing::warn!(max = core.config.http.max_connections, "too many connections");
-        // As well as possible: it may not even read.
-        let _unread = stream.try_write(TURNED_AWAY);
+        // As well as possible: it may not even read. Over TLS there is nothing to say before a handshake.
+        if core.config.http.tls.is_none() {
+            let _unread = stream.try_write(TURNED_AWAY);
+        }
         return;
     };
     let for_connection = Arc::clone(core);
@@ -147,52 +136,6 @@ fn admit(core: &Arc<Core>, stream: TcpStream, places: &Arc<Semaphore>, router: R
         drop(place);
     });
 }
-
-async fn converse(core: &Core, stream: TcpStream, router: Router, watcher: Watcher) -> Result<(), BoxError> {
-    // Answers are small and somebody waits for each.
-    stream.set_nodelay(true)?;
-    let settings = &core.config.http;
-    let limits = Limits { header: settings.header_timeout, idle: settings.idle_timeout };
-    let phases = Phases::new();
-    let io = Watched::new(stream, phases.clone(), limits);
-    let progress = phases.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (serving, router) = (phases.serving(), router.clone());
-        async move {
-            let response = router.oneshot(request.map(Body::new)).await?;
-            Ok::<_, Infallible>(response.map(|body| serving.until_sent(body)))
-        }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(None)
-        .max_headers(HEADERS_MAX)
-        .max_header_size(HEADERS_BYTES_MAX)
-        .serve_connection(TokioIo::new(io), service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        biased;
-        ended = connection.as_mut() => ended,
-        () = stopping(core, &progress) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    // The server waits until the last connection has let go of this.
-    drop(watcher);
-    Ok(ended?)
-}
-
-/// Until the program stops. hyper closes a connection at once on which nothing has been said yet; a new one gets the time
-/// to say it.
-async fn stopping(core: &Core, progress: &Phases) {
-    core.shutdown.soft().cancelled().await;
-    if progress.nothing_asked() {
-        sleep(FIRST_WORDS).await;
-    }
-}
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Binds an address; the error says which.
 ///

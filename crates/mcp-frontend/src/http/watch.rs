@@ -1,6 +1,7 @@
 //! A connection with a sense of time. hyper's own header timer also runs while a connection is idle; here each phase has
 //! its own limit: between two requests, from the first byte of a request to the last of its headers, and for a client
-//! that does not read. The time of a body is measured where it is read.
+//! that does not read. The time of a body is measured where it is read. Over HTTP/2 requests are side by side, and bytes
+//! need not be of one: there a connection on which none is served is idle, whatever else is said on it.
 
 use std::{
     io,
@@ -15,13 +16,15 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep_until},
+    sync::Notify,
+    time::{Instant, Sleep, sleep_until, timeout_at},
 };
 
 /// How long each phase may last.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    pub(super) header: Duration,
+    /// None: bytes do not begin a request (HTTP/2).
+    pub(super) header: Option<Duration>,
     pub(super) idle: Duration,
 }
 
@@ -32,18 +35,27 @@ enum Phase {
     Idle,
     /// A request has begun.
     Header,
-    /// A request is being served; it has limits of its own.
+    /// Requests are being served; they have limits of their own.
     Serving,
 }
 
 /// What the service tells the connection.
 #[derive(Clone, Debug)]
-pub(super) struct Phases(Arc<Mutex<State>>);
+pub(super) struct Phases(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Told of each new phase.
+    changed: Notify,
+}
 
 #[derive(Debug)]
 struct State {
     phase: Phase,
     since: Instant,
+    /// Requests that are being served.
+    serving: usize,
     /// A request has been served, or is.
     asked: bool,
     /// Who waits for bytes without a limit. A new phase brings one.
@@ -52,13 +64,17 @@ struct State {
 
 impl Phases {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State { phase: Phase::Idle, since: Instant::now(), asked: false, waiting: None })))
+        let state = State { phase: Phase::Idle, since: Instant::now(), serving: 0, asked: false, waiting: None };
+        Self(Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() }))
     }
 
     /// A request is complete but for its body. The guard ends with the answer's body.
     pub(super) fn serving(&self) -> Serving {
-        self.enter(Phase::Serving);
-        self.state().asked = true;
+        let mut state = self.state();
+        state.asked = true;
+        state.serving += 1;
+        self.enter(&mut state, Phase::Serving);
+        drop(state);
         Serving(self.clone())
     }
 
@@ -67,13 +83,29 @@ impl Phases {
         !self.state().asked
     }
 
-    fn enter(&self, phase: Phase) {
-        let mut state = self.state();
+    /// Until nothing has been served for so long.
+    pub(super) async fn idle_for(&self, limit: Duration) {
+        loop {
+            let changed = self.0.changed.notified();
+            let idle_since = {
+                let state = self.state();
+                (state.phase != Phase::Serving).then_some(state.since)
+            };
+            match idle_since {
+                None => changed.await,
+                Some(since) if timeout_at(since + limit, changed).await.is_err() => return,
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn enter(&self, state: &mut State, phase: Phase) {
         state.phase = phase;
         state.since = Instant::now();
         if let Some(waiting) = state.waiting.take() {
             waiting.wake();
         }
+        self.0.changed.notify_waiters();
     }
 
     /// Until when bytes must come. Without a limit, `cx` is woken when there is one.
@@ -81,7 +113,7 @@ impl Phases {
         let mut state = self.state();
         match state.phase {
             Phase::Idle => Some(state.since + limits.idle),
-            Phase::Header => Some(state.since + limits.header),
+            Phase::Header => limits.header.map(|header| state.since + header),
             Phase::Serving => {
                 state.waiting = Some(cx.waker().clone());
                 None
@@ -90,13 +122,13 @@ impl Phases {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn bytes_came(&self) {
-        let idle = self.state().phase == Phase::Idle;
-        if idle {
-            self.enter(Phase::Header);
+        let mut state = self.state();
+        if state.phase == Phase::Idle {
+            self.enter(&mut state, Phase::Header);
         }
     }
 }
@@ -107,7 +139,11 @@ pub(super) struct Serving(Phases);
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.0.enter(Phase::Idle);
+        let mut state = self.0.state();
+        state.serving -= 1;
+        if state.serving == 0 {
+            self.0.enter(&mut state, Phase::Idle);
+        }
     }
 }
 
@@ -177,7 +213,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
         let before = buf.filled().len();
         match Pin::new(&mut self.io).poll_read(cx, buf) {
             Poll::Ready(result) => {
-                if buf.filled().len() > before {
+                if buf.filled().len() > before && self.limits.header.is_some() {
                     self.phases.bytes_came();
                 }
                 Poll::Ready(result)
@@ -191,7 +227,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
 }
 
 impl<IO: AsyncWrite + Unpin> Watched<IO> {
-    fn written(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn written<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_ready() {
             self.stalled = None;
             return result;
@@ -221,11 +257,14 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        // Over TLS this is where a client that does not read is waited for.
+        let result = Pin::new(&mut self.io).poll_flush(cx);
+        self.written(cx, result)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        let result = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.written(cx, result)
     }
 }
 
@@ -235,7 +274,7 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits { header: Duration::from_secs(10), idle: Duration::from_mins(1) };
+    const LIMITS: Limits = Limits { header: Some(Duration::from_secs(10)), idle: Duration::from_mins(1) };
 
     async fn lasts(read: impl Future<Output = io::Result<usize>>) -> u64 {
         let started = Instant::now();
@@ -281,5 +320,27 @@ mod tests {
         client.read_exact(&mut buf).await.unwrap();
         watched.write_all(b"full").await.unwrap();
         assert_eq!(lasts(watched.write(b"more")).await, 60, "progress starts the time anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn side_by_side_a_connection_is_idle_when_the_last_request_is_over() {
+        let (io, mut client) = duplex(1024);
+        let (phases, limits) = (Phases::new(), Limits { header: None, ..LIMITS });
+        let mut watched = Watched::new(io, phases.clone(), limits);
+        let (one, other) = (phases.serving(), phases.serving());
+        let served = async {
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            drop(one);
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            drop(other);
+            // What is no request prolongs nothing.
+            client.write_all(b"ping").await.unwrap();
+        };
+        let started = Instant::now();
+        let ((), ()) = tokio::join!(phases.idle_for(LIMITS.idle), served);
+        assert_eq!(started.elapsed().as_secs(), 260);
+        let mut buf = [0; 64];
+        assert_eq!(watched.read(&mut buf).await.unwrap(), 4);
+        assert_eq!(lasts(watched.read(&mut buf)).await, 0);
     }
 }

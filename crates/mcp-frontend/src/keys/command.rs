@@ -216,7 +216,7 @@ impl Command {
                 let shown = create(&file.path()?, new, SystemClock.now())?;
                 show(&shown, out, notes).context("writing")
             }
-            Self::List { file } => list(&file::read(&file.path()?)?.0, out).context("writing"),
+            Self::List { file } => list(&file::read(&file.path()?)?, out).context("writing"),
             Self::Rotate { key, file } => show(&rotate(&file.path()?, key)?, out, notes).context("writing"),
             Self::Revoke { key, file } => {
                 let record = revoke(&file.path()?, key)?;
@@ -376,7 +376,7 @@ mod tests {
         let secret = shown.text.rsplit('_').next().unwrap();
         assert!(!kept.contains(secret) && kept.contains(&shown.record.id), "{kept}");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let listed = text_of(|out| list(&file::read(&path).unwrap().0, out).unwrap());
+        let listed = text_of(|out| list(&file::read(&path).unwrap(), out).unwrap());
         assert!(listed.contains("browser:read,browser:act") && listed.contains("2027-01-01T00:00:00Z"), "{listed}");
         assert!(!listed.contains(secret) && !listed.contains(&shown.record.hash), "{listed}");
         let names: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

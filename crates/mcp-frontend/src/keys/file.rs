@@ -27,23 +27,12 @@ struct Keys {
     keys: Vec<Record>,
 }
 
-/// What changes when a file does: a file of the same stamp is not read again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp([i64; 6]);
-
-impl Stamp {
-    pub(super) fn of(metadata: &Metadata) -> Self {
-        let (inode, length) = (metadata.ino().cast_signed(), metadata.len().cast_signed());
-        Self([inode, length, metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()])
-    }
-}
-
 /// The keys of a file.
 ///
 /// # Errors
 /// When it cannot be used: see [`secret_file::read`]; or it is not of this form.
-pub(super) fn read(path: &Path) -> Result<(Vec<Record>, Stamp), BadFile> {
-    let (text, metadata) = secret_file::read(path)?;
+pub(super) fn read(path: &Path) -> Result<Vec<Record>, BadFile> {
+    let text = secret_file::read(path)?;
     let keys: Keys = serde_json::from_str(&text).map_err(|error| {
         // Serde's own text may quote what is in the file.
         let at = format!("line {}, column {}", error.line(), error.column());
@@ -54,7 +43,7 @@ pub(super) fn read(path: &Path) -> Result<(Vec<Record>, Stamp), BadFile> {
         return Err(BadFile::new(path, why));
     }
     record::check(&keys.keys).map_err(|why| BadFile::new(path, why))?;
-    Ok((keys.keys, Stamp::of(&metadata)))
+    Ok(keys.keys)
 }
 
 /// Changes the keys of a file, which need not be there yet. Of several who do so at the same time one does, the others are
@@ -76,7 +65,7 @@ pub(super) fn change<T>(path: &Path, change: impl FnOnce(&mut Vec<Record>) -> an
         return Err(BadFile::new(&path, "is being changed by another command; try again").into());
     }
     let before = fs::metadata(&path).ok();
-    let mut keys = if before.is_some() { read(&path)?.0 } else { Vec::new() };
+    let mut keys = if before.is_some() { read(&path)? } else { Vec::new() };
     let result = change(&mut keys)?;
     record::check(&keys).map_err(|why| BadFile::new(&path, why))?;
     let new = beside(&format!(".{}", random_hex()));

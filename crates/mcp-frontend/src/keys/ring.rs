@@ -1,44 +1,27 @@
 //! What a running front end asks about keys. The file is read again when it changes.
 
-use std::{
-    collections::HashMap,
-    fmt, fs,
-    path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
-use browserfleet_common::{metrics::metrics, secret_file::BadFile};
+use browserfleet_common::secret_file::BadFile;
 use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
 
 use super::{
-    file::{self, Stamp},
+    file,
     record::Record,
     secret::{self, Hash},
 };
-use crate::access::Access;
+use crate::{access::Access, reloaded::Reloaded};
 
 /// What a text of no known key is compared with.
 const NOBODY: Hash = [0; 32];
 
 /// The keys of a file. Cheap to clone: all clones are the same.
-#[derive(Clone)]
-pub struct Keyring(Arc<Inner>);
+#[derive(Clone, Debug)]
+pub struct Keyring(Arc<Reloaded<Keys>>);
 
-struct Inner {
-    path: PathBuf,
-    /// A plain lock: it is held for one look-up, or for one assignment.
-    loaded: RwLock<Loaded>,
-    /// Told whenever the file has been read again.
-    read: watch::Sender<()>,
-}
-
-struct Loaded {
-    keys: HashMap<String, Arc<Known>>,
-    /// Of the file when it was last read, whether or not it could be used then.
-    stamp: Option<Stamp>,
-}
+/// By their ids.
+type Keys = HashMap<String, Arc<Known>>;
 
 struct Known {
     hash: Hash,
@@ -52,9 +35,8 @@ impl Keyring {
     /// # Errors
     /// When it cannot be used.
     pub fn open(path: &Path) -> Result<Self, BadFile> {
-        let (records, stamp) = file::read(path)?;
-        let loaded = RwLock::new(Loaded { keys: known(records), stamp: Some(stamp) });
-        Ok(Self(Arc::new(Inner { path: path.to_owned(), loaded, read: watch::Sender::new(()) })))
+        let keys = Reloaded::open("keys", &[path], |files| Ok(known(file::read(&files[0])?)))?;
+        Ok(Self(Arc::new(keys)))
     }
 
     /// What the holder of a key may do at `now` (wall time). `None` whether the key is unknown, has been revoked or has
@@ -73,44 +55,20 @@ impl Keyring {
 
     /// Says when the file has been read again.
     pub(crate) fn read_again(&self) -> watch::Receiver<()> {
-        self.0.read.subscribe()
+        self.0.read_again()
     }
 
     /// Reads the file again if it has changed. One that cannot be used changes nothing: the keys stay as they were.
     pub(crate) fn refresh(&self) {
-        let stamp = fs::metadata(&self.0.path).ok().map(|metadata| Stamp::of(&metadata));
-        if stamp == self.0.loaded.read().unwrap_or_else(PoisonError::into_inner).stamp {
-            return;
-        }
-        let read = file::read(&self.0.path);
-        let mut loaded = self.0.loaded.write().unwrap_or_else(PoisonError::into_inner);
-        match read {
-            Ok((records, stamp)) => {
-                *loaded = Loaded { keys: known(records), stamp: Some(stamp) };
-                self.0.read.send_replace(());
-                tracing::info!(keys = loaded.keys.len(), "the API keys have been read again");
-                metrics().key_files.add("ok");
-            }
-            Err(error) => {
-                loaded.stamp = stamp;
-                tracing::error!(%error, "the file of API keys cannot be used; the keys stay as they were");
-                metrics().key_files.add("failed");
-            }
-        }
+        self.0.refresh();
     }
 
     fn find(&self, id: &str) -> Option<Arc<Known>> {
-        self.0.loaded.read().unwrap_or_else(PoisonError::into_inner).keys.get(id).cloned()
+        self.0.get().get(id).cloned()
     }
 }
 
-impl fmt::Debug for Keyring {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keyring").field("path", &self.0.path).finish_non_exhaustive()
-    }
-}
-
-fn known(records: Vec<Record>) -> HashMap<String, Arc<Known>> {
+fn known(records: Vec<Record>) -> Keys {
     let known = records.into_iter().map(|record| {
         let hash = secret::from_hex(&record.hash).expect("the file has been checked");
         let access = Arc::new(Access::of_key(&record));
@@ -121,6 +79,8 @@ fn known(records: Vec<Record>) -> HashMap<String, Arc<Known>> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::PathBuf};
+
     use super::*;
     use crate::keys::command::{Create, create, revoke, rotate};
 
