@@ -10,7 +10,7 @@ use std::{
 use browserfleet_common::{config::Reader, redis};
 use browserfleet_tools::{Groups, SnapshotMode};
 
-use crate::{audit::Audit, http::tls::Tls, keys::Keyring, limits::Limits, oauth, secrets::Secrets};
+use crate::{audit::Audit, connection, http::tls::Tls, keys::Keyring, limits::Limits, oauth, secrets::Secrets};
 
 /// The settings of a front end.
 #[derive(Clone, Debug)]
@@ -79,6 +79,8 @@ pub struct Session {
     pub connection_ttl: Duration,
     /// Legacy MCP connections remembered at a time.
     pub max_connections: usize,
+    /// Of one principal, so that the others have some, too.
+    pub connections_per_principal: usize,
     /// Bytes kept of a session as artifacts: cut replies, pictures, files. Beyond, the oldest go.
     pub artifact_bytes: usize,
 }
@@ -139,6 +141,7 @@ impl Default for Config {
                 max_total: 1000,
                 connection_ttl: 24 * HOUR,
                 max_connections: 10_000,
+                connections_per_principal: 2500,
                 artifact_bytes: 16 << 20,
             },
             call: Call {
@@ -260,6 +263,12 @@ impl Http {
 }
 
 impl Session {
+    /// What is kept of connections.
+    pub(crate) fn connections(&self) -> connection::Bounds {
+        let (ttl, most, per_principal) = (self.connection_ttl, self.max_connections, self.connections_per_principal);
+        connection::Bounds { ttl, most, per_principal }
+    }
+
     fn read(reader: &mut Reader) -> Self {
         let default = Config::default().session;
         Self {
@@ -269,6 +278,11 @@ impl Session {
             max_total: reader.count("session.max_total", default.max_total, 1..=1_000_000),
             connection_ttl: reader.duration("session.connection_ttl", default.connection_ttl, HOUR..=30 * 24 * HOUR),
             max_connections: reader.count("session.max_connections", default.max_connections, 1..=1_000_000),
+            connections_per_principal: reader.count(
+                "session.connections_per_principal",
+                default.connections_per_principal,
+                1..=1_000_000,
+            ),
             artifact_bytes: reader.count("session.artifact_bytes", default.artifact_bytes, 1 << 20..=1 << 30),
         }
     }

@@ -54,14 +54,12 @@ impl Stores {
     /// Sessions and connections in a directory of this machine, for one program at a time; the rest ends with it.
     fn directory(config: &Config, directory: &Path, clock: &Arc<dyn Clock>) -> Result<Self, BadStateDir> {
         let (database, keyring) = Database::open(directory)?;
-        let settings = &config.session;
-        let (ttl, max) = (settings.connection_ttl, settings.max_connections);
         let sessions = Arc::new(sqlite::Sessions::new(database.clone(), Arc::clone(clock)));
         Ok(Self {
             artifacts: sessions.clone(),
             checkpoints: sessions.clone(),
             sessions,
-            connections: Arc::new(sqlite::Connections::new(database, Arc::clone(clock), ttl, max)),
+            connections: Arc::new(sqlite::Connections::new(database, Arc::clone(clock), config.session.connections())),
             secrets: Secrets::Known(keyring),
             volatile: false,
             ..Self::memory(config, clock)
@@ -70,15 +68,13 @@ impl Stores {
 
     /// Everything in this process.
     pub fn memory(config: &Config, clock: &Arc<dyn Clock>) -> Self {
-        let settings = &config.session;
-        let (ttl, max) = (settings.connection_ttl, settings.max_connections);
         let sessions = Arc::new(session::MemoryStore::new(Arc::clone(clock)));
         Self {
             artifacts: sessions.clone(),
             checkpoints: sessions.clone(),
             sessions,
             secrets: Secrets::Known(Keyring::generate()),
-            connections: Arc::new(connection::MemoryStore::new(Arc::clone(clock), ttl, max)),
+            connections: Arc::new(connection::MemoryStore::new(Arc::clone(clock), config.session.connections())),
             bus: Arc::new(MemoryBus::new()),
             usage: Arc::new(usage::MemoryStore::default()),
             volatile: true,
@@ -88,15 +84,13 @@ impl Stores {
 
     /// Everything in Redis, which need not be reachable yet.
     pub fn redis(config: &Config, redis: Redis, host: &Host) -> Self {
-        let settings = &config.session;
-        let (ttl, max) = (settings.connection_ttl, settings.max_connections);
         let beside = Arc::new(Sessions::new(redis.clone()));
         Self {
             sessions: Arc::new(session::RedisStore::new(redis.clone())),
             artifacts: beside.clone(),
             checkpoints: beside,
             secrets: Secrets::of(&redis),
-            connections: Arc::new(connection::RedisStore::new(redis.clone(), ttl, max)),
+            connections: Arc::new(connection::RedisStore::new(redis.clone(), config.session.connections())),
             bus: Arc::new(RedisBus::start(redis.clone(), &host.tasks, host.shutdown.hard().clone())),
             usage: Arc::new(usage::RedisStore::new(redis.clone())),
             volatile: false,

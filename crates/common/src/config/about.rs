@@ -194,6 +194,11 @@ pub(super) const ABOUT: &[About] = &[
         "clients seldom say that they go",
     ),
     about(
+        "session.connections_per_principal",
+        "Of them, those of one key, token's subject or, where nobody is asked, of everybody",
+        "a quarter of all: who shakes hands without an end keeps nobody else out",
+    ),
+    about(
         "session.connection_ttl",
         "How long such a connection is remembered after its last request",
         "editors stay open overnight, and clients do not recover when theirs is forgotten",

@@ -194,10 +194,9 @@ impl std::str::FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, BadAddress> {
         let (scheme, rest) = text.split_once("://").ok_or(BadAddress::Scheme)?;
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        // A password may have an @ in it, a host may not.
-        let (login, hosts) =
-            authority.rsplit_once('@').map_or((None, authority), |(login, hosts)| (Some(login), hosts));
+        // A password may have an @ or a / in it, what follows it no @.
+        let (login, rest) = rest.rsplit_once('@').map_or((None, rest), |(login, rest)| (Some(login), rest));
+        let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (scheme, tls) = match scheme {
             "rediss" => ("redis", Some(Tls::default())),
             "rediss+sentinel" => ("redis+sentinel", Some(Tls::default())),
@@ -271,6 +270,7 @@ mod tests {
         for (text, shown) in [
             ("redis://localhost", "redis://localhost:6379/0"),
             ("redis://me:p%40ss@[::1]:7000/3", "redis://[::1]:7000/3"),
+            ("redis://:pa/ss@a/1", "redis://a:6379/1"),
             ("redis+sentinel://:pa@ss@a:1,b/main", "redis+sentinel://a:1,b:26379/main/0"),
             ("redis+sentinel://a/main/2", "redis+sentinel://a:26379/main/2"),
             ("redis+cluster://10.0.0.7:7000, 10.0.0.8:7001", "redis+cluster://10.0.0.7:7000,10.0.0.8:7001"),

@@ -81,11 +81,12 @@ impl<'a> Index<'a> {
         })
     }
 
-    /// Enters a member whose record lives until `expires`, in ms since 1970 by the server's clock.
+    /// Enters a member whose record lives until `expires`, in ms since 1970 by the server's clock. Answers whether it is new
+    /// here, as far as one can know that: it is not when the answer to a first try was lost.
     ///
     /// # Errors
     /// When Redis cannot answer. Asking again is safe.
-    pub async fn enter(&self, member: &str, expires: u64) -> Result<(), Error> {
+    pub async fn enter(&self, member: &str, expires: u64) -> Result<bool, Error> {
         let mut script = ENTER.key(&self.key);
         self.redis.script(script.arg(member).arg(expires)).await
     }

@@ -74,15 +74,13 @@ impl checkpoint::Store for Sessions {
         let member = member(&of.key);
         let mut script = SAVE.key(self.keys.record(&member));
         script.key(self.keys.checkpoint(&member)).arg(&of.birth).arg(lease_id).arg(sealed);
-        let (saved, first): (bool, Option<u64>) =
-            self.redis.script(&script).await.map_err(Unavailable::redis(CHECKPOINTS))?;
-        if let Some(ends) = first
-            && let Err(error) = self.make_room(&of.key.principal, &member, ends).await
-        {
-            // It is kept; the next new one of this principal makes room for both.
+        let ends: Option<u64> = self.redis.script(&script).await.map_err(Unavailable::redis(CHECKPOINTS))?;
+        let Some(ends) = ends else { return Ok(false) };
+        if let Err(error) = self.make_room(&of.key.principal, &member, ends).await {
+            // It is kept, and counted when it is saved the next time.
             tracing::warn!(%error, "a checkpoint is not counted");
         }
-        Ok(saved)
+        Ok(true)
     }
 
     async fn load_checkpoint(&self, of: &Owner) -> Result<Option<Vec<u8>>, Unavailable> {
@@ -115,11 +113,13 @@ impl Sessions {
         Index::new(&self.redis, self.keys.checkpoints_of(principal), |member| self.keys.checkpoint(member))
     }
 
-    /// Counts a new checkpoint that ends at `ends`, and removes the first to end of those whose sessions have lapsed, as long as
-    /// there are too many. Those of sessions that live are bounded as sessions are.
+    /// Counts a checkpoint that ends at `ends`. For a new one it removes the first to end of those whose sessions have lapsed, as
+    /// long as there are too many. Those of sessions that live are bounded as sessions are.
     async fn make_room(&self, principal: &Principal, member: &str, ends: u64) -> Result<(), Error> {
         let checkpoints = self.checkpoints_of(principal);
-        checkpoints.enter(member, ends).await?;
+        if !checkpoints.enter(member, ends).await? {
+            return Ok(());
+        }
         let mut beyond = checkpoints.count().await?.saturating_sub(CHECKPOINTS_MAX);
         if beyond == 0 {
             return Ok(());

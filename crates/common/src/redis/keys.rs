@@ -14,7 +14,7 @@
 //! | `bf:epoch` | drawn when this Redis was first used | whoever comes first | for ever |
 //! | `bf:conn:{<principal>:<id>}:rec`, `…:used` | a legacy connection, the sessions its calls named | front ends | sliding |
 //! | `bf:conn:{<principal>:<id>}:ended` | a connection that was ended, and by which request | front ends | a minute |
-//! | `bf:conns` | which connections there are | front ends | with the last of them |
+//! | `bf:conns`, `bf:{<principal>}:conns` | which connections there are, and a principal has (an [`super::Index`] each) | front ends | with the last of them |
 //! | `bf:bus:{<principal>:<id>}` | the channel of a connection | front ends | no key |
 //! | `bf:pools` | which daemons there are, and how they are | daemons | seconds |
 //!
@@ -112,6 +112,10 @@ impl Keys {
     /// The sessions that a connection's calls have named, the latest last.
     pub fn connection_used(&self, member: &str) -> String {
         format!("{}:conn:{{{member}}}:used", self.prefix)
+    }
+
+    pub fn connections_of(&self, principal: &Principal) -> String {
+        self.of_principal(&Self::principal(principal), "conns")
     }
 
     pub fn connections(&self) -> String {

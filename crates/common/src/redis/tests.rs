@@ -128,6 +128,20 @@ async fn the_last_session_to_end_leaves_no_place_of_checkpoints_that_have_lapsed
 }
 
 #[tokio::test]
+async fn a_checkpoint_whose_count_was_lost_is_counted_with_the_next_save() {
+    let server = Server::start().await;
+    let (sessions, owner) = (Sessions::new(server.client()), Owner { key: key("a"), birth: "a".to_owned() });
+    create(&sessions, &key("a"), "a", &lease("held")).await;
+    assert!(sessions.save_checkpoint(&owner, "held", b"sealed".to_vec()).await.unwrap());
+    let places = sessions.keys.checkpoints_of(&owner.key.principal);
+    // As if the answer to the first save had been lost, and nobody had gone on.
+    server.client().query::<()>(cmd("DEL").arg(&places)).await.unwrap();
+    assert!(sessions.save_checkpoint(&owner, "held", b"sealed".to_vec()).await.unwrap());
+    assert_eq!(server.client().query::<usize>(cmd("ZCARD").arg(&places)).await.unwrap(), 1);
+    assert!(!sessions.save_checkpoint(&owner, "another", b"sealed".to_vec()).await.unwrap());
+}
+
+#[tokio::test]
 async fn what_redis_has_lost_can_be_written_again_and_the_epoch_tells() {
     let server = Server::start().await;
     let sessions = Sessions::new(server.client());

@@ -4,21 +4,19 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use async_trait::async_trait;
 use browserfleet_common::{clock::Clock, ids::SessionName};
 use tokio::time::Instant;
 
-use super::{Key, NewConnection, Record, SESSIONS_MAX, Store};
+use super::{Bounds, Key, NewConnection, Record, SESSIONS_MAX, Store};
 use crate::Unavailable;
 
 /// Connections in a map. They end with the process.
 pub struct MemoryStore {
     clock: Arc<dyn Clock>,
-    ttl: Duration,
-    max: usize,
+    bounds: Bounds,
     /// A plain mutex: every use is a few map operations, none waits.
     connections: Mutex<HashMap<Key, Kept>>,
 }
@@ -30,9 +28,9 @@ struct Kept {
 }
 
 impl MemoryStore {
-    /// Keeps at most `max` connections, each for `ttl` after it was last touched.
-    pub fn new(clock: Arc<dyn Clock>, ttl: Duration, max: usize) -> Self {
-        Self { clock, ttl, max, connections: Mutex::default() }
+    /// Keeps connections within bounds.
+    pub fn new(clock: Arc<dyn Clock>, bounds: Bounds) -> Self {
+        Self { clock, bounds, connections: Mutex::default() }
     }
 
     fn connections(&self) -> MutexGuard<'_, HashMap<Key, Kept>> {
@@ -58,11 +56,13 @@ impl Store for MemoryStore {
     async fn create(&self, new: NewConnection) -> Result<Option<Record>, Unavailable> {
         let now = Instant::now();
         let mut connections = self.connections();
-        if connections.len() >= self.max {
+        // Below either bound nobody needs to be counted.
+        if connections.len() >= self.bounds.most.min(self.bounds.per_principal) {
             connections.retain(|_, kept| now < kept.expires);
-        }
-        if connections.len() >= self.max {
-            return Ok(None);
+            let of_principal = connections.keys().filter(|key| key.principal == new.key.principal).count();
+            if connections.len() >= self.bounds.most || of_principal >= self.bounds.per_principal {
+                return Ok(None);
+            }
         }
         let wall = self.clock.now();
         let record = Record {
@@ -75,13 +75,13 @@ impl Store for MemoryStore {
             created: wall,
             last_seen: wall,
         };
-        connections.insert(new.key, Kept { record: record.clone(), expires: now + self.ttl, streams: 0 });
+        connections.insert(new.key, Kept { record: record.clone(), expires: now + self.bounds.ttl, streams: 0 });
         Ok(Some(record))
     }
 
     async fn touch(&self, key: &Key) -> Result<Option<Record>, Unavailable> {
         Ok(self.living(key, |kept| {
-            kept.expires = Instant::now() + self.ttl;
+            kept.expires = Instant::now() + self.bounds.ttl;
             kept.record.last_seen = self.clock.now();
             kept.record.clone()
         }))
@@ -125,6 +125,8 @@ impl Store for MemoryStore {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use browserfleet_common::{clock::ManualClock, ids::Principal};
     use serde_json::json;
 
@@ -134,7 +136,7 @@ mod tests {
     const TTL: Duration = Duration::from_millis(600);
 
     fn store(max: usize) -> MemoryStore {
-        MemoryStore::new(Arc::new(ManualClock::default()), TTL, max)
+        MemoryStore::new(Arc::new(ManualClock::default()), suite::bounds(TTL, max))
     }
 
     #[tokio::test(start_paused = true)]

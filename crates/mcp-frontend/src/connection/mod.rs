@@ -80,12 +80,23 @@ pub struct NewConnection {
     pub caps: Option<Groups>,
 }
 
+/// How many connections are kept, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// After they were last touched.
+    pub ttl: Duration,
+    pub most: usize,
+    /// So that nobody takes all of them.
+    pub per_principal: usize,
+}
+
 /// Keeps connections, for all front ends. The contract is checked by `connection::suite`.
 ///
 /// A connection lives until a fixed time after it was last touched. One that has lapsed is as absent as one that never was.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug + 'static {
-    /// Keeps a connection. Its id is fresh: nothing of this id lives. `None`: as many as allowed are kept.
+    /// Keeps a connection. Its id is fresh: nothing of this id lives. `None`: as many as allowed are kept, in all or of its
+    /// principal.
     ///
     /// # Errors
     /// When the store cannot answer; the connection may or may not be kept.

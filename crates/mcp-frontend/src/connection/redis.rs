@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::LazyLock, time::Duration};
 
 use async_trait::async_trait;
 use browserfleet_common::{
-    ids::{SessionName, random_hex},
+    ids::{Principal, SessionName, random_hex},
     redis::{Error, Index, Keys, LoadedScript, Redis, index::Place},
 };
 use browserfleet_tools::Groups;
@@ -12,7 +12,7 @@ use redis::Script;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Key, NewConnection, Record, SESSIONS_MAX, Store};
+use super::{Bounds, Key, NewConnection, Record, SESSIONS_MAX, Store};
 use crate::{Unavailable, session::Client};
 
 static CREATE: LoadedScript = LazyLock::new(|| Script::new(include_str!("lua/create.lua")));
@@ -33,8 +33,7 @@ const REMEMBERED: Duration = Duration::from_mins(1);
 pub struct RedisStore {
     redis: Redis,
     keys: Keys,
-    ttl: Duration,
-    max: usize,
+    bounds: Bounds,
 }
 
 /// What never changes about a connection.
@@ -52,25 +51,38 @@ struct Doc<'a> {
 type Kept = Option<(String, u64, u64, Vec<String>)>;
 
 impl RedisStore {
-    /// Keeps at most `max` connections, each for `ttl` after it was last touched.
-    pub fn new(redis: Redis, ttl: Duration, max: usize) -> Self {
+    /// Keeps connections within bounds.
+    pub fn new(redis: Redis, bounds: Bounds) -> Self {
         let keys = Keys::new(&redis.settings().prefix);
-        Self { redis, keys, ttl, max }
+        Self { redis, keys, bounds }
     }
 
     fn index(&self) -> Index<'_> {
-        Index::new(&self.redis, self.keys.connections(), |member| self.keys.connection(member))
+        self.index_at(self.keys.connections())
+    }
+
+    /// Those of a principal.
+    fn index_of(&self, principal: &Principal) -> Index<'_> {
+        self.index_at(self.keys.connections_of(principal))
+    }
+
+    fn index_at(&self, key: String) -> Index<'_> {
+        Index::new(&self.redis, key, |member| self.keys.connection(member))
     }
 
     fn ttl_ms(&self) -> u64 {
-        u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.bounds.ttl.as_millis()).unwrap_or(u64::MAX)
     }
 
     async fn create(&self, new: NewConnection) -> Result<Option<Record>, Error> {
-        let (member, index, default_session) = (member(&new.key), self.index(), SessionName::mint());
-        // The index outlives each connection that is in use: each creation, and each look at it, prolongs it.
-        if index.reserve(&member, self.max, HOLD, self.ttl * 2).await? == Place::Full {
-            return Ok(None);
+        let (member, default_session) = (member(&new.key), SessionName::mint());
+        let (index, own) = (self.index(), self.index_of(&new.key.principal));
+        // Indices outlive each connection that is in use: each creation, and each look at them, prolongs them.
+        let Bounds { ttl, most, per_principal } = self.bounds;
+        for (index, most) in [(&own, per_principal), (&index, most)] {
+            if index.reserve(&member, most, HOLD, ttl * 2).await? == Place::Full {
+                return Ok(None);
+            }
         }
         let doc = Doc {
             key: Cow::Borrowed(&new.key),
@@ -82,7 +94,7 @@ impl RedisStore {
         let doc = serde_json::to_string(&doc).expect("these types are plain data with text keys");
         let mut script = CREATE.key(self.keys.connection(&member));
         let (made, expires): (u64, u64) = self.redis.script(script.arg(doc).arg(self.ttl_ms())).await?;
-        index.enter(&member, expires).await?;
+        tokio::try_join!(own.enter(&member, expires), index.enter(&member, expires))?;
         let NewConnection { key, initialize, client, caps } = new;
         let created = Duration::from_millis(made);
         let sessions = Vec::new();
@@ -109,16 +121,21 @@ impl RedisStore {
 
     /// `who` asks again gets the same answer.
     async fn end_by(&self, who: &str, key: &Key) -> Result<Option<Record>, Error> {
-        let (member, index) = (member(key), self.index());
-        let score = index.score(&member).await?;
+        let member = member(key);
+        let indices = [self.index_of(&key.principal), self.index()];
+        let scores = [indices[0].score(&member).await?, indices[1].score(&member).await?];
         let mut script = END.key(self.keys.connection(&member));
         script.key(self.keys.connection_used(&member)).key(self.keys.connection_ended(&member));
         script.arg(who).arg(u64::try_from(REMEMBERED.as_millis()).unwrap_or(u64::MAX));
         let ended = record(self.redis.script(&script).await?)?;
-        if let (Some(_), Some(score)) = (&ended, score)
-            && let Err(error) = index.remove(&member, &score).await
-        {
-            tracing::warn!(%error, "an ended connection is counted until its time would have passed");
+        if ended.is_some() {
+            for (index, score) in indices.iter().zip(scores) {
+                if let Some(score) = score
+                    && let Err(error) = index.remove(&member, &score).await
+                {
+                    tracing::warn!(%error, "an ended connection is counted until its time would have passed");
+                }
+            }
         }
         Ok(ended)
     }
@@ -184,10 +201,7 @@ mod tests {
         atomic::{AtomicUsize, Ordering},
     };
 
-    use browserfleet_common::{
-        ids::Principal,
-        redis::{Settings, testing::Server},
-    };
+    use browserfleet_common::redis::{Settings, testing::Server};
     use serde_json::json;
 
     use super::*;
@@ -210,7 +224,7 @@ mod tests {
         let store = || {
             let prefix = format!("part-{}", stores.fetch_add(1, Ordering::Relaxed));
             let redis = Redis::new(Settings { prefix, ..server.settings() });
-            Arc::new(RedisStore::new(redis, TTL, 1000)) as Arc<dyn Store>
+            Arc::new(RedisStore::new(redis, suite::bounds(TTL, 1000))) as Arc<dyn Store>
         };
         suite::run(store, TTL).await;
     }
@@ -218,7 +232,7 @@ mod tests {
     #[tokio::test]
     async fn a_repeated_end_answers_what_the_first_did_and_nobody_else_gets_it() {
         let server = Server::start().await;
-        let store = RedisStore::new(server.client(), TTL, 2);
+        let store = RedisStore::new(server.client(), suite::bounds(TTL, 2));
         for named in [&["a", "b"][..], &[]] {
             let key = Key { principal: Principal::anonymous(), id: random_hex() };
             let new = NewConnection { key: key.clone(), initialize: json!({}), client: Client::default(), caps: None };
@@ -239,7 +253,7 @@ mod tests {
     #[tokio::test]
     async fn their_number_is_bounded_and_lapsed_connections_make_room() {
         let server = Server::start().await;
-        let store = RedisStore::new(server.client(), TTL, 2);
+        let store = RedisStore::new(server.client(), suite::bounds(TTL, 2));
         let new = |id: &str| NewConnection {
             key: Key { principal: Principal::anonymous(), id: id.to_owned() },
             initialize: json!({}),

@@ -10,8 +10,16 @@ use browserfleet_tools::{Group, Groups};
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::{Key, NewConnection, Record, SESSIONS_MAX, Store};
+use super::{Bounds, Key, NewConnection, Record, SESSIONS_MAX, Store};
 use crate::session::Client;
+
+/// Most connections of one principal.
+const SHARE: usize = 8;
+
+/// Of a store for [`run`], with room for `most` connections: a thousand.
+pub fn bounds(ttl: Duration, most: usize) -> Bounds {
+    Bounds { ttl, most, per_principal: SHARE }
+}
 
 /// Runs everything, each part on a store of its own that keeps connections for `ttl`: with real time, one that a busy machine
 /// keeps.
@@ -24,6 +32,7 @@ pub async fn run(store: impl Fn() -> Arc<dyn Store>, ttl: Duration) {
     streams_are_numbered_across_racers(store()).await;
     end_forgets_it_once(store()).await;
     nobody_sees_what_is_not_his(store()).await;
+    nobody_takes_the_places_of_others(store()).await;
 }
 
 fn key() -> Key {
@@ -35,6 +44,23 @@ async fn fresh(store: &dyn Store, key: &Key) -> Record {
     let caps = Some(Groups::from_iter([Group::Storage]));
     let new = NewConnection { key: key.clone(), initialize: json!({ "protocolVersion": "2025-11-25" }), client, caps };
     store.create(new).await.expect("the store answers").expect("there is room")
+}
+
+async fn nobody_takes_the_places_of_others(store: Arc<dyn Store>) {
+    let greedy = || Key { principal: Principal::named("greedy"), id: random_hex() };
+    let tried = async |key: Key| {
+        let new = NewConnection { key, initialize: json!({}), client: Client::default(), caps: None };
+        store.create(new).await.expect("the store answers").is_some()
+    };
+    let first = greedy();
+    assert!(tried(first.clone()).await);
+    for _ in 1..SHARE {
+        assert!(tried(greedy()).await);
+    }
+    assert!(!tried(greedy()).await, "it has its share");
+    fresh(&*store, &key()).await;
+    assert!(store.end(&first).await.expect("the store answers").is_some());
+    assert!(tried(greedy()).await, "one that has ended makes room");
 }
 
 async fn touched(store: &dyn Store, key: &Key) -> Option<Record> {

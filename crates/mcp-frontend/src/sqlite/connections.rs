@@ -1,6 +1,6 @@
 //! Connections in `SQLite`.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use browserfleet_common::{clock::Clock, ids::SessionName};
@@ -9,7 +9,7 @@ use rusqlite::{OptionalExtension as _, Row, Transaction, named_params};
 use super::database::{Database, duration, json, millis, parsed};
 use crate::{
     Unavailable,
-    connection::{Key, NewConnection, Record, SESSIONS_MAX, Store},
+    connection::{Bounds, Key, NewConnection, Record, SESSIONS_MAX, Store},
 };
 
 const WHAT: &str = "the store of connections";
@@ -19,14 +19,13 @@ const WHAT: &str = "the store of connections";
 pub struct Connections {
     database: Database,
     clock: Arc<dyn Clock>,
-    ttl: Duration,
-    max: usize,
+    bounds: Bounds,
 }
 
 impl Connections {
-    /// Keeps at most `max` connections, each for `ttl` after it was last touched.
-    pub fn new(database: Database, clock: Arc<dyn Clock>, ttl: Duration, max: usize) -> Self {
-        Self { database, clock, ttl, max }
+    /// Keeps connections within bounds.
+    pub fn new(database: Database, clock: Arc<dyn Clock>, bounds: Bounds) -> Self {
+        Self { database, clock, bounds }
     }
 
     fn now(&self) -> i64 {
@@ -34,7 +33,7 @@ impl Connections {
     }
 
     fn ends(&self, now: i64) -> i64 {
-        now.saturating_add(millis(self.ttl))
+        now.saturating_add(millis(self.bounds.ttl))
     }
 }
 
@@ -56,6 +55,11 @@ fn remove_lapsed(transaction: &Transaction<'_>, now: i64) -> rusqlite::Result<()
     Ok(())
 }
 
+fn count_of(transaction: &Transaction<'_>, principal: &str, now: i64) -> rusqlite::Result<usize> {
+    let query = "SELECT count(*) FROM connections WHERE principal = ? AND expires > ?";
+    transaction.prepare_cached(query)?.query_row((principal, now), |row| row.get(0))
+}
+
 fn count(transaction: &Transaction<'_>, now: i64) -> rusqlite::Result<usize> {
     let query = "SELECT count(*) FROM connections WHERE expires > ?";
     transaction.prepare_cached(query)?.query_row([now], |row| row.get(0))
@@ -64,10 +68,11 @@ fn count(transaction: &Transaction<'_>, now: i64) -> rusqlite::Result<usize> {
 #[async_trait]
 impl Store for Connections {
     async fn create(&self, new: NewConnection) -> Result<Option<Record>, Unavailable> {
-        let (now, max) = (self.now(), self.max);
+        let (now, bounds) = (self.now(), self.bounds);
         let ends = self.ends(now);
         let create = move |transaction: &Transaction<'_>| {
-            if count(transaction, now)? >= max {
+            let of_principal = count_of(transaction, new.key.principal.as_str(), now)?;
+            if count(transaction, now)? >= bounds.most || of_principal >= bounds.per_principal {
                 return Ok(None);
             }
             let record = Record {
@@ -163,6 +168,8 @@ impl Store for Connections {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use browserfleet_common::clock::SystemClock;
 
     use super::*;
@@ -176,7 +183,7 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let (database, _) = Database::open(directory.path()).unwrap();
             directories.lock().unwrap().push(directory);
-            Arc::new(Connections::new(database, Arc::new(SystemClock), TTL, 1000)) as Arc<dyn Store>
+            Arc::new(Connections::new(database, Arc::new(SystemClock), suite::bounds(TTL, 1000))) as Arc<dyn Store>
         };
         suite::run(store, TTL).await;
     }
