@@ -25,12 +25,14 @@ PROJECT = "browserfleet-test"
 #: Not the port that somebody's own fleet has.
 LISTEN = "127.0.0.1:18931"
 TLS_LISTEN = "127.0.0.1:18443"
+#: Where traces are collected: on this machine, as networks without a way out reach it (override.yml).
+COLLECTOR = "10.213.7.1:4317"
 #: The tests' pages, by the name that browsers know.
 PAGE = "http://pages:8000/"
 #: A container that starts, stops or becomes healthy.
 SLOW = 90.0
 
-ENVIRONMENT = {**os.environ, "BROWSERFLEET_LISTEN": LISTEN, "BROWSERFLEET_TLS_LISTEN": TLS_LISTEN}
+ENVIRONMENT = {**os.environ, "BROWSERFLEET_LISTEN": LISTEN, "BROWSERFLEET_TLS_LISTEN": TLS_LISTEN, "BROWSERFLEET_TRACES__ENDPOINT": f"http://{COLLECTOR}"}
 FILES = ["-f", str(ROOT / "docker-compose.yml"), "-f", str(ROOT / "tests" / "compose" / "override.yml")]
 COMPOSE = [*shlex.split(os.environ.get("COMPOSE", "docker compose")), "-p", PROJECT, "--project-directory", str(ROOT), *FILES]
 

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 import composed
+from collector import Collector, collecting
 from composed import Composed
 
 
@@ -22,6 +23,13 @@ def whole_fleet() -> Iterator[Composed]:
     """The fleet."""
     with composed.running() as fleet:
         yield fleet
+
+
+@pytest.fixture
+def collector(whole_fleet: Composed) -> Iterator[Collector]:
+    """Gets the traces of the test. Programs go on trying while there is none."""
+    with collecting(composed.COLLECTOR) as collector:
+        yield collector
 
 
 @pytest.fixture

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import anyio
 import pytest
 
+from collector import Collector
 from composed import PAGE, Composed, docker
 from load import at_work, eventually_ok, failures, go_on
 from waiting import eventually
@@ -20,12 +22,33 @@ LOST = {"lease_lost", "browser_gone"}
 AWAY = {"store_unavailable", "Server returned an error response"}
 
 
+#: The root of a call's trace, and the step in which a daemon begins a session with what was kept of it.
+CALL, RESTORING = "tools/call", "begin with what is kept"
+
+
+async def traced(collector: Collector, outcomes: dict[str, int], restored: int) -> None:
+    """The traces show as much: at least so many calls that failed, by their outcomes and no others, and so many sessions that
+    began anew, each in the trace of a call."""
+    failed: Counter[str] = Counter()
+
+    def arrived() -> bool:
+        failed.clear()
+        failed.update(span.attributes["browserfleet.outcome"] for span in collector.named(CALL) if span.failed)
+        enough = all(failed[outcome] >= count for outcome, count in outcomes.items())
+        return enough and len(collector.named(RESTORING)) >= restored
+
+    await eventually(arrived, f"{failed} are {outcomes}, and {restored} have begun anew", 30)
+    assert set(failed) <= set(outcomes), failed
+    for span in collector.named(RESTORING):
+        assert any(root.name.startswith(CALL) for root in collector.of(span.trace)), "it is part of a call"
+
+
 async def in_thread(function: object, *arguments: str) -> None:
     """Does something that blocks while the load goes on."""
     await anyio.to_thread.run_sync(lambda: function(*arguments))  # type: ignore[operator]
 
 
-async def test_a_rolling_restart_fails_no_call(fleet: Composed) -> None:
+async def test_a_rolling_restart_fails_no_call(fleet: Composed, collector: Collector) -> None:
     """Each service, one after the other: front ends finish what they have, daemons move their sessions, nothing is lost."""
     began = time.monotonic()
     async with at_work(fleet) as workers:
@@ -38,11 +61,12 @@ async def test_a_rolling_restart_fails_no_call(fleet: Composed) -> None:
     assert [worker.count for worker in workers] == [worker.calls for worker in workers]
     calls, moves = sum(worker.calls for worker in workers), sum(worker.moves for worker in workers)
     assert moves >= len(workers), "every session was on one of the daemons"
+    await traced(collector, {}, len(workers))
     print(f"{calls} calls in {time.monotonic() - began:.0f} s, {moves} moves, 0 failed")
 
 
 @pytest.mark.parametrize("how", ["pause", "kill"])
-async def test_redis_is_away_for_a_while(fleet: Composed, how: str) -> None:
+async def test_redis_is_away_for_a_while(fleet: Composed, collector: Collector, how: str) -> None:
     """Row 30: calls are told to come back, no browser is lost, and everything goes on when it is there again."""
     back = {"pause": "unpause", "kill": "start"}[how]
     redis = fleet.container("redis")
@@ -67,10 +91,12 @@ async def test_redis_is_away_for_a_while(fleet: Composed, how: str) -> None:
         for name, before in zip(fleet.front_ends, unanswered, strict=True):
             assert fleet.metric(name, UNANSWERED) > before, f"{name} has counted it"
     assert took < 5, f"everybody goes on after {took:.1f} s"
+    # Clients of `initialize` that are told by HTTP have no call yet, and no trace.
+    await traced(collector, {"store_unavailable": failed["store_unavailable"]}, 0)
     print(f"{sum(failed.values())} calls were told so; everybody goes on {took:.1f} s after its return")
 
 
-async def test_redis_is_restarted(fleet: Composed) -> None:
+async def test_redis_is_restarted(fleet: Composed, collector: Collector) -> None:
     """Row 45: a restart is a short absence."""
     async with at_work(fleet) as workers:
         leases = await anyio.to_thread.run_sync(fleet.leases)
@@ -79,10 +105,12 @@ async def test_redis_is_restarted(fleet: Composed) -> None:
         failed, broken = failures(workers)
         assert set(failed) <= AWAY and not broken, (failed, broken)
         assert await anyio.to_thread.run_sync(fleet.leases) == leases
+    told = failed["store_unavailable"]
+    await traced(collector, {"store_unavailable": told}, 0)
     print(f"{sum(failed.values())} calls were told so")
 
 
-async def test_a_daemon_is_killed(fleet: Composed) -> None:
+async def test_a_daemon_is_killed(fleet: Composed, collector: Collector) -> None:
     """Row 15: its sessions are restored on the other one, and every call that was lost is told so."""
     async with at_work(fleet) as workers:
         held = (await anyio.to_thread.run_sync(fleet.leases))["pool-1"]
@@ -97,10 +125,11 @@ async def test_a_daemon_is_killed(fleet: Composed) -> None:
             await in_thread(docker, "start", fleet.container("pool-1"))
         failed, broken = failures(workers)
         assert set(failed) <= LOST and sum(failed.values()) <= held and not broken, (failed, broken)
+    await traced(collector, {code: failed[code] for code in LOST}, held)
     print(f"{held} sessions moved, {sum(failed.values())} calls were told of a loss")
 
 
-async def test_a_front_end_that_is_paused_harms_nobody(fleet: Composed) -> None:
+async def test_a_front_end_that_is_paused_harms_nobody(fleet: Composed, collector: Collector) -> None:
     """Row 27: while it stands still its session's browser moves; when it goes on, its old lease is worth nothing."""
     async with fleet.connect()("http-modern") as agent:
         await agent.ok("browser_navigate", url=PAGE)
@@ -115,3 +144,4 @@ async def test_a_front_end_that_is_paused_harms_nobody(fleet: Composed) -> None:
         # The proxy sends every other call to the one that stood still, and it knows where the browser is now.
         for _ in range(4):
             assert await agent.evaluate("() => localStorage.name") == "before"
+    await traced(collector, dict.fromkeys(LOST, 0), 1)

@@ -57,6 +57,11 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
             self.raw += request.SerializeToString()
         return trace_service_pb2.ExportTraceServiceResponse()
 
+    def named(self, start: str) -> list[Span]:
+        """The spans whose names begin so."""
+        with self._lock:
+            return [span for span in self._spans if span.name.startswith(start)]
+
     def of(self, trace: str) -> list[Span]:
         """What has arrived of a trace."""
         with self._lock:
@@ -64,9 +69,9 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
 
 
 @contextmanager
-def collecting() -> Iterator[Collector]:
-    """A collector that listens."""
-    address = free_address()
+def collecting(address: str | None = None) -> Iterator[Collector]:
+    """A collector that listens: on an address of its own, if it is not told where."""
+    address = address or free_address()
     server = grpc.server(ThreadPoolExecutor(2))
     collector = Collector(address)
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use browserfleet_cdp::{Connection, Session, decode};
 use browserfleet_common::lifecycle::Tasks;
 use browserfleet_pool_daemon::{
-    chromium::{self, Process, Spawner},
+    chromium::{self, Process, Spawner, cgroup::Policy},
     page::in_page_script,
 };
 use futures_util::future::try_join3;
@@ -65,6 +65,9 @@ impl Raw {
             state_dir: setup.directory("raw")?,
             extra_args: Vec::new(),
             uid_base: UID_BASE,
+            cgroup: Policy::Off,
+            memory_limit: 1 << 30,
+            max_tasks: 2048,
             download_bytes: 0,
         };
         Ok(Self {

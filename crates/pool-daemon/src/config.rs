@@ -13,7 +13,8 @@ use browserfleet_common::{
 use url::Url;
 
 use crate::{
-    checkpoint, chromium,
+    checkpoint,
+    chromium::{self, cgroup::Policy},
     egress::{self, Network, Opened, resolve::System},
     grpc::Trust,
     health,
@@ -137,7 +138,7 @@ impl Config {
                 enabled: reader.flag("checkpoints.enabled", true),
                 interval: reader.duration("checkpoints.interval", SECOND, SECOND / 10..=HOUR),
             },
-            chromium: read_chromium(reader, limits.max_browsers, defaults.download_bytes),
+            chromium: read_chromium(reader, limits.max_browsers, defaults.download_bytes, health.memory_limit),
             health,
             pressure: read_pressure(reader),
             store: announced(reader, store, &daemon),
@@ -277,7 +278,10 @@ fn read_leases(reader: &mut Reader) -> LeaseConfig {
     }
 }
 
-fn read_chromium(reader: &mut Reader, max_browsers: usize, download_bytes: u64) -> chromium::Config {
+/// Words for `browser.cgroup`.
+const CGROUP: [(&str, Policy); 3] = [("auto", Policy::Auto), ("off", Policy::Off), ("required", Policy::Required)];
+
+fn read_chromium(reader: &mut Reader, max_browsers: usize, download_bytes: u64, memory_limit: u64) -> chromium::Config {
     let configured = reader.path("browser.chromium");
     let executable = chromium::find(configured.as_deref()).unwrap_or_else(|error| {
         reader.problem(format!("browser.chromium: {error}"));
@@ -299,6 +303,9 @@ fn read_chromium(reader: &mut Reader, max_browsers: usize, download_bytes: u64) 
         extra_args,
         uid_base: u32::try_from(uid_base.min(u32::MAX as usize - max_browsers)).unwrap_or(61_000),
         download_bytes: reader.bytes("browser.download_bytes", download_bytes, 0..=DOWNLOAD_BYTES_MAX),
+        cgroup: reader.choice("browser.cgroup", Policy::Auto, &CGROUP),
+        memory_limit,
+        max_tasks: reader.count("browser.max_tasks", 2048, 128..=1_000_000) as u64,
     }
 }
 

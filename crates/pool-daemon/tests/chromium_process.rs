@@ -10,7 +10,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use browserfleet_common::lifecycle::Tasks;
-use browserfleet_pool_daemon::chromium::{self, Child, Config, End, Exit, Process, Spawner};
+use browserfleet_pool_daemon::chromium::{self, Child, Config, End, Exit, Process, Spawner, cgroup::Policy};
 use nix::{
     sys::signal::{Signal, kill, killpg},
     unistd::{Pid, geteuid},
@@ -51,6 +51,9 @@ impl Scene {
             state_dir: dir.path().join("state"),
             extra_args: Vec::new(),
             uid_base: UID_BASE,
+            cgroup: Policy::Off,
+            memory_limit: 1 << 30,
+            max_tasks: 2048,
             download_bytes: 0,
         };
         Self { spawner: Spawner::start(config, &Tasks::new()).unwrap(), _dir: dir }

@@ -400,6 +400,16 @@ pub(super) const ABOUT: &[About] = &[
         "five times an ordinary page",
     ),
     about(
+        "browser.cgroup",
+        "Whether the kernel bounds each browser by a control group of its own, memory at 1½ × `browser.memory_limit`: where groups are delegated to the daemon, never, or always",
+        "where nothing is delegated, as in most containers, browsers are watched every few seconds",
+    ),
+    about(
+        "browser.max_tasks",
+        "Processes and threads of a browser, where it has a control group",
+        "ten tabs of many origins have some hundreds; a page that makes more and more stops there",
+    ),
+    about(
         "browser.probe_interval",
         "From one page opened to see whether a browser still can to the next",
         "a dead zygote is found within half a minute",

@@ -6,6 +6,7 @@
 use std::{
     env,
     ffi::OsString,
+    fs::File,
     io::{self, PipeReader, PipeWriter},
     os::{fd::OwnedFd, unix::process::CommandExt as _},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -45,6 +46,7 @@ use tokio::{
 
 use super::{
     Config,
+    cgroup::{self, Bounds, Group, Groups, Policy},
     family::MARK,
     find::is_headless_shell,
     flags::{self, ExtraArgs, FlagError},
@@ -71,6 +73,10 @@ pub enum StartError {
     Flags(#[from] FlagError),
     #[error("state directory")]
     State(#[from] ProfileError),
+    #[error(
+        "browser.cgroup = \"required\": {0}; run it where groups are delegated (systemd: Delegate=yes), or let them be watched: auto"
+    )]
+    Groups(String),
     #[error("cannot start the launcher thread")]
     Thread(#[source] io::Error),
 }
@@ -145,6 +151,8 @@ struct Shop {
     environment: Vec<(OsString, OsString)>,
     small_shm: bool,
     instance: Arc<InstanceDir>,
+    /// None: browsers are watched and no more.
+    groups: Option<Arc<Groups>>,
     tasks: Tasks,
 }
 
@@ -175,6 +183,7 @@ impl Spawner {
         if small_shm {
             tracing::info!("/dev/shm is smaller than 256 MiB: browsers use their temporary directory instead");
         }
+        let groups = claim(&config)?;
         let (queue, requests) = mpsc::channel(QUEUE);
         let runtime = Handle::current();
         thread::Builder::new()
@@ -182,7 +191,7 @@ impl Spawner {
             .spawn(move || serve(requests, &runtime))
             .map_err(StartError::Thread)?;
         let environment = env::vars_os().filter(|(name, _)| is_passed_on(&name.to_string_lossy())).collect();
-        let shop = Arc::new(Shop { config, extra, environment, small_shm, instance, tasks: tasks.clone() });
+        let shop = Arc::new(Shop { config, extra, environment, small_shm, instance, groups, tasks: tasks.clone() });
         Ok(Self { queue, shop })
     }
 
@@ -217,11 +226,13 @@ impl Spawner {
         let children = signal(SignalKind::child()).map_err(LaunchError::Prepare)?;
         let pipes = Pipes::new().map_err(LaunchError::Prepare)?;
         let stderr = pipe::Receiver::from_owned_fd(pipes.stderr.0.into()).map_err(LaunchError::Prepare)?;
+        let group = shop.groups.as_ref().map(Groups::make).transpose().map_err(LaunchError::Prepare)?;
+        let entries = group.as_ref().map(Group::entries).transpose().map_err(LaunchError::Prepare)?.unwrap_or_default();
         let profile = Profile::create(&shop.instance, slot, uid).map_err(LaunchError::Profile)?;
 
         let mut command = shop.command(&profile, uid, proxy_server);
         command.stderr(pipes.stderr.1);
-        connect(&mut command, pipes.commands.0, pipes.replies.1);
+        connect(&mut command, pipes.commands.0, pipes.replies.1, entries);
         let spawned = spawn(&mut command);
         // It holds Chromium's ends of the pipes: while they are open here, their closing there goes unnoticed.
         drop(command);
@@ -232,7 +243,7 @@ impl Spawner {
             shop.spawn_error(error, uid)
         })?;
         let grace = Grace { term: shop.config.term_grace, kill: shop.config.kill_grace };
-        let parts = Parts { leader, profile, stderr, children, grace, spawner: self.clone() };
+        let parts = Parts { leader, profile, group, stderr, children, grace, spawner: self.clone() };
         let process = Process::own(parts, &shop.tasks);
         Ok(Child { read: pipes.replies.0.into(), write: pipes.commands.1.into(), process })
     }
@@ -293,6 +304,23 @@ impl Shop {
     }
 }
 
+/// Groups for browsers, if they are wanted and there can be any.
+fn claim(config: &Config) -> Result<Option<Arc<Groups>>, StartError> {
+    if config.cgroup == Policy::Off {
+        return Ok(None);
+    }
+    // Whoever looks, and can say why a browser is ended, comes first; this is for one that is faster.
+    let memory = config.memory_limit / 2 * 3;
+    match Groups::claim(Bounds { memory, tasks: config.max_tasks }) {
+        Ok(groups) => Ok(Some(groups)),
+        Err(why) if config.cgroup == Policy::Required => Err(StartError::Groups(why)),
+        Err(why) => {
+            tracing::debug!(why, "browsers have no control groups of their own: they are watched");
+            Ok(None)
+        }
+    }
+}
+
 /// All pipes to a browser, close-on-exec, each (read, write).
 struct Pipes {
     commands: (PipeReader, PipeWriter),
@@ -336,9 +364,11 @@ fn spawn(command: &mut Command) -> io::Result<Pid> {
 
 /// Makes `commands` and `replies` descriptors 3 and 4 of the child and binds its life to ours.
 #[expect(unsafe_code, reason = "the one place: std cannot place descriptors in a child or set its parent-death signal")]
-fn connect(command: &mut Command, commands: PipeReader, replies: PipeWriter) {
+fn connect(command: &mut Command, commands: PipeReader, replies: PipeWriter, groups: Vec<File>) {
     let parent = getpid();
     let prepare = move || {
+        // While their descriptors are where they were.
+        cgroup::enter(&groups)?;
         // Out of the way first: one may sit on the other's place.
         let commands = fcntl(&commands, FcntlArg::F_DUPFD_CLOEXEC(10))?;
         let replies = fcntl(&replies, FcntlArg::F_DUPFD_CLOEXEC(10))?;

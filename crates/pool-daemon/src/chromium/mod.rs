@@ -3,6 +3,7 @@
 //! One [`Spawner`] a daemon; one [`Process`] a browser. What a browser leaves behind is nobody else's business: its
 //! [`Process`] kills and reaps every process of it, also those that left the group, and removes its directory.
 
+pub mod cgroup;
 mod downloads;
 mod family;
 pub mod find;
@@ -49,6 +50,12 @@ pub struct Config {
     pub uid_base: u32,
     /// Most bytes of a file that a page gives away; 0 denies them all.
     pub download_bytes: u64,
+    /// Whether the kernel bounds each browser, or only we do by looking.
+    pub cgroup: cgroup::Policy,
+    /// Bytes of memory at which a browser is ended; its control group has half as much again.
+    pub memory_limit: u64,
+    /// Most processes and threads of a browser, in its control group.
+    pub max_tasks: u64,
 }
 
 /// An error and its causes on one line.

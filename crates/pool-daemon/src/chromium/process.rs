@@ -24,7 +24,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use super::group::Exit;
-use super::{downloads::DownloadDir, family::Family, group::Group, launch::Spawner, profile::Profile, stderr::Tail};
+use super::{
+    cgroup, downloads::DownloadDir, family::Family, group::Group, launch::Spawner, profile::Profile, stderr::Tail,
+};
 
 /// How often we look while a group is ending. Helpers that are not our children end without a SIGCHLD to us.
 const TICK: Duration = Duration::from_millis(20);
@@ -117,6 +119,7 @@ impl Process {
             shared: Arc::clone(&shared),
             family: Family::new(parts.leader, parts.profile.mark()),
             profile: parts.profile,
+            bounds: parts.group,
             stderr: Some(parts.stderr),
             children: parts.children,
             grace: parts.grace,
@@ -163,6 +166,7 @@ impl fmt::Debug for Process {
 pub(super) struct Parts {
     pub(super) leader: Pid,
     pub(super) profile: Profile,
+    pub(super) group: Option<cgroup::Group>,
     pub(super) stderr: pipe::Receiver,
     /// Made before the spawn, so that no SIGCHLD is missed.
     pub(super) children: unix::Signal,
@@ -192,6 +196,8 @@ struct Driver {
     shared: Arc<Shared>,
     family: Family,
     profile: Profile,
+    /// Where the kernel bounds it. It goes when everybody in it has.
+    bounds: Option<cgroup::Group>,
     /// `None` once every writer has closed it.
     stderr: Option<pipe::Receiver>,
     children: unix::Signal,
@@ -270,6 +276,14 @@ impl Driver {
 
     async fn clean_up(&self, ended: Ended) {
         let pid = self.shared.group.leader().as_raw();
+        let starved = self.bounds.as_ref().map_or(0, cgroup::Group::killed);
+        if starved > 0 {
+            tracing::warn!(
+                pid,
+                processes = starved,
+                "the kernel ended processes of a browser that wanted far more than browser.memory_limit"
+            );
+        }
         if ended.left > 0 {
             tracing::error!(pid, left = ended.left, "browser processes survive SIGKILL");
             return;

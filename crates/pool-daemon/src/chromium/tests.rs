@@ -21,7 +21,7 @@ use tokio::time::sleep;
 /// Where no gate is: these browsers go nowhere.
 const NOWHERE: &str = "http://127.0.0.1:1";
 
-use super::{Child, Config, End, Exit, LaunchError, Process, Spawner, StartError, become_subreaper};
+use super::{Child, Config, End, Exit, LaunchError, Process, Spawner, StartError, become_subreaper, cgroup::Policy};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -81,8 +81,29 @@ fn config(dir: &Path) -> Config {
         state_dir: dir.join("state"),
         extra_args: Vec::new(),
         uid_base: 61_000,
+        cgroup: Policy::Off,
+        memory_limit: 1 << 30,
+        max_tasks: 2048,
         download_bytes: 0,
     }
+}
+
+#[tokio::test]
+async fn a_browser_is_in_its_own_control_group_from_birth() {
+    let dir = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o711)).tempdir().unwrap();
+    write_program(&dir.path().join("chromium-headless-shell"), "cat /proc/self/cgroup >&2; exec sleep 30");
+    let config = Config { cgroup: Policy::Required, ..config(dir.path()) };
+    become_subreaper().unwrap();
+    let spawner = match Spawner::start(config, &Tasks::new()) {
+        Ok(spawner) => spawner,
+        // As in most containers.
+        Err(StartError::Groups(why)) => return eprintln!("nothing is shown: {why}"),
+        Err(error) => panic!("{error}"),
+    };
+    let child = spawner.launch(0, Some(NOWHERE.to_owned())).await.unwrap();
+    let ours = format!("browserfleet-{}-", std::process::id());
+    eventually("it says where it is", || child.process.stderr_tail().matches(&ours).count() >= 1).await;
+    assert_eq!(child.process.end().await.left, 0);
 }
 
 async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {

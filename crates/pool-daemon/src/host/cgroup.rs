@@ -24,7 +24,7 @@ impl Usage {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
+pub(crate) enum Version {
     One,
     Two,
 }
@@ -95,6 +95,13 @@ impl Limits {
             })
         })
     }
+}
+
+/// The version of a controller, and the directory of our own group.
+pub(crate) fn own_group(name: &str) -> Option<(Version, PathBuf)> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let controller = controller(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"), name)?;
+    Some((controller.version, controller.directories.into_iter().next()?))
 }
 
 fn group_memory(version: Version, directory: &Path) -> Option<Usage> {
