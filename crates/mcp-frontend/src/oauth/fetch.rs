@@ -26,7 +26,7 @@ use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
 /// For a whole answer, from the look-up of the name to the last byte.
-const TIME: Duration = Duration::from_secs(5);
+pub(super) const TIME: Duration = Duration::from_secs(5);
 /// Most bytes of an answer, and of its headers.
 const BODY_MAX: usize = 256 << 10;
 const HEADERS_MAX: usize = 32 << 10;
