@@ -127,7 +127,7 @@ impl Secrets {
         };
         let of_keys = keys.into_iter().map(|key| Ok((key.clone(), mask(Some(key))?))).collect::<Result<_, String>>()?;
         let of_all = all.iter().any(|secret| secret.keys.is_none()).then(|| mask(None)).transpose()?;
-        Ok(Self { of_all, of_keys, all })
+        Ok(Self { all, of_all, of_keys })
     }
 
     /// The secrets of these names, for a daemon; `Err` is one that the caller does not have, whether or not there is one.
@@ -514,8 +514,8 @@ mod tests {
             let data = [begin, VALUE.as_bytes(), b"; caf\xe9\n"].concat();
             File { name: "f".to_owned(), mime_type: "image/png".to_owned(), data: data.into() }
         };
-        let mut reply = Reply::default();
-        reply.downloads = vec![file(b""), file(b"PK\x03\x04"), file(b"\x89PNG\r\n\x1a\n"), file(b"%PDF-1.4\n")];
+        let begins: [&[u8]; 4] = [b"", b"PK\x03\x04", b"\x89PNG\r\n\x1a\n", b"%PDF-1.4\n"];
+        let mut reply = Reply { downloads: begins.into_iter().map(file).collect(), ..Reply::default() };
         secrets.mask(&Access::open(), &mut reply).await;
         let data: Vec<&[u8]> = reply.downloads.iter().map(|file| &file.data[..]).collect();
         assert_eq!(data[0], b"${secret:LOGIN}; caf\xe9\n");

@@ -97,7 +97,7 @@ async fn to_its_end(core: &Arc<Core>, call: Call, cancelled: CancellationToken) 
     let started = Instant::now();
     let (id, tool, deadline) = (call.id, call.tool, call.deadline);
     let principal = call.caller.principal.digest();
-    let told = core.config.audit.is_some().then(|| Told::by(&call.arguments)).unwrap_or_default();
+    let told = core.config.audit.as_ref().map(|_| Told::by(&call.arguments)).unwrap_or_default();
     let running = core.running.enter(id);
     // On the heap: the call is the largest future there is, and panics are caught around all of it.
     let work = Box::pin(AssertUnwindSafe(perform(core, call)).catch_unwind());
