@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 
@@ -93,9 +97,50 @@ def test_what_is_wrong_is_said(fleet: Fleet) -> None:
     assert top.returncode == 1 and "terminal" in top.stderr
 
 
+@pytest.mark.anyio
+async def test_what_one_daemon_does_and_says_does_not_depend_on_the_others(fleet: Fleet, pages: Pages) -> None:
+    """Those that answer are shown, and the one that does not is told on standard error."""
+    nowhere = ["--daemon", "http://127.0.0.1:9"]
+    async with fleet.connect()("mcp-modern") as agent:
+        await agent.ok("browser_navigate", url=pages.at("/"))
+        [lease] = rows(fleet, "leases")
+        for what, count in (("pool", 2), ("leases", 1)):
+            done = ctl(fleet, *nowhere, "--json", what)
+            assert done.returncode == 1 and "http://127.0.0.1:9" in done.stderr, done
+            assert len(done.stdout.splitlines()) == count, done
+        unknown = ctl(fleet, *nowhere, "revoke", "nobody")
+        assert unknown.returncode == 1 and "http://127.0.0.1:9" in unknown.stderr and "that has answered" in unknown.stderr
+        revoked = ctl(fleet, *nowhere, "revoke", lease["lease"])
+        assert revoked.returncode == 0 and lease["daemon"] in revoked.stdout, revoked
+
+
+def test_top_ends_while_a_daemon_keeps_it_waiting(fleet: Fleet) -> None:
+    """An interrupt while a screen is being made is not lost."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        daemons = ["--daemon", f"http://127.0.0.1:{silent.getsockname()[1]}"]
+        ours, theirs = pty.openpty()
+        command = [binary("browserfleet"), "ctl", *daemons, "--front-end", fleet.front_ends[0].url, "top"]
+        top = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs)
+        try:
+            # It asks its first question.
+            silent.settimeout(BOUND)
+            question, _ = silent.accept()
+            with question:
+                top.send_signal(signal.SIGINT)
+                assert top.wait(timeout=BOUND) == 0
+        finally:
+            top.kill()
+            top.wait()
+            os.close(ours)
+            os.close(theirs)
+
+
 def test_a_daemon_is_drained() -> None:
     """It takes no new leases, and ends by itself no browser that is in use."""
     with running(daemons=1, front_ends=1) as fleet:
-        [drained] = rows(fleet, "drain", "--grace", "30s")
+        # Beside one that is not there: it is drained all the same, and the other one told.
+        done = ctl(fleet, "--daemon", "http://127.0.0.1:9", "--json", "drain", "--grace", "30s")
+        assert done.returncode == 1 and "http://127.0.0.1:9" in done.stderr, done
+        [drained] = [json.loads(line) for line in done.stdout.splitlines()]
         assert drained["leases"] == 0
         until(lambda: not fleet.front_ends[0].is_ready(), "nobody takes new leases", BOUND)

@@ -42,7 +42,7 @@ def guarded(launch: Launcher, pages: Pages, tmp_path: Path) -> Iterator[Program]
     elsewhere = ["https://elsewhere.example"]
     file.write_text(json.dumps({
         "LOGIN": {"value": CANARY, "origins": [here]},
-        "THEIRS": {"value": OTHER, "origins": [here], "keys": ["somebody"]},
+        "THEIRS": {"value": OTHER, "origins": [here], "keys": ["0123456789ab"]},
         "ELSEWHERE": {"env": "TEST_ELSEWHERE", "origins": elsewhere},
     }))
     file.chmod(0o600)

@@ -53,11 +53,12 @@ def trace() -> tuple[str, str, str]:
     return number, span, f"00-{number}-{span}-01"
 
 
-def arrived(collector: Collector, number: str, name: str) -> list[Span]:
-    """The spans of a trace, once this one is among them and the call's own as well."""
+def arrived(collector: Collector, number: str, client: str, name: str) -> list[Span]:
+    """The spans of a trace, once this one and every one above it are among them: programs send theirs when it suits them."""
     def there() -> bool:
-        names = [span.name for span in collector.of(number)]
-        return name in names and any(name.startswith("tools/call") for name in names)
+        spans = collector.of(number)
+        ids = {span.id for span in spans} | {client}
+        return name in {span.name for span in spans} and all(span.parent in ids for span in spans)
 
     until(there, f"{name} has arrived: {collector.of(number)}", 2 * BOUND)
     return collector.of(number)
@@ -70,7 +71,7 @@ def test_a_call_is_one_trace_from_the_client_to_chromium(pages: Pages) -> None:
         url = f"{pages.at('/')}?{CANARY}"
         opened = call(fleet.mcp, "browser_navigate", {"url": url}, {"traceparent": said}, {})
         session = opened["structuredContent"]["session_id"]
-        spans = arrived(collector, number, "Page.navigate")
+        spans = arrived(collector, number, client, "Page.navigate")
         by_id, by_name = {span.id: span for span in spans}, {span.name: span for span in spans}
 
         def way(span: Span) -> list[tuple[str, str]]:
@@ -105,10 +106,10 @@ def test_a_call_is_one_trace_from_the_client_to_chromium(pages: Pages) -> None:
         assert re.search(rf'browserfleet_call_duration_seconds_bucket.*browser_navigate.*# {{trace_id="{number}"}}', metrics)
 
         # A call that fails is marked; a header says the same as `_meta`.
-        number, _, said = trace()
+        number, client, said = trace()
         arguments = {"session_id": session, "function": f"() => {{ throw new Error('{CANARY}') }}"}
         assert call(fleet.mcp, "browser_evaluate", arguments, {}, {"traceparent": said})["isError"]
-        [root] = [s for s in arrived(collector, number, "Runtime.evaluate") if s.name.startswith("tools/call")]
+        [root] = [s for s in arrived(collector, number, client, "Runtime.evaluate") if s.name.startswith("tools/call")]
         assert root.failed and root.attributes["browserfleet.outcome"] == "script_error"
         assert CANARY.encode() not in collector.raw and session.encode() not in collector.raw
         call(fleet.mcp, "session_close", {"session_id": session}, {}, {})

@@ -6,8 +6,8 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    io,
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     thread,
     time::{Duration, SystemTime},
@@ -29,6 +29,14 @@ const ROOM: Duration = Duration::from_secs(1);
 /// How long the last lines may take when the program stops.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
+/// Most origins of a line.
+const ORIGINS_MAX: usize = 50;
+/// Where calls, their steps and their tasks have what they are told.
+const URL: &str = "url";
+const STEPS: &str = "steps";
+const TASKS: &str = "tasks";
+const ARGUMENTS: &str = "arguments";
+
 /// A call that has ended.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Entry {
@@ -40,14 +48,24 @@ pub(crate) struct Entry {
     pub(crate) principal: String,
     pub(crate) session: Option<String>,
     pub(crate) tool: &'static str,
-    /// Where the call was told to go, if it was.
-    pub(crate) origin: Option<String>,
+    #[serde(flatten)]
+    pub(crate) told: Told,
     /// `ok`, or the code of the error.
     pub(crate) outcome: &'static str,
     pub(crate) duration_ms: u64,
     /// Of the reply.
     pub(crate) bytes: u64,
     pub(crate) trace: Option<String>,
+}
+
+/// Where a call was told to go: origins, nothing else of URLs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Told {
+    /// By its `url`, if it has one.
+    pub(crate) origin: Option<String>,
+    /// By the steps of a batch or of tasks, each once, as they come: the first [`ORIGINS_MAX`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) origins: Vec<String>,
 }
 
 /// The way to the trail. Cheap to clone.
@@ -99,9 +117,24 @@ impl Audit {
     }
 }
 
-/// Where a call was told to go: the origin of its `url`, nothing else of it.
-pub(crate) fn origin(arguments: &Map<String, Value>) -> Option<String> {
-    let url = Url::parse(arguments.get("url")?.as_str()?).ok()?;
+impl Told {
+    /// What a call's arguments say, whether or not they are right.
+    pub(crate) fn by(arguments: &Map<String, Value>) -> Self {
+        let listed = |name: &str| arguments.get(name).and_then(Value::as_array).into_iter().flatten();
+        let of_tasks = listed(TASKS).filter_map(|task| task.get(STEPS)?.as_array()).flatten();
+        let mut origins: Vec<String> = Vec::new();
+        for step in listed(STEPS).chain(of_tasks) {
+            let Some(origin) = step.get(ARGUMENTS).and_then(|arguments| origin(arguments.get(URL)?)) else { continue };
+            if origins.len() < ORIGINS_MAX && !origins.contains(&origin) {
+                origins.push(origin);
+            }
+        }
+        Self { origin: arguments.get(URL).and_then(origin), origins }
+    }
+}
+
+fn origin(url: &Value) -> Option<String> {
+    let url = Url::parse(url.as_str()?).ok()?;
     url.origin().is_tuple().then(|| url.origin().ascii_serialization())
 }
 
@@ -110,12 +143,14 @@ pub(crate) fn origin(arguments: &Map<String, Value>) -> Option<String> {
 struct Trail {
     path: PathBuf,
     file: File,
+    /// Its last line is there in part: the next one must not become the rest of it.
+    torn: bool,
 }
 
 impl Trail {
     fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-        Ok(Self { path: path.to_owned(), file })
+        Ok(Self { path: path.to_owned(), file, torn: is_torn(path) })
     }
 
     fn write(&mut self, entry: &Entry) {
@@ -129,10 +164,7 @@ impl Trail {
         if self.was_moved()? {
             *self = Self::open(&self.path)?;
         }
-        let mut line = serde_json::to_vec(entry)?;
-        line.push(b'\n');
-        // In one piece: other front ends may append to the same file.
-        self.file.write_all(&line)
+        append(&mut self.file, &mut self.torn, &serde_json::to_vec(entry)?)
     }
 
     /// Whether the path leads to another file by now, or to none.
@@ -141,6 +173,40 @@ impl Trail {
         let there = self.path.metadata();
         Ok(there.map_or(true, |there| (there.dev(), there.ino()) != (ours.dev(), ours.ino())))
     }
+}
+
+/// Appends a line, in one piece if the file takes it so: other front ends may append to the same one. `torn` says of the line before,
+/// and then of this one, whether it is there in part, as on a disk that is full.
+fn append(file: &mut impl io::Write, torn: &mut bool, text: &[u8]) -> io::Result<()> {
+    let before: &[u8] = if *torn { b"\n" } else { b"" };
+    let line = [before, text, b"\n"].concat();
+    let mut rest = &line[..];
+    while !rest.is_empty() {
+        match file.write(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                rest = &rest[written..];
+                *torn = !rest.is_empty();
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Whether the last line of a file was written in part, by a program before this one.
+fn is_torn(path: &Path) -> bool {
+    // Only of files: to open a pipe is to wait for its other end.
+    if !path.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return false;
+    }
+    let mut last = [b'\n'];
+    let end = File::open(path).and_then(|file| {
+        let size = file.metadata()?.len();
+        if size > 0 { file.read_exact_at(&mut last, size - 1) } else { Ok(()) }
+    });
+    end.is_ok() && last != [b'\n']
 }
 
 /// A call that is not in the trail: operators are to hear of it.
@@ -168,7 +234,7 @@ mod tests {
             principal: browserfleet_common::ids::digest("me"),
             session: None,
             tool,
-            origin: None,
+            told: Told::default(),
             outcome: "ok",
             duration_ms: 3,
             bytes: 5,
@@ -216,13 +282,73 @@ mod tests {
         assert_eq!(lost(), before + 1);
     }
 
+    /// A disk with room for so many bytes, written to in small pieces.
+    struct Disk {
+        written: Vec<u8>,
+        room: usize,
+    }
+
+    impl io::Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let most = bytes.len().min(5).min(self.room - self.written.len());
+            self.written.extend_from_slice(&bytes[..most]);
+            if most > 0 { Ok(most) } else { Err(io::ErrorKind::StorageFull.into()) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_was_written_in_part_spoils_no_other() {
+        let (mut disk, mut torn) = (Disk { written: Vec::new(), room: 15 }, false);
+        assert!(append(&mut disk, &mut torn, b"the first").is_ok());
+        for _ in 0..2 {
+            assert!(append(&mut disk, &mut torn, b"the second").is_err());
+        }
+        disk.room = 100;
+        assert!(append(&mut disk, &mut torn, b"the third").is_ok());
+        assert!(append(&mut disk, &mut torn, b"the fourth").is_ok());
+        assert_eq!(String::from_utf8(disk.written).unwrap(), "the first\nthe s\nthe third\nthe fourth\n");
+    }
+
+    #[tokio::test]
+    async fn a_line_that_another_program_left_in_part_spoils_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        fs::write(&path, r#"{"time":"19"#).unwrap();
+        let audit = Audit::append_to(&path).unwrap();
+        audit.note(entry("one")).await;
+        audit.written().await;
+        let text = fs::read_to_string(&path).unwrap();
+        let (torn, whole) = text.split_once('\n').unwrap();
+        assert_eq!(torn, r#"{"time":"19"#);
+        assert!(serde_json::from_str::<Value>(whole).is_ok(), "{text}");
+    }
+
     #[test]
     fn of_a_url_only_the_origin_is_told() {
-        let of = |url: &str| origin(json!({ "url": url }).as_object().unwrap());
+        let of = |url: &str| Told::by(json!({ "url": url }).as_object().unwrap()).origin;
         assert_eq!(of("https://me:secret@a.example:8443/x?token=1#y").as_deref(), Some("https://a.example:8443"));
         for none in ["about:blank", "data:text/html,secret", "nonsense"] {
             assert_eq!(of(none), None, "{none}");
         }
-        assert_eq!(origin(&Map::new()), None);
+        assert_eq!(Told::by(&Map::new()), Told::default());
+    }
+
+    #[test]
+    fn steps_are_told_by_the_origins_they_go_to_in_bounded_number() {
+        let step = |url: &str| json!({ "tool": "browser_navigate", "arguments": { "url": url } });
+        let two = json!([step("https://a.example/1"), { "tool": "browser_snapshot" }, step("https://a.example/2")]);
+        let batch = json!({ "steps": two });
+        let tasks = json!({ "tasks": [{ "steps": two }, { "steps": [step("https://b.example/"), step("nonsense")] }] });
+        let told = |arguments: &Value| Told::by(arguments.as_object().unwrap());
+        assert_eq!(told(&batch), Told { origin: None, origins: vec!["https://a.example".to_owned()] });
+        assert_eq!(told(&tasks).origins, ["https://a.example", "https://b.example"]);
+        let many: Vec<Value> = (0..1000).map(|number| step(&format!("https://{number}.example/"))).collect();
+        assert_eq!(told(&json!({ "steps": many })).origins.len(), ORIGINS_MAX);
+        let line = serde_json::to_value(Entry { told: told(&batch), ..entry("browser_batch") }).unwrap();
+        assert_eq!((&line["origin"], &line["origins"]), (&Value::Null, &json!(["https://a.example"])));
     }
 }

@@ -1,7 +1,8 @@
 //! What programs read in replies: the schemas of structured results, by tool.
 //!
 //! They are flat, because every client reads them with the list of tools; docs/tools.md names the members of what is in lists.
-//! No member is required: what has no room in a reply is left out of it, and named in `omitted`.
+//! No member is required: what has no room in a reply is left out of it, and named in `omitted`; of a batch's steps the results first,
+//! each in the `omitted` of its step.
 
 use serde_json::{Map, Value, json};
 

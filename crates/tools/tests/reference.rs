@@ -59,7 +59,7 @@ fn items_of(tool: &str, member: &str) -> &'static str {
         }
         ("session_list", "sessions") => " (of `session_id`, `age_seconds`, `idle_seconds`, `browser`)",
         ("browser_batch", "steps") => {
-            " (of `tool`, `status`: `ok`, `failed` or `not_run`, `ms`, and `result` or `error` where there is one)"
+            " (of `tool`, `status`: `ok`, `failed` or `not_run`, `ms`, and `result` or `error` where there is one; `omitted` where the result has no room)"
         }
         ("browser_read", "links") => " (of `text`, `url`)",
         ("browser_stop_recording", "steps") => " (of `tool`, `arguments`, as `browser_batch` takes them)",

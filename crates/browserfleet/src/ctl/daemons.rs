@@ -28,6 +28,13 @@ struct Daemon {
     client: PoolServiceClient<InterceptedService<Channel, Bearer>>,
 }
 
+/// What daemons have answered, and why the others have not. Each is in the order of the daemons.
+#[derive(Debug)]
+pub(super) struct Answers<T> {
+    pub(super) told: Vec<T>,
+    pub(super) failed: Vec<anyhow::Error>,
+}
+
 /// Says who asks.
 #[derive(Clone, Debug)]
 struct Bearer(Option<MetadataValue<Ascii>>);
@@ -58,18 +65,19 @@ impl Daemons {
     }
 
     /// The leases that fit, of all daemons, oldest first.
-    pub(super) async fn leases(&self, wanted: &ListLeasesRequest) -> anyhow::Result<Vec<Value>> {
+    pub(super) async fn leases(&self, wanted: &ListLeasesRequest) -> Answers<Value> {
         let lists = self.each(|mut daemon| async move {
             let leases = daemon.client.list_leases(wanted.clone()).await?.into_inner().leases;
             Ok(leases.iter().map(|lease| of_lease(&daemon.address, lease)).collect::<Vec<_>>())
         });
-        let mut leases: Vec<Value> = lists.await?.into_iter().flatten().collect();
-        leases.sort_by(|one, other| seconds(&other["age_seconds"]).total_cmp(&seconds(&one["age_seconds"])));
-        Ok(leases)
+        let Answers { told, failed } = lists.await;
+        let mut told: Vec<Value> = told.into_iter().flatten().collect();
+        told.sort_by(|one, other| seconds(&other["age_seconds"]).total_cmp(&seconds(&one["age_seconds"])));
+        Answers { told, failed }
     }
 
     /// How each daemon is.
-    pub(super) async fn pools(&self) -> anyhow::Result<Vec<Value>> {
+    pub(super) async fn pools(&self) -> Answers<Value> {
         self.each(|mut daemon| async move {
             let pool = daemon.client.get_pool(GetPoolRequest {}).await?.into_inner();
             Ok(of_pool(&daemon.address, &pool))
@@ -78,7 +86,7 @@ impl Daemons {
     }
 
     /// Has every one of them drained.
-    pub(super) async fn drain(&self, grace: Option<Duration>) -> anyhow::Result<Vec<Value>> {
+    pub(super) async fn drain(&self, grace: Option<Duration>) -> Answers<Value> {
         let request = DrainRequest { grace: grace.map(pb::to_wire) };
         self.each(|mut daemon| async move {
             let drained = daemon.client.drain(request).await?.into_inner();
@@ -88,6 +96,9 @@ impl Daemons {
     }
 
     /// Has a lease ended, by the daemon that granted it. Answers which one that is.
+    ///
+    /// # Errors
+    /// When none of them has it, or one that may have it does not answer.
     pub(super) async fn revoke(&self, lease_id: &str) -> anyhow::Result<String> {
         let revoked = self.each(|mut daemon| async move {
             match daemon.client.revoke(RevokeRequest { lease_id: lease_id.to_owned() }).await {
@@ -97,14 +108,19 @@ impl Daemons {
                 Err(status) => Err(status),
             }
         });
-        match revoked.await?.into_iter().flatten().next() {
-            Some(daemon) => Ok(daemon),
-            None => bail!("none of the daemons asked has a lease {lease_id}; browserfleet ctl leases lists them"),
+        let Answers { told, failed } = revoked.await;
+        if let Some(daemon) = told.into_iter().flatten().next() {
+            return Ok(daemon);
         }
+        if failed.is_empty() {
+            bail!("none of the daemons asked has a lease {lease_id}; browserfleet ctl leases lists them");
+        }
+        let failed: Vec<String> = failed.iter().map(|error| format!("{error:#}")).collect();
+        bail!("no daemon that has answered has a lease {lease_id}; {}", failed.join("; "));
     }
 
-    /// Asks all daemons at once.
-    async fn each<T, F>(&self, ask: impl Fn(Daemon) -> F) -> anyhow::Result<Vec<T>>
+    /// Asks all daemons at once, each to its end: one that fails breaks off none that does what it was asked for.
+    async fn each<T, F>(&self, ask: impl Fn(Daemon) -> F) -> Answers<T>
     where
         F: Future<Output = Result<T, Status>>,
     {
@@ -112,7 +128,14 @@ impl Daemons {
             let answer = ask(daemon.clone());
             async { answer.await.map_err(|status| refused(&daemon.address, &status)) }
         });
-        futures_util::future::try_join_all(asked).await
+        let mut answers = Answers { told: Vec::new(), failed: Vec::new() };
+        for answer in futures_util::future::join_all(asked).await {
+            match answer {
+                Ok(told) => answers.told.push(told),
+                Err(error) => answers.failed.push(error),
+            }
+        }
+        answers
     }
 }
 

@@ -7,12 +7,16 @@ mod top;
 
 use std::{io::Write, path::PathBuf, time::Duration};
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use browserfleet_common::{pb, secret_file};
 use clap::{Subcommand, ValueEnum};
 use serde_json::Value;
 
-use self::{daemons::Daemons, front_end::FrontEnd, table::Table};
+use self::{
+    daemons::{Answers, Daemons},
+    front_end::FrontEnd,
+    table::Table,
+};
 
 /// Most time for an answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -90,7 +94,7 @@ impl Ctl {
     /// Asks, and prints what comes back.
     ///
     /// # Errors
-    /// When somebody does not answer, or says no.
+    /// When somebody does not answer, or says no. What the others have answered is printed.
     pub(crate) fn run(&self, out: &mut impl Write) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(self.ask(out))
@@ -109,12 +113,12 @@ impl Ctl {
                     }
                     .into(),
                 };
-                let leases = self.reach.daemons()?.leases(&wanted).await?;
-                self.show(out, leases, daemons::lease_table)
+                let leases = self.reach.daemons()?.leases(&wanted).await;
+                self.show_all(out, leases, daemons::lease_table)
             }
             What::Pool => {
-                let pools = self.reach.daemons()?.pools().await?;
-                self.show(out, pools, daemons::pool_table)
+                let pools = self.reach.daemons()?.pools().await;
+                self.show_all(out, pools, daemons::pool_table)
             }
             What::Sessions => {
                 let sessions = self.reach.front_end()?.sessions().await?;
@@ -124,8 +128,8 @@ impl Ctl {
                 if self.reach.daemon.is_empty() {
                     bail!("say which daemons to drain: --daemon http://host:port, once for each");
                 }
-                let drained = self.reach.daemons()?.drain(grace.map(Into::into)).await?;
-                self.show(out, drained, |drained| Table::of(&["daemon", "leases"], drained))
+                let drained = self.reach.daemons()?.drain(grace.map(Into::into)).await;
+                self.show_all(out, drained, |drained| Table::of(&["daemon", "leases"], drained))
             }
             What::Revoke { lease_id } => {
                 let daemon = self.reach.daemons()?.revoke(lease_id).await?;
@@ -134,6 +138,24 @@ impl Ctl {
             }
             What::Top => top::run(&self.reach.daemons()?, self.reach.front_end()?, out).await,
         }
+    }
+
+    /// Shows what daemons have answered, whether or not all of them have.
+    fn show_all(
+        &self,
+        out: &mut impl Write,
+        Answers { told, failed }: Answers<Value>,
+        table: impl Fn(&[Value]) -> Table,
+    ) -> anyhow::Result<()> {
+        // A heading over nothing says that there is nothing.
+        if !told.is_empty() || failed.is_empty() {
+            self.show(out, told, table)?;
+        }
+        if failed.is_empty() {
+            return Ok(());
+        }
+        let failed: Vec<String> = failed.iter().map(|error| format!("{error:#}")).collect();
+        Err(anyhow!(failed.join("\n")))
     }
 
     fn show(&self, out: &mut impl Write, rows: Vec<Value>, table: impl Fn(&[Value]) -> Table) -> anyhow::Result<()> {

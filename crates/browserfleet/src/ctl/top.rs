@@ -28,19 +28,25 @@ pub(super) async fn run(daemons: &Daemons, front_end: FrontEnd, out: &mut impl W
     ensure!(std::io::stdout().is_terminal(), "top needs a terminal; ctl pool and ctl sessions do not");
     let mut ticks = interval(AGAIN);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        select! {
-            _ = ticks.tick() => {}
-            interrupted = signal::ctrl_c() => return Ok(interrupted?),
+    let showing = async {
+        loop {
+            ticks.tick().await;
+            write!(out, "{CLEAR}{}", screen(daemons, &front_end).await)?;
+            out.flush()?;
         }
-        write!(out, "{CLEAR}{}", screen(daemons, &front_end).await)?;
-        out.flush()?;
+    };
+    // One for all screens: an interrupt while nobody listens would be lost, and daemons may take their time to answer.
+    select! {
+        biased;
+        interrupted = signal::ctrl_c() => Ok(interrupted?),
+        failed = showing => failed,
     }
 }
 
 async fn screen(daemons: &Daemons, front_end: &FrontEnd) -> String {
     let (pools, sessions) = tokio::join!(daemons.pools(), front_end.sessions());
-    let pools = pools.map_or_else(|error| format!("{error:#}\n"), |pools| pool_table(&pools).to_string());
+    let mut shown = if pools.told.is_empty() { String::new() } else { pool_table(&pools.told).to_string() };
+    shown.extend(pools.failed.iter().map(|error| format!("{error:#}\n")));
     let sessions = sessions.map_or_else(
         |error| format!("{error:#}\n"),
         |mut sessions| {
@@ -50,5 +56,5 @@ async fn screen(daemons: &Daemons, front_end: &FrontEnd) -> String {
             format!("{all} sessions, those used last first\n{}", session_table(&sessions))
         },
     );
-    format!("{pools}\n{sessions}")
+    format!("{shown}\n{sessions}")
 }

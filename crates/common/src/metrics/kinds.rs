@@ -21,6 +21,11 @@ impl<const N: usize> Count<N> {
         Self { labels, family: Family::default() }
     }
 
+    /// Shows that there has been none so far. Whoever watches for a rise does not see the first event of a count that begins with it.
+    pub fn begin(&self, values: impl Values<N>) {
+        self.add_many(values, 0);
+    }
+
     /// Counts one more.
     pub fn add(&self, values: impl Values<N>) {
         self.family.get_or_create(&named(self.labels, values)).inc();

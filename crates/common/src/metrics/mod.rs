@@ -33,7 +33,7 @@ macro_rules! metrics {
         }
 
         impl Metrics {
-            fn new() -> Self {
+            fn empty() -> Self {
                 let mut registry = Registry::default();
                 $(
                     let $field = $kind::new([$($label),+]);
@@ -56,7 +56,7 @@ metrics! {
     Count reply_bytes by "kind" = "browserfleet_reply_bytes":
         "Bytes of replies: text (structured forms come on top) or picture, before they are encoded";
     Count replies_cut by "how" = "browserfleet_replies_cut":
-        "Replies that were larger than their budget, and go on behind a cursor: paged";
+        "Replies that were larger than their budget: paged (they go on behind a cursor), or lost (of a task whose session ended with it)";
     Count artifacts by "kind" = "browserfleet_artifacts_kept":
         "What replies left behind for later: text (the rest of one that was cut), or file (pictures, PDFs, downloads)";
     Level sessions by "state" = "browserfleet_sessions":
@@ -127,6 +127,18 @@ metrics! {
 }
 
 impl Metrics {
+    fn new() -> Self {
+        let metrics = Self::empty();
+        // What deploy/alerts.yml watches for a rise.
+        metrics.launches.begin("failed");
+        for file in ["keys", "certificate"] {
+            metrics.file_reads.begin([file, "failed"]);
+        }
+        metrics.issuer_fetches.begin("failed");
+        metrics.audit_entries.begin("lost");
+        metrics
+    }
+
     /// The page, in the `OpenMetrics` text format.
     pub fn render(&self) -> String {
         self.log_lines.reach("dropped", telemetry::dropped_lines());
@@ -147,6 +159,18 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn what_alerts_watch_for_a_rise_is_there_from_the_start() {
+        let page = Metrics::new().render();
+        let rises = include_str!("../../../../deploy/alerts.yml").split("increase(").skip(1);
+        let watched: Vec<&str> = rises.filter_map(|rise| rise.split_once('[')).map(|(series, _)| series).collect();
+        let (fixed, others): (Vec<&str>, Vec<&str>) = watched.into_iter().partition(|series| series.contains('{'));
+        assert!(fixed.len() >= 5, "{fixed:?} and {others:?}");
+        for series in fixed {
+            assert!(page.lines().any(|line| line == format!("{series} 0")), "{series}\n{page}");
+        }
+    }
 
     #[test]
     fn the_page_shows_what_was_counted() {

@@ -3,18 +3,23 @@
 //! Steps are spans of `tracing` with the target [`STEPS`]. Without a collector nobody asks for them, and one costs as much as a
 //! log line that is not written. They hold names, ids and digests; never arguments, URLs or what pages say.
 
-use std::{collections::HashMap, io, time::Duration};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher as _, RandomState},
+    io,
+    time::Duration,
+};
 
 use opentelemetry::{
-    Context,
+    Context, KeyValue,
     propagation::TextMapPropagator as _,
-    trace::{TraceContextExt as _, TracerProvider as _},
+    trace::{Link, SpanKind, TraceContextExt as _, TraceId, TracerProvider as _},
 };
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::{
     Resource,
     propagation::TraceContextPropagator,
-    trace::{Sampler, SdkTracerProvider},
+    trace::{Sampler, SamplingResult, SdkTracerProvider, ShouldSample},
 };
 use tokio::runtime::{Builder, Runtime};
 use tonic::metadata::MetadataMap;
@@ -89,18 +94,43 @@ impl TracesConfig {
     fn provider(&self, endpoint: &Url) -> Result<SdkTracerProvider, ExporterBuildError> {
         let exporter =
             SpanExporter::builder().with_tonic().with_endpoint(endpoint.as_str()).with_timeout(SENDING).build()?;
-        // By the number of the trace: programs with the same share choose the same ones.
-        let by_share = Sampler::TraceIdRatioBased(self.share);
-        let sampler = match self.standing {
-            Standing::Edge => by_share,
-            Standing::Inside => Sampler::ParentBased(Box::new(by_share)),
-        };
         let resource = Resource::builder().with_service_name(self.program).build();
-        Ok(SdkTracerProvider::builder()
-            .with_batch_exporter(exporter)
-            .with_sampler(sampler)
-            .with_resource(resource)
-            .build())
+        let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource);
+        let drawn = Drawn::new(self.share);
+        Ok(match self.standing {
+            Standing::Edge => provider.with_sampler(drawn),
+            Standing::Inside => provider.with_sampler(Sampler::ParentBased(Box::new(drawn))),
+        }
+        .build())
+    }
+}
+
+/// Records a share of traces: by their numbers, so that every step of one is recorded or none; and by a secret of this process,
+/// because clients choose the numbers, and could choose ones that are always recorded, or never.
+#[derive(Clone, Debug)]
+struct Drawn {
+    secret: RandomState,
+    by_share: Sampler,
+}
+
+impl Drawn {
+    fn new(share: f64) -> Self {
+        Self { secret: RandomState::new(), by_share: Sampler::TraceIdRatioBased(share) }
+    }
+}
+
+impl ShouldSample for Drawn {
+    fn should_sample(
+        &self,
+        parent: Option<&Context>,
+        trace: TraceId,
+        name: &str,
+        kind: &SpanKind,
+        attributes: &[KeyValue],
+        links: &[Link],
+    ) -> SamplingResult {
+        let drawn = TraceId::from(u128::from(self.secret.hash_one(trace)));
+        self.by_share.should_sample(parent, drawn, name, kind, attributes, links)
     }
 }
 
@@ -204,6 +234,7 @@ fn recorded(span: &Span) -> Option<Context> {
 #[cfg(test)]
 mod tests {
     use http::HeaderMap;
+    use opentelemetry_sdk::trace::SamplingDecision;
     use tracing::{Instrument as _, subscriber::with_default};
     use tracing_subscriber::layer::SubscriberExt as _;
 
@@ -246,6 +277,21 @@ mod tests {
         for (standing, recorded) in [(Standing::Edge, false), (Standing::Inside, true)] {
             let config = config("http://127.0.0.1:1", "0", standing).unwrap();
             assert_eq!(within(&config, trace_id).is_some(), recorded, "{standing:?}");
+        }
+    }
+
+    #[test]
+    fn no_number_of_a_trace_is_always_recorded_or_never() {
+        let numbers = ["00000000000000000000000000000001", "ffffffffffffffffffffffffffffffff", &THEIRS[3..35]];
+        for number in numbers.map(|number| TraceId::from_hex(number).unwrap()) {
+            let recorded = |drawn: &Drawn| drawn.should_sample(None, number, "", &SpanKind::Server, &[], &[]).decision;
+            let all = (0..400).filter(|_| {
+                let drawn = Drawn::new(0.5);
+                assert_eq!(recorded(&drawn), recorded(&drawn.clone()), "all steps of a trace, or none");
+                recorded(&drawn) == SamplingDecision::RecordAndSample
+            });
+            let count = all.count();
+            assert!((100..300).contains(&count), "{number}: {count} of 400 processes");
         }
     }
 

@@ -15,8 +15,10 @@ use tracing::Instrument as _;
 use super::{
     Call, batch,
     collect::{Ran, collect},
-    keeping, lease, paging,
+    keeping, lease,
+    paging::{self, Budget},
     progress::Progress,
+    quota::{self, Quota},
     reply::Reply,
     resolve::{self, Choice},
     uploads,
@@ -45,20 +47,19 @@ pub(super) async fn run(core: &Arc<Core>, mut call: Call) -> Result<Reply, Failu
     Box::pin(run_in(core, call, choice, budget)).await
 }
 
-/// Runs a call whose session is chosen, with so many bytes of texts.
-pub(super) async fn run_in(core: &Arc<Core>, mut call: Call, choice: Choice, budget: usize) -> Result<Reply, Failure> {
+/// Runs a call whose session is chosen, with a budget for its texts.
+pub(super) async fn run_in(core: &Arc<Core>, mut call: Call, choice: Choice, budget: Budget) -> Result<Reply, Failure> {
     resolve::may_begin(&call.caller.access, call.tool, &call.arguments)?;
     let egress = resolve::egress(call.tool, &mut call.arguments)?;
-    uploads::fill(core, &mut call).await?;
+    let ready = ready(core, &mut call).await;
     // Before it is created: a call that goes away, or hears nothing, meanwhile does not know whether it was.
     let orphan = Orphan::of(core, &call.caller, &choice);
     let minted = orphan.is_some();
-    let fit = fit(&call);
+    let fit = ready.as_ref().map(drop).map_err(Clone::clone);
     let found = resolve::open(core, &call.caller, choice, egress, &fit).instrument(step!("find the session"));
     let record = found.await?;
     // A session that is not the caller's is told first, whatever else is wrong.
-    fit?;
-    let secrets = secrets(core, &call)?;
+    let secrets = ready?;
     let name = keeping::name(call.tool, &call.arguments);
     let mut run = Run::new(core, &call, secrets, record);
     let result = match run.too_large() {
@@ -71,14 +72,21 @@ pub(super) async fn run_in(core: &Arc<Core>, mut call: Call, choice: Choice, bud
         Err(failure) if minted && run.record.lease.lease.is_none() => return Err(failure),
         Err(failure) => failure.into(),
     };
-    core.config.secrets.mask(&call.caller.access, &mut reply);
-    // The tool has run: if what came of it cannot be kept, it is in the reply all the same.
-    keeping::keep(core, &call.caller.access, &run.record, &mut reply, name.as_deref()).await;
+    core.config.secrets.mask(&call.caller.access, &mut reply).await;
+    if budget.keeps {
+        // The tool has run: if what came of it cannot be kept, it is in the reply all the same.
+        keeping::keep(core, &call.caller.access, &run.record, &mut reply, name.as_deref()).await;
+    } else {
+        keeping::let_go(core, &mut reply);
+    }
     if let Err(error) = paging::fit(core, &run.record, &mut reply, budget).await {
         tracing::warn!(%error, "a large reply is not cut: the rest of it could not be kept");
     }
-    if call.tool.long {
-        paging::omit(&mut reply, budget);
+    if call.tool.name == Batch::TOOL {
+        batch::bound(&mut reply, budget.bytes, core.config.secrets.mask_of(&call.caller.access).map(Arc::as_ref));
+    }
+    if call.tool.long || call.tool.name == Batch::TOOL {
+        paging::omit(&mut reply, budget.bytes);
     }
     if !reply.links.is_empty() {
         core.changes.raise(&run.record.principal, Change::Resources).await;
@@ -91,7 +99,20 @@ pub(super) async fn run_in(core: &Arc<Core>, mut call: Call, choice: Choice, bud
     Ok(reply)
 }
 
-/// Refuses a call that no browser could run: one that cannot succeed makes no session, and takes no browser from anybody.
+/// Makes a call ready for a daemon, if one could run it: one that cannot succeed makes no session, takes no browser from anybody,
+/// and has nothing read or counted for it. Answers the secrets that its texts refer to.
+async fn ready(core: &Core, call: &mut Call) -> Result<Vec<pb::Secret>, Failure> {
+    fit(call)?;
+    let secrets = secrets(core, call)?;
+    if let Some(brought) = uploads::fill(core, call).await? {
+        // What was put in place came from elsewhere.
+        fit(call)?;
+        quota::spend(core, &call.caller.access, Quota::Upload, brought).await?;
+    }
+    Ok(secrets)
+}
+
+/// Refuses a call that no browser could run.
 fn fit(call: &Call) -> Result<(), Failure> {
     if call.tool.name == Batch::TOOL {
         return batch::allowed(&call.caller.access, &call.arguments);
@@ -230,7 +251,9 @@ impl<'a> Run<'a> {
                 Err(error) => Err(error),
             };
             match events {
-                Ok(events) => collect(events, self.progress).await,
+                Ok(events) => {
+                    collect(events, self.progress, self.core.config.secrets.mask_of(self.access).cloned()).await
+                }
                 Err(error) => Ran::NotStarted(error),
             }
         };

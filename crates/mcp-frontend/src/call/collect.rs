@@ -1,6 +1,6 @@
 //! Reading a tool's answer from the daemon's stream.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use browserfleet_common::{
     error_code::ErrorCode,
@@ -16,7 +16,10 @@ use super::{
     progress::Progress,
     reply::{File, Image, Reply, Text},
 };
-use crate::failure::{DaemonError, Failure};
+use crate::{
+    failure::{DaemonError, Failure},
+    secrets::Mask,
+};
 
 /// Most bytes of all texts of a reply. What is beyond is cut, and said so.
 const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -40,10 +43,14 @@ pub(super) enum Ran {
     Broken(Reply),
 }
 
-/// Reads the stream to its end.
-pub(super) async fn collect(mut events: Streaming<CallToolResponse>, progress: &Progress) -> Ran {
+/// Reads the stream to its end. The mask says where what is cut on the way may end: only whole values are found in it later.
+pub(super) async fn collect(
+    mut events: Streaming<CallToolResponse>,
+    progress: &Progress,
+    mask: Option<Arc<Mask>>,
+) -> Ran {
     let mut started = false;
-    let mut parts = Parts::default();
+    let mut parts = Parts { mask, ..Parts::default() };
     loop {
         let event = match events.message().await {
             Ok(Some(response)) => response.event,
@@ -88,6 +95,7 @@ struct Parts {
     text_bytes: usize,
     other_bytes: usize,
     download_bytes: usize,
+    mask: Option<Arc<Mask>>,
 }
 
 /// The section whose pieces are arriving.
@@ -128,7 +136,12 @@ impl Parts {
     }
 
     fn close(&mut self) {
-        let Some(open) = self.open.take() else { return };
+        let Some(mut open) = self.open.take() else { return };
+        if open.cut > 0
+            && let Some(mask) = &self.mask
+        {
+            open.cut += open.end_for(mask);
+        }
         match open.kind {
             SectionKind::Text | SectionKind::Unspecified => self.reply.texts.push(open.into_text()),
             // What the call did has succeeded all the same.
@@ -154,12 +167,24 @@ impl Parts {
 
     fn finish(mut self) -> Reply {
         // A section without its last piece still says something.
+        if let (Some(open), Some(mask)) = (&mut self.open, &self.mask)
+            && open.cut == 0
+        {
+            open.end_for(mask);
+        }
         self.close();
         self.reply
     }
 }
 
 impl Open {
+    /// Leaves out the last bytes of what breaks off, and answers how many those are.
+    fn end_for(&mut self, mask: &Mask) -> usize {
+        let whole = self.data.len();
+        self.data.truncate(mask.safe_end(&self.data));
+        whole - self.data.len()
+    }
+
     fn into_file(self) -> File {
         File { name: self.title, mime_type: self.mime_type, data: self.data.freeze() }
     }
@@ -223,6 +248,29 @@ mod tests {
         assert!(reply.texts[1].body.ends_with("é\n[cut here: 21 more bytes]"), "{:?}", &reply.texts[1].body[1 << 20..]);
         assert_eq!(reply.texts[2].body, "\n[cut here: 3 more bytes]");
         assert_eq!((reply.images.len(), reply.failure.unwrap().code), (2, ErrorCode::ResultTooLarge));
+    }
+
+    #[test]
+    fn what_is_cut_ends_before_what_may_be_the_beginning_of_a_secret() {
+        let value = "hunter2-and-more";
+        let mask = Some(Arc::new(Mask::of([("LOGIN", value)], &mut (1 << 20)).unwrap()));
+        let parts = || Parts { mask: mask.clone(), ..Parts::default() };
+        let before = "x".repeat(TEXT_BYTES_MAX - 7);
+        let mut parts_of_page = parts();
+        parts_of_page.add(piece(SectionKind::Text, "Page", format!("{before}{value} and more").as_bytes(), true));
+        let body = &parts_of_page.finish().texts[0].body;
+        assert!(body.ends_with("x\n[cut here: 41 more bytes]"), "{}", &body[1_048_500..]);
+        for kind in [SectionKind::Text, SectionKind::Download] {
+            let mut parts = parts();
+            parts.add(piece(kind, "Page", b"half, and then hunter2-and-more, half of hunter2-an", false));
+            let reply = parts.finish();
+            let shown = reply.texts.first().map(|text| text.body.as_bytes());
+            assert_eq!(
+                shown.or(reply.downloads.first().map(|file| &file.data[..])),
+                Some(&b"half, and then "[..]),
+                "nor is a whole one broken"
+            );
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::{
 const NAME: &str = "filename";
 /// The section that says what is kept, and where.
 pub(super) const KEPT: &str = "Kept";
+const NOT_KEPT: &str = "Not kept";
 /// A picture's name when it has none.
 const PICTURE: &str = "picture";
 const TEXT: &str = "text/plain";
@@ -79,6 +80,24 @@ pub(super) async fn keep(core: &Arc<Core>, access: &Access, record: &Record, rep
     }
     if !lines.is_empty() {
         reply.add_text(KEPT, &lines.join("\n"));
+    }
+}
+
+/// What is too large for the reply of a call whose session ends with it, or was to be kept: nobody could ask for it, so it goes, and
+/// that is said.
+pub(super) fn let_go(core: &Core, reply: &mut Reply) {
+    let gone = |name: &str, bytes: usize| {
+        format!("- {name} ({bytes} bytes) is gone with the session of its task; concurrent: false keeps it")
+    };
+    let files = std::mem::take(&mut reply.downloads).into_iter().chain(std::mem::take(&mut reply.files));
+    let mut lines: Vec<String> = files.map(|file| gone(&file.name, file.data.len())).collect();
+    let (fit, large) = std::mem::take(&mut reply.images)
+        .into_iter()
+        .partition::<Vec<_>, _>(|image| image.data.len() <= core.config.call.inline_bytes);
+    reply.images = fit;
+    lines.extend(large.iter().map(|image| gone(PICTURE, image.data.len())));
+    if !lines.is_empty() {
+        reply.push_text(NOT_KEPT, lines.join("\n"));
     }
 }
 

@@ -46,7 +46,7 @@ use uuid::Uuid;
 
 use self::{progress::Progress, reply::Reply};
 use crate::{
-    audit::{self, Entry},
+    audit::{Entry, Told},
     caller::Caller,
     core::Core,
     failure::Failure,
@@ -96,7 +96,8 @@ pub(crate) async fn run(core: &Arc<Core>, call: Call, cancelled: CancellationTok
 async fn to_its_end(core: &Arc<Core>, call: Call, cancelled: CancellationToken) -> Reply {
     let started = Instant::now();
     let (id, tool, deadline) = (call.id, call.tool, call.deadline);
-    let (principal, origin) = (call.caller.principal.digest(), audit::origin(&call.arguments));
+    let principal = call.caller.principal.digest();
+    let told = core.config.audit.as_ref().map(|_| Told::by(&call.arguments)).unwrap_or_default();
     let running = core.running.enter(id);
     // On the heap: the call is the largest future there is, and panics are caught around all of it.
     let work = Box::pin(AssertUnwindSafe(perform(core, call)).catch_unwind());
@@ -124,7 +125,7 @@ async fn to_its_end(core: &Arc<Core>, call: Call, cancelled: CancellationToken) 
     let duration = started.elapsed();
     note(&reply, id, tool, &principal, duration);
     if let Some(audit) = &core.config.audit {
-        audit.note(entry(&reply, (id, tool), principal, origin, (core.clock.now(), duration))).await;
+        audit.note(entry(&reply, (id, tool), principal, told, (core.clock.now(), duration))).await;
     }
     reply
 }
@@ -134,7 +135,7 @@ fn entry(
     reply: &Reply,
     (id, tool): (Uuid, &Tool),
     principal: String,
-    origin: Option<String>,
+    told: Told,
     (now, duration): (Duration, Duration),
 ) -> Entry {
     Entry {
@@ -143,7 +144,7 @@ fn entry(
         principal,
         session: reply.session.clone(),
         tool: tool.name,
-        origin,
+        told,
         outcome: outcome(reply),
         duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
         bytes: reply.bytes(),

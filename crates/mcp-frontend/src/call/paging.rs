@@ -25,19 +25,31 @@ use crate::{
 const PAGE_MIN: usize = 4096;
 /// Members of the structured form that are smaller are not left out: handles and cursors above all.
 const OMITTED_MIN: usize = 512;
+/// Where the structured form names what was left out of it.
+pub(super) const OMITTED: &str = "omitted";
 /// What is said at the end of a page takes about so much.
 const TRAILER: usize = 400;
 /// What marks a text of a page; see the daemon's `tools::untrusted`.
 const UNTRUSTED: &str = "<untrusted-";
 const CODE: &str = "```";
 
-/// Takes out of a call's arguments how much text its reply may have, in bytes.
+/// How much text a reply may have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    /// Of all its texts together, in bytes.
+    pub(super) bytes: usize,
+    /// Whether what is beyond is kept: not in a session that ends with its call.
+    pub(super) keeps: bool,
+}
+
+/// Takes out of a call's arguments how much text its reply may have.
 ///
 /// # Errors
 /// When that is out of range.
-pub(super) fn budget(core: &Core, tool: &Tool, arguments: &mut Map<String, Value>) -> Result<usize, Failure> {
+pub(super) fn budget(core: &Core, tool: &Tool, arguments: &mut Map<String, Value>) -> Result<Budget, Failure> {
     let asked = if tool.long { arguments.remove(MAX_BYTES).filter(|asked| !asked.is_null()) } else { None };
-    let Some(asked) = asked else { return Ok(core.config.call.reply_bytes) };
+    let keeps = true;
+    let Some(asked) = asked else { return Ok(Budget { bytes: core.config.call.reply_bytes, keeps }) };
     let bytes = asked.as_u64().filter(|bytes| MAX_BYTES_RANGE.contains(bytes)).ok_or_else(|| {
         let (least, most) = (MAX_BYTES_RANGE.start(), MAX_BYTES_RANGE.end());
         let text = format!(
@@ -46,11 +58,11 @@ pub(super) fn budget(core: &Core, tool: &Tool, arguments: &mut Map<String, Value
         );
         Failure::new(ErrorCode::InvalidArgument, text)
     })?;
-    Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
+    Ok(Budget { bytes: usize::try_from(bytes).unwrap_or(usize::MAX), keeps })
 }
 
 /// Makes a reply fit: as long as its texts are larger than the budget, the largest one is cut, and what it was is kept. What
-/// cannot be kept, because the session has ended, stays whole.
+/// cannot be kept, because the session has ended, stays whole; where nothing is kept the rest is gone, and that is said.
 ///
 /// # Errors
 /// When the store cannot answer: what has not been cut by then stays whole.
@@ -58,7 +70,7 @@ pub(super) async fn fit(
     core: &Arc<Core>,
     record: &Record,
     reply: &mut Reply,
-    budget: usize,
+    Budget { bytes: budget, keeps }: Budget,
 ) -> Result<(), Unavailable> {
     let mut order: Vec<usize> = (0..reply.texts.len()).collect();
     order.sort_by_key(|&at| Reverse(reply.texts[at].body.len()));
@@ -69,7 +81,11 @@ pub(super) async fn fit(
         if total <= budget || whole <= page {
             return Ok(());
         }
-        cut(core, record, reply, at, page).await?;
+        if keeps {
+            cut(core, record, reply, at, page).await?;
+        } else {
+            cut_for_good(&mut reply.texts[at], page);
+        }
     }
     Ok(())
 }
@@ -78,22 +94,29 @@ pub(super) async fn fit(
 /// what its cursor leads to, has it as well.
 pub(super) fn omit(reply: &mut Reply, budget: usize) {
     let Some(Value::Object(members)) = &mut reply.structured else { return };
-    let mut sizes: Vec<(usize, String)> =
-        members.iter().map(|(name, value)| (value.to_string().len() + name.len(), name.clone())).collect();
+    let sizes = members.iter().map(|(name, value)| (value.to_string().len() + name.len(), name.clone()));
+    let omitted = excess(sizes.collect(), budget);
+    for name in &omitted {
+        members.remove(name);
+    }
+    if !omitted.is_empty() {
+        reply.tell(OMITTED, json!(omitted));
+    }
+}
+
+/// Of things with their sizes in bytes those that have to go for the others to fit: the largest ones, and none that is small.
+pub(super) fn excess<T: Ord>(mut sizes: Vec<(usize, T)>, budget: usize) -> Vec<T> {
     let mut total: usize = sizes.iter().map(|(size, _)| size).sum();
     sizes.sort_by(|one, other| other.cmp(one));
-    let mut omitted = Vec::new();
-    for (size, name) in sizes.into_iter().take_while(|(size, _)| *size > OMITTED_MIN) {
+    let mut gone = Vec::new();
+    for (size, thing) in sizes.into_iter().take_while(|(size, _)| *size > OMITTED_MIN) {
         if total <= budget {
             break;
         }
         total -= size;
-        members.remove(&name);
-        omitted.push(name);
+        gone.push(thing);
     }
-    if !omitted.is_empty() {
-        reply.tell("omitted", json!(omitted));
-    }
+    gone
 }
 
 async fn cut(core: &Arc<Core>, record: &Record, reply: &mut Reply, at: usize, page: usize) -> Result<(), Unavailable> {
@@ -111,6 +134,17 @@ async fn cut(core: &Arc<Core>, record: &Record, reply: &mut Reply, at: usize, pa
     tell(reply, &artifact, next.as_deref());
     reply.links.push(Link::to(record, &artifact));
     Ok(())
+}
+
+/// Cuts a text of which nothing is kept.
+fn cut_for_good(text: &mut Text, page: usize) {
+    metrics().replies_cut.add("lost");
+    let Page { text: first, from, to, lines, .. } = Marked::of(&text.body).page(0, page);
+    let (all, whole) = (text.body.lines().count(), text.body.len());
+    text.body = format!(
+        "{first}\n[cut: bytes {from} to {to} of {whole}, {lines} of {all} lines; the rest is gone with the session of its task: fewer \
+         tasks in a call show more of each, concurrent: false keeps all of it]"
+    );
 }
 
 /// `browser_read_cursor`: the page that a cursor points to.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{
     Call, batch,
     browser::{self, Orphan},
-    keeping::KEPT,
+    paging::{Budget, OMITTED},
     reply::{Reply, Text},
     resolve::{self, Choice},
 };
@@ -24,8 +24,8 @@ use crate::{caller::words, core::Core, failure::Failure, session::Key};
 const AT_ONCE: usize = 5;
 /// Sections of a batch that are left out: what was done is in the task, and what the page shows in the steps that ask for it.
 const LEFT_OUT: [&str; 2] = ["Ran Playwright code", "Snapshot"];
-/// And of one whose session is over: where it was, and what it has kept.
-const LEFT_OUT_ALONE: [&str; 2] = ["Session", KEPT];
+/// And of one whose session is over: where it was.
+const LEFT_OUT_ALONE: &str = "Session";
 
 /// Runs a call.
 pub(super) async fn run(core: &Arc<Core>, mut call: Call) -> Result<Reply, Failure> {
@@ -46,7 +46,7 @@ pub(super) async fn run(core: &Arc<Core>, mut call: Call) -> Result<Reply, Failu
     }
     let count = tasks.len();
     let at_once = if concurrent { room(core, &call).await?.min(count) } else { 1 };
-    let budget = core.config.call.reply_bytes / count;
+    let budget = Budget { bytes: core.config.call.reply_bytes / count, keeps: !concurrent };
     let ended = stream::iter(tasks.into_iter().enumerate()).map(|(at, task)| {
         let place = if concurrent { Choice::Minted(SessionName::mint()) } else { choice.clone() };
         run_one(core, &call, One { at, count, task, place, alone: concurrent, budget })
@@ -98,8 +98,7 @@ struct One {
     place: Choice,
     /// Whether its session is its own.
     alone: bool,
-    /// Bytes of its texts.
-    budget: usize,
+    budget: Budget,
 }
 
 /// A task that is over.
@@ -123,13 +122,10 @@ async fn run_one(core: &Arc<Core>, call: &Call, one: One) -> Ended {
         Box::pin(perform(core, call, steps(&task), place, budget)).await
     };
     for text in std::mem::take(&mut reply.texts) {
-        let left_out = LEFT_OUT.contains(&&*text.title) || (alone && LEFT_OUT_ALONE.contains(&&*text.title));
+        let left_out = LEFT_OUT.contains(&&*text.title) || (alone && text.title == LEFT_OUT_ALONE);
         if !left_out {
             reply.texts.push(text);
         }
-    }
-    if alone {
-        reply.links.clear();
     }
     let how = reply.failure.as_ref().map_or("ok", |failure| failure.code.name());
     call.progress.say(format!("{label} has ended: {how}")).await;
@@ -138,7 +134,7 @@ async fn run_one(core: &Arc<Core>, call: &Call, one: One) -> Ended {
 }
 
 /// Runs a task's batch. A session of its own ends with it.
-async fn perform(core: &Arc<Core>, call: &Call, arguments: Map<String, Value>, place: Choice, budget: usize) -> Reply {
+async fn perform(core: &Arc<Core>, call: &Call, arguments: Map<String, Value>, place: Choice, budget: Budget) -> Reply {
     let Some(tool) = find(Batch::TOOL) else {
         return Failure::new(ErrorCode::Internal, "There are no batches.").into();
     };
@@ -187,10 +183,12 @@ fn told(tasks: Vec<Ended>) -> Reply {
         if let Some(failure) = failure {
             item["error"] = json!({ "code": failure.code.name(), "message": failure.message });
         }
-        if let Some(Value::Object(mut members)) = steps
-            && let Some(steps) = members.remove("steps")
-        {
-            item["steps"] = steps;
+        if let Some(Value::Object(mut members)) = steps {
+            for name in ["steps", OMITTED] {
+                if let Some(told) = members.remove(name) {
+                    item[name] = told;
+                }
+            }
         }
         structured.push(item);
         let titled = |text: Text| Text { title: format!("Task {} ({name}): {}", at + 1, text.title), ..text };
@@ -208,7 +206,7 @@ mod tests {
 
     fn ended(at: usize, failure: Option<Failure>) -> Ended {
         let mut reply = Reply { failure, ..Reply::text("Step 1", "said") };
-        reply.structure(Some(json!({ "steps": [{ "status": "ok" }], "ok": 1 })));
+        reply.structure(Some(json!({ "steps": [{ "status": "ok" }], "ok": 1, "omitted": ["what"] })));
         Ended { at, name: format!("n{at}"), alone: true, ms: 1, reply }
     }
 
@@ -221,6 +219,7 @@ mod tests {
         assert_eq!(reply.texts[2].title, "Task 2 (n1): Step 1");
         let structured = reply.structured.unwrap();
         assert_eq!(structured["tasks"][0]["steps"], json!([{ "status": "ok" }]));
+        assert_eq!(structured["tasks"][0]["omitted"], json!(["what"]));
         assert_eq!(structured["tasks"][1]["error"]["code"], "page_hung");
         assert_eq!(told(vec![ended(0, failure())]).failure.unwrap().code, ErrorCode::PageHung);
     }

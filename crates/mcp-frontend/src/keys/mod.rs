@@ -13,7 +13,7 @@ mod ring;
 
 pub mod command;
 
-pub(crate) use self::secret::PREFIX as KEY_PREFIX;
+pub(crate) use self::secret::{PREFIX as KEY_PREFIX, is_id as is_key_id};
 pub use self::{
     record::{Origins, Record},
     ring::Keyring,

@@ -29,7 +29,8 @@ pub(super) fn id_of(text: &str) -> Option<&str> {
     text.strip_prefix(PREFIX)?.split_once('_').map(|(id, _)| id).filter(|id| is_id(id) && text.len() <= TEXT_MAX)
 }
 
-pub(super) fn is_id(text: &str) -> bool {
+/// Whether it can be the id of a key.
+pub(crate) fn is_id(text: &str) -> bool {
     text.len() == ID_LEN && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 

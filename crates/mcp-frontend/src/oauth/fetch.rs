@@ -14,7 +14,7 @@ use http::{
 use url::{Host, Url};
 
 /// Issuers say little, and at once.
-const BOUNDS: Bounds = Bounds { time: Duration::from_secs(5), body: 256 << 10 };
+pub(super) const BOUNDS: Bounds = Bounds { time: Duration::from_secs(5), body: 256 << 10 };
 
 /// Why there is no document.
 #[derive(Debug, thiserror::Error)]

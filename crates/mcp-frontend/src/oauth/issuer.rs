@@ -15,10 +15,12 @@ use tokio::{
 };
 use url::Url;
 
-use super::{jwks::KeySet, resource::Resource, settings::Settings, signature};
+use super::{fetch, jwks::KeySet, resource::Resource, settings::Settings, signature};
 
-/// How long a request waits for the issuer's keys: longer than one answer takes.
-const WAIT: Duration = Duration::from_secs(6);
+/// Most documents that are read for the keys: two that may say where they are, and they themselves.
+const DOCUMENTS_MAX: u32 = 3;
+/// How long a request waits for the issuer's keys: longer than it takes to read them, or to find out that they cannot be read.
+const WAIT: Duration = fetch::BOUNDS.time.saturating_mul(DOCUMENTS_MAX).saturating_add(Duration::from_secs(1));
 
 /// The issuer. Cheap to clone: all clones are the same.
 #[derive(Clone, Debug)]
@@ -170,13 +172,15 @@ impl Issuer {
         Ok(keys)
     }
 
-    /// Where the keys are, as the issuer says (RFC 8414, or `OpenID` Connect Discovery).
+    /// Where the keys are, as the issuer says (RFC 8414, or `OpenID` Connect Discovery). What is no metadata of it at the one address
+    /// says nothing of the other: a single page application answers to every path.
     async fn discover(&self) -> Result<Url, String> {
         let mut failures = Vec::new();
         for url in self.0.settings.metadata_urls() {
-            match self.0.settings.fetcher.get(&url).await {
-                Ok(text) => return self.keys_of(&text).map_err(|why| format!("{url}: {why}")),
-                Err(error) => failures.push(format!("{url}: {error}")),
+            let text = self.0.settings.fetcher.get(&url).await.map_err(|error| error.to_string());
+            match text.and_then(|text| self.keys_of(&text)) {
+                Ok(keys) => return Ok(keys),
+                Err(why) => failures.push(format!("{url}: {why}")),
             }
         }
         Err(failures.join("; "))

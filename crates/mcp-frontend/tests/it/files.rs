@@ -65,7 +65,7 @@ async fn what_a_page_gives_away_is_a_resource_and_can_be_given_on() {
     for (file, words) in [
         (json!({ "artifact": "browserfleet://default/0123" }), "there is no artifact"),
         (json!({ "artifact": "file:///etc/passwd" }), "there is no artifact"),
-        (json!({ "artifact": 7 }), "there is no artifact"),
+        (json!({ "artifact": 7 }), "invalid type"),
         (json!({ "artifact": uri, "content": "x" }), "not by both"),
     ] {
         let refused = client.call("browser_file_upload", json!({ "files": [file] })).await;

@@ -113,6 +113,10 @@ pub(crate) enum Mood {
     Fine,
     /// It knows the discovery of `OpenID` Connect only.
     OpenId,
+    /// As the latter, and it has a page for every other path.
+    Page,
+    /// As the latter, and at that path are the metadata of another issuer.
+    Neighbour,
     /// Its metadata are another issuer's.
     SomebodyElse,
     Broken,
@@ -191,8 +195,10 @@ async fn answer(State(issuer): State<Arc<Known>>, uri: Uri) -> Response {
             json!({ "keys": keys }).to_string().into_response()
         }
         ("/.well-known/oauth-authorization-server", Mood::OpenId) => StatusCode::NOT_FOUND.into_response(),
-        ("/.well-known/oauth-authorization-server" | "/.well-known/openid-configuration", mood) => {
-            let name = if mood == Mood::SomebodyElse { "http://evil.example" } else { &issuer.url };
+        ("/.well-known/oauth-authorization-server", Mood::Page) => "<!doctype html>".into_response(),
+        (path @ ("/.well-known/oauth-authorization-server" | "/.well-known/openid-configuration"), mood) => {
+            let is_wrong = mood == Mood::Neighbour && path.ends_with("server");
+            let name = if is_wrong || mood == Mood::SomebodyElse { "http://evil.example" } else { &issuer.url };
             json!({ "issuer": name, "jwks_uri": format!("{}/keys", issuer.url) }).to_string().into_response()
         }
         _ => StatusCode::NOT_FOUND.into_response(),

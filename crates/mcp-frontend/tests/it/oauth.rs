@@ -235,6 +235,8 @@ async fn an_issuer_that_says_nothing_of_use_lets_nobody_in_and_costs_nothing() {
     for (mood, expected) in [
         (Mood::Fine, 200),
         (Mood::OpenId, 200),
+        (Mood::Page, 200),
+        (Mood::Neighbour, 200),
         (Mood::SomebodyElse, 503),
         (Mood::Broken, 503),
         (Mood::Silent, 503),

@@ -79,4 +79,35 @@ async fn a_secret_that_there_is_not_reaches_no_daemon() {
     let refused = world.client().modern_call("browser_type", arguments).await;
     assert!(failure(&refused) == "invalid_argument" && text(&refused).contains("OTHER"), "{refused}");
     assert!(world.daemon.seen().called.is_empty());
+    let list = world.client().get("/sessions").await.json();
+    assert_eq!(list["sessions"], json!([]), "a call that cannot succeed makes no session");
+    let arguments =
+        json!({ "session_id": "bs_00000000000000000000000000000000", "target": "e1", "text": "${secret:OTHER}" });
+    let foreign = world.client().modern_call("browser_type", arguments).await;
+    assert_eq!(failure(&foreign), "handle_unknown_or_expired", "that is told first: {foreign}");
+}
+
+/// Wherever a result is cut, nothing is left of a value there.
+#[tokio::test]
+async fn no_beginning_of_a_value_is_shown_where_a_result_is_cut() {
+    let world = guarded().await;
+    let before = "x".repeat(4096 - 6);
+    let result = json!({ "steps": [{ "status": "ok", "result": format!("{before}{VALUE} and {}", "y".repeat(100)) }] });
+    let page = format!("{}{VALUE}", "x".repeat((1 << 20) - 6));
+    world.daemon.answer(move |_| {
+        vec![Event::started(), Event::text("Page", &page), Event::structured(&result.to_string()), Event::end()]
+    });
+    let steps = json!([{ "tool": "browser_snapshot" }]);
+    let told = world.client().modern_call("browser_batch", json!({ "session_id": "mine", "steps": steps })).await;
+    let step = told["structuredContent"]["steps"][0]["result"].as_str().unwrap();
+    assert!(step.ends_with("x${secr\n[cut: the first of 4210 bytes]"), "{}", &step[4000..]);
+    let mut cursor = told["structuredContent"]["next_cursor"].clone();
+    let mut shown = told.to_string();
+    while cursor.is_string() {
+        let page =
+            world.client().modern_call("browser_read_cursor", json!({ "cursor": cursor, "max_bytes": 500_000 })).await;
+        cursor = page["structuredContent"]["next_cursor"].clone();
+        shown.push_str(&page.to_string());
+    }
+    assert!(shown.contains("[cut here: ") && !shown.contains("hunt"), "the end of it: {}", &shown[shown.len() - 300..]);
 }

@@ -110,6 +110,35 @@ async fn concurrent_tasks_have_sessions_of_their_own_that_end_with_them() {
 }
 
 #[tokio::test]
+async fn what_is_too_large_of_a_task_is_kept_only_where_its_session_stays() {
+    let world = World::with(|config| {
+        serve_tasks(config);
+        config.call.reply_bytes = 20_000;
+        config.call.inline_bytes = 10;
+    })
+    .await;
+    world.daemon.answer(|_| {
+        let lines = "a line\n".repeat(10_000);
+        let (picture, file) = (Event::image(&[0; 11]), Event::download("a.csv", b"1;2"));
+        vec![Event::started(), Event::text("Step 1", &lines), picture, Event::image(&[0; 10]), file, Event::end()]
+    });
+    let client = world.client();
+    let arguments = |concurrent| json!({ "session_id": "mine", "tasks": tasks(2), "concurrent": concurrent });
+    let kept = client.modern_call("session_run_tasks", arguments(false)).await;
+    assert!(text(&kept).contains("browser_read_cursor") && text(&kept).contains("a.csv"), "{kept}");
+    let gone = client.modern_call("session_run_tasks", arguments(true)).await;
+    let told = text(&gone);
+    assert!(told.len() < 21_500 && !told.contains("cursor") && !told.contains("browserfleet://"), "{told}");
+    assert_eq!(told.matches(" of 70000, ").count(), 2, "{told}");
+    assert_eq!(told.matches("the rest is gone with the session of its task").count(), 2, "{told}");
+    for lost in ["- picture (11 bytes) is gone", "- a.csv (3 bytes) is gone"] {
+        assert_eq!(told.matches(lost).count(), 2, "{told}");
+    }
+    let parts = gone["content"].as_array().unwrap().iter();
+    assert_eq!(parts.filter(|part| part["type"] == "image").count(), 2, "small ones are shown: {gone}");
+}
+
+#[tokio::test]
 async fn a_principals_limits_hold_for_its_tasks() {
     let world = World::with(|config| {
         serve_tasks(config);

@@ -4,6 +4,17 @@ use std::collections::HashMap;
 
 use super::{model::Violation, slot::Slot, state::State};
 
+/// Their names.
+pub(super) const INVARIANTS: [&str; 7] = [
+    "one_slot_a_browser",
+    "leases_per_slot",
+    "one_principal_a_browser",
+    "one_lease_a_session",
+    "queue_length",
+    "queue_order",
+    "leases_per_principal",
+];
+
 impl State {
     /// Every invariant that does not hold.
     pub(super) fn violations(&self) -> Vec<Violation> {
@@ -66,5 +77,20 @@ impl State {
         if held.values().any(|count| *count > self.limits.per_principal.max_leases) {
             broken("leases_per_principal", "a principal has more leases than it may".to_owned());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_invariant_is_in_the_list() {
+        let (code, _tests) = include_str!("audit.rs").split_once("#[cfg(test)]").unwrap();
+        let named = |before| code.split(before).skip(1).map(|rest| rest.split('"').next().unwrap());
+        let checked: Vec<&str> = named("invariant: \"").chain(named("broken(\"")).collect();
+        assert!(checked.len() >= INVARIANTS.len(), "{checked:?}");
+        assert!(checked.iter().all(|name| INVARIANTS.contains(name)), "{checked:?}");
+        assert!(INVARIANTS.iter().all(|name| checked.contains(name)), "{checked:?}");
     }
 }

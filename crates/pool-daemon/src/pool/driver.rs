@@ -91,6 +91,7 @@ pub fn start(
     pressure: watch::Receiver<Pressure>,
     tasks: &Tasks,
 ) -> Handle {
+    hands::report_none();
     let (command_sender, commands) = mpsc::channel(COMMANDS);
     // Each browser has at most a launch, a death and an ending under way, and each of its contexts an opening or a closing.
     let (reporter, reports) = mpsc::channel((3 + limits.contexts_per_browser) * limits.max_browsers);

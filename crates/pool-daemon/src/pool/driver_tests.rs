@@ -10,7 +10,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    pool::{Key, handle::Acquisition, model::Violation, test_limits},
+    pool::{Key, audit::INVARIANTS, handle::Acquisition, model::Violation, test_limits},
     testing::{END, FakeLauncher, LAUNCH},
 };
 
@@ -286,6 +286,17 @@ async fn tokens_of_an_earlier_life_are_never_valid() {
     assert!(second.handle.check(&old.lease_id, &old.token).is_err());
     first.end().await;
     second.end().await;
+}
+
+#[tokio::test]
+async fn every_invariant_is_shown_before_it_is_broken() {
+    let scene = Scene::new(1, |_| {});
+    let page = metrics().render();
+    for invariant in INVARIANTS {
+        let series = format!("browserfleet_invariant_violations_total{{invariant=\"{invariant}\"}} ");
+        assert!(page.contains(&series), "{series}\n{page}");
+    }
+    scene.end().await;
 }
 
 #[test]
