@@ -18,6 +18,9 @@ pub(crate) fn router() -> Router {
         .route("/files-here", get(|| async { Html(FILES_HERE) }))
         .route("/opener", get(|| async { Html(OPENER) }))
         .route("/media", get(|| async { Html(MEDIA) }))
+        .route("/code", get(|| async { Html(CODE) }))
+        .route("/listening", get(|| async { Html(LISTENING) }))
+        .route("/framing", get(|| async { Html(FRAMING) }))
 }
 
 const KEYS: &str = "<!doctype html><title>Keys</title><form action='/done'><input name=name aria-label=Field></form>
@@ -85,4 +88,25 @@ for (const input of [one, many]) {
 one.addEventListener('cancel', () => state.textContent = 'cancelled');
 goal.addEventListener('dragover', e => e.preventDefault());
 goal.addEventListener('drop', e => { e.preventDefault(); show('dropped', e.dataTransfer.files, e.dataTransfer.getData('text/plain') + ' ') });
+</script>";
+
+/// Goes elsewhere (`?to=`) before its code is complete.
+const CODE: &str = "<!doctype html><title>Code</title><input aria-label=Code><script>
+const to = new URLSearchParams(location.search).get('to');
+document.querySelector('input').addEventListener('input', e => { if (to && e.target.value.length === 3) location.href = to });
+</script>";
+
+/// Hears what is typed, and says so to the page around it.
+const LISTENING: &str = "<!doctype html><title>Listening</title><p>Listening</p><script>
+let heard = '';
+addEventListener('keydown', e => { heard += e.key; parent.postMessage(heard, '*') });
+</script>";
+
+/// Has a frame (`?frame=`), hears what it says, and gives it the focus before a code of its own is complete.
+const FRAMING: &str = "<!doctype html><title>Framing</title><input aria-label=Own><script>
+let heard = '';
+addEventListener('message', e => { heard = e.data });
+const frame = document.body.appendChild(document.createElement('iframe'));
+frame.src = new URLSearchParams(location.search).get('frame');
+document.querySelector('input').addEventListener('input', e => { if (e.target.value.length === 3) frame.focus() });
 </script>";

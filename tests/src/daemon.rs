@@ -117,7 +117,8 @@ impl Daemon {
         while let Some(message) = stream.message().await? {
             if let Some(pb::acquire_response::Event::Granted(granted)) = message.event {
                 let lease = granted.lease.context("a grant carries its lease")?;
-                return Ok(Lease { lease, token: granted.token, channel: self.channel.clone() });
+                let (token, channel) = (granted.token, self.channel.clone());
+                return Ok(Lease { lease, token, channel, secrets: Vec::new() });
             }
         }
         anyhow::bail!("the stream ended without a grant")
@@ -145,6 +146,8 @@ pub struct Lease {
     pub lease: pb::Lease,
     pub token: String,
     channel: Channel,
+    /// What its calls may type.
+    secrets: Vec<pb::Secret>,
 }
 
 /// A file that came with an answer.
@@ -214,6 +217,14 @@ impl Answer {
 }
 
 impl Lease {
+    /// The same lease, whose calls may type a secret at an origin.
+    #[must_use]
+    pub fn with_secret(mut self, name: &str, value: &str, origin: &str) -> Self {
+        let (name, value, origins) = (name.to_owned(), value.to_owned(), vec![origin.to_owned()]);
+        self.secrets.push(pb::Secret { name, value, origins });
+        self
+    }
+
     /// The request that gives the lease back.
     pub fn released(&self) -> pb::ReleaseRequest {
         pb::ReleaseRequest { lease_id: self.lease.lease_id.clone(), token: self.token.clone() }
@@ -231,6 +242,7 @@ impl Lease {
             tool: tool.to_owned(),
             arguments: arguments.to_string().into_bytes(),
             request_id: String::new(),
+            secrets: self.secrets.clone(),
             ..pb::CallToolRequest::default()
         });
         request.set_timeout(time);

@@ -151,6 +151,33 @@ async fn a_session_begins_with_scripts_headers_and_a_language() -> Outcome {
     daemon.end().await
 }
 
+/// What a document in a frame in another process answers.
+async fn asked_in_frame(lease: &Lease, expression: &str) -> anyhow::Result<Value> {
+    lease.ok("browser_wait_for", json!({ "time": 0.2 })).await?;
+    let field = lease.ok("browser_snapshot", json!({})).await?.find_ref("textbox \"Code\"")?;
+    let answer = lease.ok("browser_evaluate", json!({ "target": field, "function": expression })).await?;
+    let (_, said) = answer.fenced.first().context("an answer")?;
+    Ok(serde_json::from_str(said)?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_in_other_processes_change_with_their_page() -> Outcome {
+    let (daemon, pages) = (Daemon::start(|_| {})?, Pages::start().await?);
+    let other = pages.url.replace("127.0.0.1", "localhost");
+    let lease = daemon.lease("frames").await?;
+    let begins = |name: &str| format!("globalThis.begun = (globalThis.begun ?? '') + '{name}'");
+    let seen = "() => [navigator.userAgent, globalThis.begun ?? '']";
+    lease.ok("browser_open", json!({ "init_scripts": [begins("a")], "user_agent": "One/1" })).await?;
+    lease.ok("browser_navigate", json!({ "url": format!("{}?frame={other}/code", pages.at("/framing")) })).await?;
+    assert_eq!(asked_in_frame(&lease, seen).await?, json!(["One/1", "a"]));
+    // The session of the frame stays when its next document is of the same site.
+    lease.ok("browser_open", json!({ "init_scripts": [begins("b"), begins("c")], "user_agent": "Two/2" })).await?;
+    let again = format!("() => {{ document.querySelector('iframe').src = '{other}/code?again' }}");
+    lease.ok("browser_evaluate", json!({ "function": again })).await?;
+    assert_eq!(asked_in_frame(&lease, seen).await?, json!(["Two/2", "bc"]));
+    daemon.end().await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_is_the_same_device_in_its_next_browser() -> Outcome {
     let kept = Kept::default();

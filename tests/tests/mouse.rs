@@ -113,6 +113,14 @@ async fn what_is_dragged_arrives_by_pointer_and_by_html() -> Outcome {
         lease.ok(&format!("browser_mouse_{tool}"), arguments).await?;
     }
     assert_eq!(log(&lease).await?.matches("bin got the card").count(), before + 1);
+
+    // After a drag from element to element nothing is in the hand any more: a move is a move.
+    lease.ok("browser_drag", json!({ "startTarget": "#card", "endTarget": "#bin" })).await?;
+    assert_eq!(log(&lease).await?.matches("bin got the card").count(), before + 2);
+    value(&lease, "() => { window.moved = []; addEventListener('mousemove', e => moved.push(e.buttons)); return 0 }")
+        .await?;
+    lease.ok("browser_mouse_move_xy", json!({ "x": 20, "y": 20 })).await?;
+    assert_eq!(value(&lease, "() => moved").await?, json!([0]));
     daemon.end().await
 }
 
@@ -150,5 +158,46 @@ async fn a_dialog_under_the_mouse_is_an_answer() -> Outcome {
     }
     let still = lease.ok("browser_snapshot", json!({})).await?;
     assert!(still.text.contains("button \"File\""), "the page goes on: {}", still.text);
+    daemon.end().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_cancelled_call_has_pressed_is_let_go() -> Outcome {
+    let (daemon, pages) = (Daemon::start(|_| {})?, Pages::start().await?);
+    let lease = daemon.lease("cancelled").await?;
+    for (case, (tool, arguments, keeps)) in [
+        ("click_xy", json!({ "x": 300, "y": 200, "delay": 2000 }), ""),
+        ("drag", json!({ "startTarget": "#top", "endTarget": "#out" }), ""),
+        ("press_key", json!({ "key": "Shift+A" }), ""),
+        ("click_xy", json!({ "x": 300, "y": 200, "delay": 2000, "button": "right" }), "left"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        lease.ok("browser_navigate", json!({ "url": pages.at("/menu") })).await?;
+        // What comes down is told, and then there is nothing to be dropped on, or no way for a key to come up.
+        let watch = format!(
+            "() => {{ window.held = []; const told = () => fetch('/seen/{case}'); \
+             addEventListener('mousedown', e => {{ if (e.button !== ({keep} ? 0 : -1)) told(); document.querySelector('#out')?.remove() }}); \
+             addEventListener('keydown', e => {{ if (e.key === 'A') {{ told(); for (;;); }} held.push(e.shiftKey) }}); \
+             addEventListener('mousemove', e => held.push(e.buttons)); \
+             if (!document.querySelector('#out')) document.body.insertAdjacentHTML('beforeend', '<p id=out>here'); return 0 }}",
+            keep = !keeps.is_empty(),
+        );
+        value(&lease, &watch).await?;
+        if !keeps.is_empty() {
+            lease.ok("browser_mouse_down", json!({ "button": keeps })).await?;
+        }
+        let tool = if tool.ends_with("_xy") { format!("browser_mouse_{tool}") } else { format!("browser_{tool}") };
+        let name = case.to_string();
+        tokio::select! {
+            ended = lease.call(&tool, arguments) => panic!("{tool} was not cancelled: {ended:?}"),
+            () = pages.seen(&name) => {}
+        }
+        lease.ok("browser_mouse_move_xy", json!({ "x": 40, "y": 60 })).await?;
+        lease.ok("browser_press_key", json!({ "key": "b" })).await?;
+        let held = value(&lease, "() => held.slice(-2)").await?;
+        assert_eq!(held, json!([i32::from(!keeps.is_empty()), false]), "{tool} {case}");
+    }
     daemon.end().await
 }

@@ -111,3 +111,15 @@ async fn labels_reach_into_frames_that_were_shown() -> Outcome {
     assert_eq!(left.fenced.first().map(|(_, said)| said.trim()), Some("2"));
     daemon.end().await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_picture_in_pixels_of_the_device_is_no_larger_than_it_may_be() -> Outcome {
+    let (daemon, _pages, lease) = begin("/scrolled").await?;
+    lease.ok("browser_emulate", json!({ "device": "iphone", "width": 2000, "height": 2000 })).await?;
+    let refused = lease.call("browser_take_screenshot", json!({ "scale": "device" })).await?;
+    assert_eq!(refused.outcome(), "result_too_large", "36 million pixels");
+    let (css, smaller) =
+        (shot(&lease, json!({})).await?, shot(&lease, json!({ "scale": "device", "maxSize": 3000 })).await?);
+    assert_eq!((size(&css)?, size(&smaller)?), ((2000, 2000), (3000, 3000)));
+    daemon.end().await
+}

@@ -234,6 +234,29 @@ async fn a_video_shows_what_was_seen_and_plays_in_a_browser() -> Outcome {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_video_of_a_device_has_the_size_of_its_viewport() -> Outcome {
+    let (daemon, pages) = (Daemon::start(|_| {})?, Pages::start().await?);
+    let lease = daemon.lease("device").await?;
+    lease.ok("browser_emulate", json!({ "device": "iphone", "width": 320, "height": 240 })).await?;
+    go(&lease, &pages.at("/scrolled")).await?;
+    // Far down the page is blue.
+    let down = "() => { scrollTo(0, 2500); window.changes = 0; addEventListener('resize', () => changes++); \
+                matchMedia('(resolution: 3dppx)').addEventListener('change', () => changes++); return 0 }";
+    lease.ok("browser_evaluate", json!({ "function": down })).await?;
+    lease.ok("browser_start_video", json!({ "fps": 10 })).await?;
+    lease.ok("browser_wait_for", json!({ "time": 1 })).await?;
+    let stopped = lease.ok("browser_stop_video", json!({})).await?;
+    let told = structured(&stopped);
+    assert_eq!((&told["width"], &told["height"]), (&json!(320), &json!(240)));
+    let seen =
+        lease.ok("browser_evaluate", json!({ "function": "() => [changes, scrollY, devicePixelRatio]" })).await?;
+    assert_eq!(structured(&seen)["result"], json!([0, 2500, 3]), "nothing of it is felt in the page");
+    let film = played(&lease, &stopped.files[0].bytes).await?;
+    assert_eq!((&film[3], &film[4]), (&json!("blue"), &json!("blue")), "{film}");
+    daemon.end().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chapter_is_seen_in_the_video_and_by_nobody_else() -> Outcome {
     let (daemon, pages) = (Daemon::start(|_| {})?, Pages::start().await?);
     let lease = daemon.lease("chapter").await?;

@@ -98,4 +98,37 @@ mod tests {
             "docs/settings.md: write it anew (UPDATE_DOCS=1)"
         );
     }
+
+    /// The names of settings that a text has in backquotes: of a known section, so that `file.rs` is none.
+    fn named<'a>(text: &'a str, sections: &[&str]) -> Vec<&'a str> {
+        let quoted = text.split('`').skip(1).step_by(2);
+        let first = quoted.filter_map(|words| words.split([' ', '=']).next());
+        let is_name = |name: &&str| {
+            let word =
+                |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            name.split_once('.').is_some_and(|(section, key)| sections.contains(&section) && word(key))
+        };
+        first.filter(is_name).collect()
+    }
+
+    #[test]
+    fn what_is_written_of_settings_is_of_those_there_are() {
+        let programs = programs();
+        let keys: Vec<&str> =
+            programs.iter().flat_map(|(_, settings)| settings.iter().map(|setting| setting.key)).collect();
+        let sections: Vec<&str> = keys.iter().filter_map(|key| Some(key.split_once('.')?.0)).collect();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+        let texts = docs.chain([root.join("README.md")]).filter(|path| path.extension().is_some_and(|of| of == "md"));
+        let mut found = 0;
+        for path in texts {
+            // Blocks of code have backquotes of their own.
+            let text = fs::read_to_string(&path).unwrap().replace("```", "");
+            for name in named(&text, &sections) {
+                assert!(keys.contains(&name), "{}: there is no setting {name}", path.display());
+                found += 1;
+            }
+        }
+        assert!(found > 100, "{found}");
+    }
 }

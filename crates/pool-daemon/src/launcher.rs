@@ -150,6 +150,17 @@ impl Launcher for ChromiumLauncher {
         });
         Ok(Arc::new(Browser::new(connection, self.tasks.clone(), tree, ready)))
     }
+
+    fn measure(&self) {
+        if !self.meter.is_stale() {
+            return;
+        }
+        let meter = Arc::clone(&self.meter);
+        self.tasks.spawn("host.census", async move {
+            // It ends early with its runtime only.
+            let _runtime_ends = spawn_blocking(move || meter.count()).await;
+        });
+    }
 }
 
 /// A gate for a browser that runs.

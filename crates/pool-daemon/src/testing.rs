@@ -32,6 +32,8 @@ pub struct FakeLauncher {
     pub trees: Mutex<Vec<Arc<FakeTree>>>,
     alive: Arc<AtomicUsize>,
     most_alive: Arc<AtomicUsize>,
+    /// How often it was asked to measure.
+    pub measured: AtomicUsize,
 }
 
 /// What a launch takes.
@@ -47,6 +49,7 @@ impl FakeLauncher {
             trees: Mutex::default(),
             alive: Arc::default(),
             most_alive: Arc::default(),
+            measured: AtomicUsize::default(),
         })
     }
 
@@ -87,6 +90,10 @@ impl Launcher for FakeLauncher {
         let context = Context::default_of(&connection, &self.tasks, None, None);
         let ready = Ready { page: Page::detached(&connection), context };
         Ok(Arc::new(Browser::new(connection, self.tasks.clone(), tree, ready)))
+    }
+
+    fn measure(&self) {
+        self.measured.fetch_add(1, Ordering::SeqCst);
     }
 }
 

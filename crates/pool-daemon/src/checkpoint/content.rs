@@ -73,7 +73,7 @@ impl Content {
         self.cookies.is_empty()
             && self.local.values().all(Items::is_empty)
             && no_session
-            && self.looks.emulation().is_none()
+            && self.looks.emulation.is_none()
             && self.lost.is_empty()
     }
 

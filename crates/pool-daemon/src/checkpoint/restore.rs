@@ -145,7 +145,7 @@ async fn restore_current(
         // The call tries again.
         tracing::debug!(%failure, "a page was not shown as its session's pages are");
     }
-    if content.looks.emulation().geolocation.is_some()
+    if content.looks.emulation.geolocation.is_some()
         && let Err(failure) = workspace.context().permit_geolocation(true, deadline.min(Instant::now() + TOUCH)).await
     {
         tracing::debug!(%failure, "pages may not ask where they are");

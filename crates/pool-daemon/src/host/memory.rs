@@ -18,6 +18,10 @@ use crate::chromium::Census;
 /// How long one reading of the process table serves. Every browser is measured every two seconds: one reading for all.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// After this who there is is counted even if no browser is measured. A thread for blocking work that is needed more often than
+/// every ten seconds would never end.
+const STALE: Duration = Duration::from_secs(15);
+
 /// For how long growth is counted before the shares are read again: they also change by what other processes do.
 const COUNTED: Duration = Duration::from_secs(30);
 
@@ -83,15 +87,32 @@ impl Meter {
         exact(&self.members(leader)?)
     }
 
+    /// Whether nobody has counted for a while. Does not block.
+    pub fn is_stale(&self) -> bool {
+        // Where it is held somebody counts just now.
+        let census = self.census.try_lock();
+        census.is_ok_and(|census| census.as_ref().is_none_or(|(at, _)| at.elapsed() >= STALE))
+    }
+
+    /// Counts who there is, and shows it in metrics. Blocks for milliseconds.
+    pub fn count(&self) {
+        self.with_census(|_| ());
+    }
+
     fn members(&self, leader: u32) -> Option<Vec<u32>> {
+        self.with_census(|census| census.groups.get(&leader).cloned())
+    }
+
+    fn with_census<T>(&self, read: impl FnOnce(&Census) -> T) -> T {
         let mut census = self.census.lock().unwrap_or_else(PoisonError::into_inner);
-        if census.as_ref().is_none_or(|(at, _)| at.elapsed() >= FRESH) {
+        let kept = census.take().filter(|(at, _)| at.elapsed() < FRESH);
+        let (_, now) = census.insert(kept.unwrap_or_else(|| {
             let now = Census::take();
             metrics().processes.set("live", now.children);
             metrics().processes.set("zombie", now.zombies);
-            *census = Some((Instant::now(), now));
-        }
-        census.as_ref().and_then(|(_, census)| census.groups.get(&leader).cloned())
+            (Instant::now(), now)
+        }));
+        read(now)
     }
 }
 
@@ -198,11 +219,16 @@ mod tests {
         assert_eq!(meter.group(u32::MAX), None);
         let read = |meter: &Meter| meter.census.lock().unwrap().as_ref().map(|(at, _)| *at);
         let first = read(&meter);
+        assert!(!meter.is_stale() && Meter::default().is_stale());
         tokio::time::advance(FRESH / 2).await;
         meter.group(u32::MAX);
         assert_eq!(read(&meter), first);
         tokio::time::advance(FRESH).await;
         meter.group(u32::MAX);
         assert_ne!(read(&meter), first);
+        tokio::time::advance(STALE).await;
+        assert!(meter.is_stale(), "no browser is measured any more");
+        meter.count();
+        assert!(!meter.is_stale());
     }
 }

@@ -53,6 +53,8 @@ pub(super) struct Shared {
     pub(super) documents: AtomicU32,
     /// Documents with smaller numbers were shown in an earlier browser of the session.
     pub(super) first_document: AtomicU32,
+    /// Held by the trace that is being recorded, until nothing of it is left in the browser.
+    pub(super) tracing: Arc<tokio::sync::Mutex<()>>,
     /// The way out. Fake browsers have none.
     pub(super) gate: Option<Gate>,
 }

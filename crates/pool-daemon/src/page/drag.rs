@@ -2,7 +2,7 @@
 
 use browserfleet_cdp::{
     Item,
-    browser_protocol::input::{CancelDraggingParams, DispatchMouseEventType, SetInterceptDragsParams},
+    browser_protocol::input::{DispatchMouseEventType, SetInterceptDragsParams},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -47,12 +47,11 @@ impl Page {
         let dropped = self.carry(&world, start, to, started, deadline).await;
         if dropped.is_err() {
             // Whatever went wrong, nothing stays in the hand and the button does not stay pressed.
-            let letting_go = Instant::now() + LETTING_GO;
-            let _page_gone = self.call(CancelDraggingParams::default(), letting_go).await;
-            let up = mouse(DispatchMouseEventType::MouseReleased, start, LEFT, Some(1));
-            let _page_gone = self.call(up, letting_go).await;
+            self.let_go(Button::Left).await;
+        } else {
+            self.state().pointer.released(Button::Left);
+            let _page_gone = self.call(SetInterceptDragsParams::new(false), Instant::now() + LETTING_GO).await;
         }
-        let _page_gone = self.call(SetInterceptDragsParams::new(false), Instant::now() + LETTING_GO).await;
         Ok((source, dropped?))
     }
 
@@ -65,8 +64,13 @@ impl Page {
         started: impl Future<Output = Option<Value>>,
         deadline: Instant,
     ) -> Result<String, Failure> {
-        let event = |kind, at, click| self.unless_dialog(self.call(mouse(kind, at, LEFT, click), deadline));
+        let event = |kind, at, click| {
+            self.state().pointer.at = at;
+            self.unless_dialog(self.call(mouse(kind, at, LEFT, click), deadline))
+        };
         event(DispatchMouseEventType::MouseMoved, start, None).await?;
+        // From here on it is let go whatever becomes of the call.
+        self.state().pointer.pressed(Button::Left);
         event(DispatchMouseEventType::MousePressed, start, Some(1)).await?;
         // Out of reach of a hand that shakes, so that a drag begins where it was meant to.
         for step in [3.0, 6.0] {

@@ -16,12 +16,11 @@ use browserfleet_cdp::{
         page::{AddScriptToEvaluateOnNewDocumentParams, RemoveScriptToEvaluateOnNewDocumentParams, ScriptIdentifier},
     },
 };
-use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::Context;
+use super::{Context, Inner};
 use crate::failure::Failure;
 
 /// Most fingers on an emulated touch screen.
@@ -75,18 +74,18 @@ impl Emulation {
         *self == Self::default()
     }
 
-    /// Has a page take this on in place of what it had.
-    pub(super) async fn apply(&self, session: &Session, had: &Self, deadline: Instant) -> Result<(), Failure> {
-        if self.touch != had.touch {
+    /// Has a page take this on in place of what it had; where nobody knows what that was, all of it.
+    async fn apply(&self, session: &Session, had: Option<&Self>, deadline: Instant) -> Result<(), Failure> {
+        if had.is_none_or(|had| self.touch != had.touch) {
             let mut touch = SetTouchEmulationEnabledParams::new(self.touch);
             touch.max_touch_points = self.touch.then_some(FINGERS);
             session.call(touch, deadline).await?;
         }
-        if self.cpu != had.cpu {
+        if had.is_none_or(|had| self.cpu != had.cpu) {
             session.call(SetCpuThrottlingRateParams::new(self.cpu.unwrap_or(1.0)), deadline).await?;
         }
         match self.geolocation {
-            place if place == had.geolocation => {}
+            place if had.is_some_and(|had| place == had.geolocation) => {}
             Some(Geolocation { latitude, longitude, accuracy }) => {
                 let place = SetGeolocationOverrideParams {
                     latitude: Some(latitude),
@@ -104,54 +103,124 @@ impl Emulation {
     }
 
     /// As [`Self::apply`], of what frames in processes of their own take on by themselves.
-    pub(super) async fn apply_everywhere(
-        &self,
-        session: &Session,
-        had: &Self,
-        deadline: Instant,
-    ) -> Result<(), Failure> {
-        if (&self.user_agent, &self.locale) != (&had.user_agent, &had.locale) {
+    async fn apply_everywhere(&self, session: &Session, had: Option<&Self>, deadline: Instant) -> Result<(), Failure> {
+        if had.is_none_or(|had| (&self.user_agent, &self.locale) != (&had.user_agent, &had.locale)) {
             let mut agent = SetUserAgentOverrideParams::new(self.user_agent.clone().unwrap_or_default());
             agent.accept_language.clone_from(&self.locale);
             session.call(agent, deadline).await?;
         }
-        if self.locale != had.locale {
+        if had.is_none_or(|had| self.locale != had.locale) {
             let locale = SetLocaleOverrideParams { locale: self.locale.clone() };
             in_this_process(session.call(locale, deadline).await)?;
         }
-        if self.timezone != had.timezone {
+        if had.is_none_or(|had| self.timezone != had.timezone) {
             let zone = SetTimezoneOverrideParams::new(self.timezone.clone().unwrap_or_default());
             in_this_process(session.call(zone, deadline).await)?;
         }
-        if self.headers != had.headers {
+        if had.is_none_or(|had| self.headers != had.headers) {
             let headers = SetExtraHttpHeadersParams::new(Headers::new(json!(self.headers)));
             session.call(headers, deadline).await?;
         }
         Ok(())
     }
+}
 
-    /// Adds its scripts to every new document of a page or a frame; answers their ids there.
-    pub(super) async fn add_scripts(
-        &self,
-        session: &Session,
-        deadline: Instant,
-    ) -> Result<Vec<ScriptIdentifier>, Error> {
-        let add = self
-            .init_scripts
-            .iter()
-            .map(|script| session.call(AddScriptToEvaluateOnNewDocumentParams::new(script.to_string()), deadline));
-        Ok(try_join_all(add).await?.into_iter().map(|added| added.identifier).collect())
+/// A session of a frame in a process of its own.
+#[derive(Debug)]
+pub(super) struct Attached {
+    pub(super) session: Session,
+    /// Whether it has what its page has: from then on it is told of every change.
+    pub(super) ready: bool,
+    worn: Worn,
+}
+
+impl Attached {
+    pub(super) fn new(session: Session) -> Self {
+        Self { session, ready: false, worn: Worn::default() }
     }
 }
 
-/// Takes scripts away again.
-pub(super) async fn remove_scripts(
+/// What a session of a page is known to have been told of what is emulated.
+#[derive(Debug)]
+pub(super) struct Worn {
+    /// None: something, by a call that has not come to its end. All of it is to be told anew.
+    emulation: Option<Emulation>,
+    /// The scripts that its documents begin with, in order, and what the browser calls them.
+    scripts: Vec<(Arc<str>, ScriptIdentifier)>,
+}
+
+impl Default for Worn {
+    /// As the browser makes it.
+    fn default() -> Self {
+        Self { emulation: Some(Emulation::default()), scripts: Vec::new() }
+    }
+}
+
+impl Inner {
+    /// What a session of the page has been told; none of a frame that is gone.
+    fn worn<T>(&self, session: &Session, of: impl FnOnce(&mut Worn) -> T) -> Option<T> {
+        let mut state = self.state();
+        if session.id() == self.session.id() {
+            return Some(of(&mut state.worn));
+        }
+        state.attached.get_mut(session.id()?).map(|frame| of(&mut frame.worn))
+    }
+}
+
+/// Has a session of a page take this on in place of what it had.
+pub(super) async fn wear(
+    page: &Inner,
     session: &Session,
-    scripts: Vec<ScriptIdentifier>,
+    wanted: &Emulation,
     deadline: Instant,
-) -> Result<(), Error> {
-    let remove = scripts.into_iter().map(RemoveScriptToEvaluateOnNewDocumentParams::new);
-    try_join_all(remove.map(|script| session.call(script, deadline))).await.map(drop)
+) -> Result<(), Failure> {
+    // Whoever is dropped from here on leaves it unknown.
+    let Some(had) = page.worn(session, |worn| worn.emulation.take()) else { return Ok(()) };
+    if session.id() == page.session.id() {
+        wanted.apply(session, had.as_ref(), deadline).await?;
+    } else {
+        wanted.apply_everywhere(session, had.as_ref(), deadline).await?;
+    }
+    put_scripts(page, session, &wanted.init_scripts, deadline).await?;
+    page.worn(session, |worn| worn.emulation = Some(wanted.clone()));
+    Ok(())
+}
+
+/// Has every new document of a session begin with these scripts. They are noted one by one: of those that were added before
+/// something went wrong each can be taken away again.
+async fn put_scripts(page: &Inner, session: &Session, wanted: &[Arc<str>], deadline: Instant) -> Result<(), Error> {
+    let put = page.worn(session, |worn| worn.scripts.iter().map(|(script, _)| script).eq(wanted));
+    if put.unwrap_or(true) {
+        return Ok(());
+    }
+    while let Some((_, id)) = page.worn(session, |worn| worn.scripts.last().cloned()).flatten() {
+        match session.call(RemoveScriptToEvaluateOnNewDocumentParams::new(id), deadline).await {
+            // It may be gone: then nobody has heard of it.
+            Ok(_) | Err(Error::Protocol { .. }) => page.worn(session, |worn| worn.scripts.pop()),
+            Err(error) => return Err(error),
+        };
+    }
+    for script in wanted {
+        let added = session.call(AddScriptToEvaluateOnNewDocumentParams::new(script.to_string()), deadline).await?;
+        page.worn(session, |worn| worn.scripts.push((Arc::clone(script), added.identifier)));
+    }
+    Ok(())
+}
+
+/// Has a frame that is new take on what its page has, and what that takes on meanwhile.
+pub(super) async fn catch_up(page: &Inner, frame: &Session, deadline: Instant) -> Result<(), Failure> {
+    loop {
+        let wanted = page.state().emulation.clone();
+        let worn = wear(page, frame, &wanted, deadline).await;
+        let mut state = page.state();
+        if worn.is_ok() && state.emulation != wanted {
+            continue;
+        }
+        if let Some(frame) = frame.id().and_then(|id| state.attached.get_mut(id)) {
+            frame.ready = true;
+        }
+        return worn;
+    }
 }
 
 /// Locale and timezone belong to a process: of several pages in one the first sets them, and the others are told so.

@@ -1,6 +1,9 @@
 //! Acting as a person does: real mouse and key events, after the element has been found fit for them.
 
-use browserfleet_cdp::browser_protocol::input::{DispatchMouseEventParams, DispatchMouseEventType, MouseButton};
+use browserfleet_cdp::{
+    SessionState,
+    browser_protocol::input::{DispatchMouseEventParams, DispatchMouseEventType, MouseButton},
+};
 use browserfleet_common::error_code::ErrorCode;
 use futures_util::future::try_join_all;
 use serde::Deserialize;
@@ -119,6 +122,9 @@ impl Page {
 
     /// Types text into an element, replacing what is there, or key by key at its end. Answers how test code would name
     /// the element.
+    ///
+    /// What is bound to origins is typed only while the document that was asked for its origin has the focus. The page may
+    /// still be faster: between the last look and a key there is a moment.
     pub async fn type_text(
         &self,
         target: &str,
@@ -127,30 +133,44 @@ impl Page {
         bound: &Bound<'_>,
         deadline: Instant,
     ) -> Result<String, Failure> {
-        let commits = self.state().commits;
-        let prepared = loop {
+        let (world, TypeTarget { action, locator }) = loop {
             match self.prepare_type(target, text, slowly, bound, deadline).await {
                 Err(failure) if failure.is_stale_document() && Instant::now() < deadline => {}
                 prepared => break prepared?,
             }
         };
-        // What was looked at may not be there any more, and the focus somewhere else.
-        if !bound.is_free() && self.state().commits != commits {
-            return Err(Failure::stale_document());
-        }
-        match prepared.action {
+        let checked = (!bound.is_free()).then_some(&world);
+        match action {
             TypeAction::Insert => {
+                self.check_focus(checked, deadline).await?;
                 self.insert(text, deadline).await?;
             }
             TypeAction::Clear => self.press("Delete", deadline).await?,
             TypeAction::Done => {}
             TypeAction::Keys => {
                 for character in text.chars() {
+                    // Any of them may send the page elsewhere, or the focus.
+                    self.check_focus(checked, deadline).await?;
                     self.type_character(character, deadline).await?;
                 }
             }
         }
-        Ok(prepared.locator)
+        Ok(locator)
+    }
+
+    /// Refuses to type what would come to another document than this one, if there is one to hold to.
+    async fn check_focus(&self, checked: Option<&World>, deadline: Instant) -> Result<(), Failure> {
+        let Some(world) = checked else { return Ok(()) };
+        match self.unless_dialog(world.value(call("takesKeys", &[]), deadline)).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Failure::new(
+                ErrorCode::ElementNotActionable,
+                "the focus has gone to another document meanwhile: no more of the secret was typed. Take a new snapshot",
+            )),
+            // A frame in a process of its own goes with its session.
+            Err(_) if world.session.state() == SessionState::Gone && !self.is_gone() => Err(Failure::stale_document()),
+            Err(failure) => Err(failure),
+        }
     }
 
     async fn prepare_type(
@@ -160,7 +180,7 @@ impl Page {
         slowly: bool,
         bound: &Bound<'_>,
         deadline: Instant,
-    ) -> Result<TypeTarget, Failure> {
+    ) -> Result<(World, TypeTarget), Failure> {
         let (world, target) = self.world_of(target, deadline).await?;
         if !bound.is_free() {
             // Asked in our own world, where the page has no say; of the document that the text goes to.
@@ -168,7 +188,8 @@ impl Page {
             bound.check(&origin)?;
         }
         let wanted = json!({ "text": text, "slowly": slowly });
-        self.unless_dialog(world.wait("prepareType", &target, wanted, deadline)).await
+        let prepared = self.unless_dialog(world.wait("prepareType", &target, wanted, deadline)).await?;
+        Ok((world, prepared))
     }
 
     /// Moves, presses and releases. All events are sent at once and arrive in order: a move by itself is answered with

@@ -268,7 +268,7 @@ impl Page {
         self.unless_dialog(self.call(event, deadline)).await.map(drop)
     }
 
-    async fn up(&self, key: &Key, deadline: Instant) -> Result<(), Failure> {
+    pub(super) async fn up(&self, key: &Key, deadline: Instant) -> Result<(), Failure> {
         self.state().held.retain(|held| held.code != key.code);
         let modifiers = self.held_modifiers();
         let event = key.clone().with(modifiers).event(DispatchKeyEventType::KeyUp, modifiers);

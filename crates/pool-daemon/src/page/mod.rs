@@ -67,6 +67,7 @@ pub use evaluate::Evaluated;
 pub use files::FileData;
 pub use input::{Button, Press, modifier};
 pub use looks::{Looks, Media};
+pub use mouse::Held;
 pub use navigation::Navigated;
 pub use reading::{Extracted, Facts, PageLink, Readable};
 pub use recovery::Freed;

@@ -7,7 +7,7 @@ use browserfleet_cdp::browser_protocol::input::{
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant, sleep_until};
 
-use super::{Button, Page, world::call};
+use super::{Button, Page, keyboard::Key, world::call};
 use crate::failure::Failure;
 
 /// Most time for the browser to say what is dragged, after the page has started a drag.
@@ -28,6 +28,29 @@ pub(super) struct Pointer {
     pub(super) dragged: Option<Value>,
     /// The drag has entered something.
     entered: bool,
+}
+
+impl Pointer {
+    /// A button is down.
+    pub(super) fn pressed(&mut self, button: Button) {
+        self.buttons |= button.bit();
+    }
+
+    /// A button is up, and with the left one nothing is in the hand any more.
+    pub(super) fn released(&mut self, button: Button) {
+        self.buttons &= !button.bit();
+        if button == Button::Left {
+            (self.dragged, self.entered) = (None, false);
+        }
+    }
+}
+
+/// What is held down: buttons of the mouse, and keys.
+#[derive(Clone, Debug, Default)]
+pub struct Held {
+    /// As CDP's bits.
+    buttons: i64,
+    keys: Vec<Key>,
 }
 
 impl Button {
@@ -76,7 +99,7 @@ impl Page {
             self.call(SetInterceptDragsParams::new(true), deadline).await?;
             let () = self.main_world(deadline).await?.value(call("watchDrag", &[]), deadline).await?;
         }
-        self.state().pointer.buttons |= button.bit();
+        self.state().pointer.pressed(button);
         let mut event = self.mouse_event(Kind::MousePressed);
         (event.button, event.click_count) = (Some(button.wire()), Some(i64::from(click)));
         self.unless_dialog(self.call(event, deadline)).await.map(drop)
@@ -149,14 +172,8 @@ impl Page {
     }
 
     /// Has a button up and nothing in the hand any more, also behind a dialog. Other buttons stay as they are.
-    async fn let_go(&self, button: Button) {
-        {
-            let mut state = self.state();
-            state.pointer.buttons &= !button.bit();
-            if button == Button::Left {
-                (state.pointer.dragged, state.pointer.entered) = (None, false);
-            }
-        }
+    pub(super) async fn let_go(&self, button: Button) {
+        self.state().pointer.released(button);
         let deadline = Instant::now() + LETTING_GO;
         if button == Button::Left {
             let _page_gone = self.call(CancelDraggingParams::default(), deadline).await;
@@ -166,6 +183,25 @@ impl Page {
         let _page_gone = self.call(up, deadline).await;
         if button == Button::Left {
             let _page_gone = self.call(SetInterceptDragsParams::new(false), deadline).await;
+        }
+    }
+
+    /// What is held down now.
+    pub fn held(&self) -> Held {
+        let state = self.state();
+        Held { buttons: state.pointer.buttons, keys: state.held.clone() }
+    }
+
+    /// Lets everything go but what was held before: what a call has pressed that did not come to its end nobody holds.
+    pub async fn let_go_but(&self, before: &Held) {
+        let now = self.held();
+        for button in [Button::Left, Button::Right, Button::Middle] {
+            if now.buttons & !before.buttons & button.bit() != 0 {
+                self.let_go(button).await;
+            }
+        }
+        for key in now.keys.iter().rev().filter(|key| !before.keys.contains(key)) {
+            let _page_gone = self.up(key, Instant::now() + LETTING_GO).await;
         }
     }
 

@@ -1,10 +1,7 @@
 //! What the pages of a session believe about the network: [routes](super::routes), and being offline. Like their looks it is
 //! the session's, and each page takes it on before a call works in it.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use browserfleet_cdp::{
@@ -133,21 +130,18 @@ impl Page {
     /// Takes on what is wanted of the network. Costs nothing when it is so already.
     pub async fn take_on_network(&self, deadline: Instant) -> Result<(), Failure> {
         let wanted = self.inner.shared.network.settings();
-        let sessions: HashMap<_, _> = {
+        let frames: Vec<_> = {
             let mut state = self.state();
             if state.network == wanted.generation {
                 return Ok(());
             }
             // Before the first request is held: somebody has to answer it.
             state.routing |= wanted.is_routing();
-            let frames = state.frames.values().filter_map(|frame| frame.world.as_ref());
-            frames.map(|world| (world.session.id().map(str::to_owned), world.session.clone())).collect()
+            state.attached.values().map(|frame| frame.session.clone()).collect()
         };
         wanted.apply(&self.inner.session, deadline).await?;
-        let others = sessions.values().filter(|session| session.id() != self.inner.session.id());
-        for (session, applied) in
-            others.clone().zip(join_all(others.map(|session| wanted.apply(session, deadline))).await)
-        {
+        let applied = join_all(frames.iter().map(|session| wanted.apply(session, deadline))).await;
+        for (session, applied) in frames.iter().zip(applied) {
             if let Err(error) = applied {
                 // A frame that goes away takes its requests along.
                 tracing::debug!(%error, session = session.id(), "a frame did not take on what is wanted of the network");

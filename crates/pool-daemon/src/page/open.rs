@@ -19,7 +19,7 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use super::{Emulation, Inner, Page, context::Shared, network::Settings, pump, resync, state::PageState, world};
+use super::{Inner, Page, context::Shared, emulation, network::Settings, pump, resync, state::PageState, world};
 use crate::failure::Failure;
 
 /// The name of our isolated world. Pages cannot see it.
@@ -111,23 +111,19 @@ impl Page {
 
 /// An out-of-process frame: ready, then let go.
 pub(super) async fn prepare_frame(
+    page: &Inner,
     session: &Session,
     waiting: bool,
     network: Option<Settings>,
-    emulation: Option<Emulation>,
 ) -> Result<(), Error> {
     let deadline = Instant::now() + FRAME_SETUP;
     let mut prepared = prepare(session, deadline).await;
     if let Some(network) = network {
         prepared = prepared.and(network.apply(session, deadline).await);
     }
-    if let Some(emulation) = emulation {
-        let applied = emulation.apply_everywhere(session, &Emulation::default(), deadline).await;
-        let scripts = emulation.add_scripts(session, deadline).await;
-        if let (Err(failure), _) | (Ok(()), Err(failure)) = (applied, scripts.map_err(Failure::from)) {
-            // The page around it has taken it on, so it is possible: the frame has gone.
-            tracing::debug!(%failure, "a frame did not take on what is emulated");
-        }
+    if let Err(failure) = emulation::catch_up(page, session, deadline).await {
+        // The page around it has taken it on, so it is possible: the frame has gone.
+        tracing::debug!(%failure, "a frame did not take on what is emulated");
     }
     if waiting {
         session.call(runtime::RunIfWaitingForDebuggerParams::default(), deadline).await?;

@@ -16,6 +16,7 @@ use tokio::{
 
 use super::{
     Inner,
+    emulation::Attached,
     files::Chooser,
     network,
     notices::{MAX_WORDS, Notice},
@@ -248,17 +249,20 @@ impl Pump {
         let taken_on = self.page.state().network > 0;
         let network = taken_on.then(|| self.page.shared.network.settings());
         let generation = network.as_ref().map_or(0, |settings| settings.generation);
-        let emulation = self.page.state().looks.as_ref().map(|looks| looks.emulation().clone());
-        let emulation = emulation.filter(|emulation| !emulation.is_none());
         let page = Arc::clone(&self.page);
+        page.state().attached.insert(attached.session_id.clone(), Attached::new(session.clone()));
         self.tasks.spawn("page.frame.setup", async move {
-            let prepared = open::prepare_frame(&session, waiting, network, emulation).await;
+            let prepared = open::prepare_frame(&page, &session, waiting, network).await;
             if let Err(error) = prepared.and(network::catch_up(&page, &session, generation).await) {
                 // Frames come and go; one that has gone already is not worth a warning.
                 tracing::debug!(%error, "frame could not be prepared");
             }
         });
-        self.tasks.spawn("page.frame.pump", pump.run(events, None));
+        let (page, id) = (Arc::clone(&self.page), attached.session_id.clone());
+        self.tasks.spawn("page.frame.pump", async move {
+            pump.run(events, None).await;
+            page.state().attached.remove(&id);
+        });
     }
 }
 

@@ -12,14 +12,14 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::{Duration, Instant};
 
 use super::{
-    Page,
+    Looks, Page,
     state::{World, prefix},
     world::call,
 };
 use crate::failure::Failure;
 
-/// Most pixels of a picture.
-const MAX_PIXELS: f64 = 16_000_000.0;
+/// Most pixels of a picture: those of the largest viewport, where a pixel is one of CSS.
+const MAX_PIXELS: f64 = 4096.0 * 4096.0;
 
 /// Most bytes of a picture.
 const MAX_BYTES: usize = 8 << 20;
@@ -85,6 +85,7 @@ impl Page {
         let (place, locator) = self.pictured(&shooting.area, deadline).await?;
         let density: f64 = self.main_world(deadline).await?.value("devicePixelRatio".to_owned(), deadline).await?;
         let scale = scale(place, density, shooting);
+        check_size(place, scale, density)?;
         let mut command = CaptureScreenshotParams {
             format: Some(match shooting.format {
                 ImageType::Png => CaptureScreenshotFormat::Png,
@@ -98,7 +99,7 @@ impl Page {
         // What is in the viewport anyway needs no clip, unless it is scaled.
         let in_viewport = shooting.area == Area::Viewport;
         if !in_viewport || (scale - 1.0).abs() > f64::EPSILON {
-            command.clip = Some(clip(place, scale, density)?);
+            command.clip = Some(clip(place, scale));
             command.capture_beyond_viewport = Some(!in_viewport);
         }
         let labels = if shooting.labels { self.show_labels(!in_viewport, deadline).await } else { Ok(0) };
@@ -126,14 +127,25 @@ impl Page {
     }
 
     /// A picture of what is seen now, as `WebP` of this quality (of 100), for a video: beside whatever a call does in the page, and
-    /// without changing anything there.
+    /// without changing anything there. It has the size of the viewport, whatever device is emulated.
     pub async fn frame(&self, quality: u8, deadline: Instant) -> Result<Vec<u8>, Failure> {
-        let command = CaptureScreenshotParams {
+        // While a page is made another device, as its session's pages were before.
+        let known = self.state().looks.clone();
+        let Looks { viewport: (width, height), emulation, .. } = known.unwrap_or_else(|| self.looks());
+        let density = emulation.scale.unwrap_or(1.0);
+        let mut command = CaptureScreenshotParams {
             format: Some(CaptureScreenshotFormat::Webp),
             quality: Some(i64::from(quality.min(100))),
             optimize_for_speed: Some(true),
             ..CaptureScreenshotParams::default()
         };
+        if (density - 1.0).abs() > f64::EPSILON {
+            let seen =
+                self.unless_dialog(self.call(GetLayoutMetricsParams::default(), deadline)).await?.css_visual_viewport;
+            // A phone shows a page that is not made for it from further away.
+            let (width, height) = (f64::from(width) / seen.scale, f64::from(height) / seen.scale);
+            command.clip = Some(clip(Place { x: seen.page_x, y: seen.page_y, width, height }, seen.scale / density));
+        }
         let data = self.unless_dialog(self.call(command, deadline)).await?.data;
         STANDARD.decode(AsRef::<[u8]>::as_ref(&data)).map_err(|error| {
             tracing::error!(%error, "a frame is not base64");
@@ -241,12 +253,13 @@ fn scale(place: Place, density: f64, shooting: &Shooting) -> f64 {
     }
 }
 
-fn clip(Place { x, y, width, height }: Place, scale: f64, density: f64) -> Result<Viewport, Failure> {
+/// Whether a picture of this has pixels, and not more than one may have: the browser would run out of memory over it.
+fn check_size(Place { width, height, .. }: Place, scale: f64, density: f64) -> Result<(), Failure> {
     let (across, down) = (width * scale * density, height * scale * density);
     if across * down > MAX_PIXELS {
         let message = format!(
-            "the picture would have {across:.0} × {down:.0} pixels, at most 16 million are possible; picture the viewport or one \
-             element, or give maxSize"
+            "the picture would have {across:.0} × {down:.0} pixels, at most 16.7 million are possible; picture the viewport or \
+             one element, with scale css, or give maxSize"
         );
         return Err(Failure::new(ErrorCode::ResultTooLarge, message));
     }
@@ -256,7 +269,11 @@ fn clip(Place { x, y, width, height }: Place, scale: f64, density: f64) -> Resul
             "the element has no size: there is nothing to picture",
         ));
     }
-    Ok(Viewport { x, y, width, height, scale })
+    Ok(())
+}
+
+fn clip(Place { x, y, width, height }: Place, scale: f64) -> Viewport {
+    Viewport { x, y, width, height, scale }
 }
 
 #[cfg(test)]
@@ -287,8 +304,11 @@ mod tests {
     #[test]
     fn what_is_too_large_may_be_pictured_smaller() {
         let page = Place { x: 0.0, y: 0.0, width: 1280.0, height: 20_000.0 };
-        assert_eq!(clip(page, 1.0, 1.0).unwrap_err().code, ErrorCode::ResultTooLarge);
+        assert_eq!(check_size(page, 1.0, 1.0).unwrap_err().code, ErrorCode::ResultTooLarge);
         let smaller = scale(page, 1.0, &shooting(Scale::Css, Some(10_000)));
-        assert!(clip(page, smaller, 1.0).is_ok());
+        assert!(check_size(page, smaller, 1.0).is_ok());
+        let largest = Place { x: 0.0, y: 0.0, width: 4096.0, height: 4096.0 };
+        assert!(check_size(largest, 1.0 / 3.0, 3.0).is_ok(), "whatever the device");
+        assert_eq!(check_size(largest, 1.0, 3.0).unwrap_err().code, ErrorCode::ResultTooLarge);
     }
 }

@@ -5,12 +5,13 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use browserfleet_cdp::{Session, browser_protocol::page::ScriptIdentifier};
+use browserfleet_cdp::Session;
 use tokio::time::Instant;
 
 use super::{
     console::{Console, ConsoleCounts},
     context::Shared,
+    emulation::{Attached, Emulation, Worn},
     files::Chooser,
     keyboard::Key,
     looks::Looks,
@@ -178,10 +179,14 @@ pub(super) struct PageState {
     pub(super) pointer: Pointer,
     /// Keys that are held down.
     pub(super) held: Vec<Key>,
-    /// How the page is shown, once it has been said.
+    /// How the page is shown, once all of it has been said.
     pub(super) looks: Option<Looks>,
-    /// The scripts of these looks, as its session knows them.
-    pub(super) init_scripts: Vec<ScriptIdentifier>,
+    /// What its own session has of what is emulated.
+    pub(super) worn: Worn,
+    /// What its frames in other processes have of it, or take on.
+    pub(super) emulation: Emulation,
+    /// Their sessions, by id.
+    pub(super) attached: HashMap<String, Attached>,
     /// What the agent was last told of where the page is.
     pub(super) told: Option<Header>,
     /// How the page was last shown in full, and the how-manieth document it was: what a diff begins from. At most what a

@@ -1,6 +1,8 @@
 //! What the browser does, as a Chrome trace: recorded from one call to another over a protocol session of its own, so that nothing
 //! is left on when that is closed.
 
+use std::sync::Arc;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use browserfleet_cdp::{
     Events, Item, Session,
@@ -75,33 +77,39 @@ struct Complete {
 }
 
 impl Context {
-    /// Begins to record what the whole browser does.
+    /// Begins to record what the whole browser does. One that was given up before it began ends by itself.
     ///
     /// # Errors
     /// When the browser records a trace already, or does not answer.
     pub async fn start_trace(&self, deadline: Instant) -> Result<Trace, Failure> {
-        let browser = self.browser();
-        let attached = browser.call(AttachToBrowserTargetParams {}, deadline).await?;
-        let session = browser.connection().session(attached.session_id.as_ref());
-        let events = session.subscribe(&[COMPLETE], 1);
-        let config = json!({
-            "recordMode": "recordUntilFull", "traceBufferSizeInKb": BUFFER_KIB,
-            "excludedCategories": [], "includedCategories": CATEGORIES,
-        });
-        let start = json!({ "transferMode": "ReturnAsStream", "streamFormat": "json", "traceConfig": config });
         let (stop, stopped) = oneshot::channel();
         let (finished, made) = oneshot::channel();
-        let recording = Recording { browser, session, id: attached.session_id, began: Instant::now() };
-        if let Err(error) = recording.session.call_raw("Tracing.start", &start, deadline).await {
-            recording.close().await;
-            return Err(error.into());
-        }
+        let (begun, begins) = oneshot::channel();
+        let (browser, tracing) = (self.browser(), Arc::clone(&self.shared.tracing));
         self.tasks().spawn("context.trace", async move {
-            let traced = recording.run(events, stopped).await;
-            recording.close().await;
-            // Whoever wanted it may have given up.
-            let _unwanted = finished.send(traced);
+            // Whoever wanted it may have given up, here and below.
+            let _alone = match timeout_at(deadline, tracing.lock_owned()).await {
+                Ok(alone) => alone,
+                Err(_elapsed) => return drop(begun.send(Err(taken()))),
+            };
+            let recording = match Recording::attach(browser, deadline).await {
+                Ok(recording) => recording,
+                Err(failure) => return drop(begun.send(Err(failure))),
+            };
+            match recording.start(deadline).await {
+                Ok(events) => {
+                    let _unwanted = begun.send(Ok(()));
+                    let traced = recording.run(events, stopped).await;
+                    recording.close().await;
+                    let _unwanted = finished.send(traced);
+                }
+                Err(failure) => {
+                    recording.close().await;
+                    let _unwanted = begun.send(Err(failure));
+                }
+            }
         });
+        begins.await.unwrap_or_else(|_ended| Err(lost()))?;
         Ok(Trace { stop, made })
     }
 }
@@ -122,6 +130,10 @@ impl Trace {
     }
 }
 
+fn taken() -> Failure {
+    Failure::new(ErrorCode::CallTimeout, "an earlier trace of this browser has not ended yet; try again")
+}
+
 fn lost() -> Failure {
     let message = "the browser did not hand the trace over in time: it is lost. Record a shorter one";
     Failure::new(ErrorCode::CallTimeout, message)
@@ -137,6 +149,24 @@ struct Recording {
 }
 
 impl Recording {
+    async fn attach(browser: Session, deadline: Instant) -> Result<Self, Failure> {
+        let id = browser.call(AttachToBrowserTargetParams {}, deadline).await?.session_id;
+        let session = browser.connection().session(id.as_ref());
+        Ok(Self { browser, session, id, began: Instant::now() })
+    }
+
+    /// Begins; answers how its end is heard of.
+    async fn start(&self, deadline: Instant) -> Result<Events, Failure> {
+        let events = self.session.subscribe(&[COMPLETE], 1);
+        let config = json!({
+            "recordMode": "recordUntilFull", "traceBufferSizeInKb": BUFFER_KIB,
+            "excludedCategories": [], "includedCategories": CATEGORIES,
+        });
+        let start = json!({ "transferMode": "ReturnAsStream", "streamFormat": "json", "traceConfig": config });
+        self.session.call_raw("Tracing.start", &start, deadline).await?;
+        Ok(events)
+    }
+
     async fn run(&self, mut events: Events, stopped: oneshot::Receiver<()>) -> Result<Traced, Failure> {
         let in_time = tokio::select! {
             asked = stopped => asked.map(|()| true).map_err(|_given_up| lost())?,
@@ -206,9 +236,43 @@ fn cut(json: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use browserfleet_cdp::fake::Peer;
+    use browserfleet_common::lifecycle::Tasks;
     use serde_json::Value;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_trace_that_is_given_up_while_it_begins_leaves_nothing() {
+        let tasks = Tasks::new();
+        let (mut peer, connection) = Peer::connect(&tasks).unwrap();
+        let context = Context::default_of(&connection, &tasks, None, None);
+        let late = Instant::now() + Duration::from_mins(1);
+        let attached = |id: &str| json!({ "sessionId": id });
+        let begins = tokio::select! {
+            started = context.start_trace(late) => panic!("{started:?}"),
+            begins = async {
+                let attach = peer.expect("Target.attachToBrowserTarget").await.unwrap();
+                peer.reply(&attach, attached("first")).await.unwrap();
+                peer.expect("Tracing.start").await.unwrap()
+            } => begins,
+        };
+        // The next one waits until nothing of it is left.
+        let serve = async {
+            peer.reply(&begins, json!({})).await.unwrap();
+            let detach = peer.expect("Target.detachFromTarget").await.unwrap();
+            assert_eq!(detach.params["sessionId"], "first");
+            peer.reply(&detach, json!({})).await.unwrap();
+            let attach = peer.expect("Target.attachToBrowserTarget").await.unwrap();
+            peer.reply(&attach, attached("second")).await.unwrap();
+            let start = peer.expect("Tracing.start").await.unwrap();
+            peer.reply(&start, json!({})).await.unwrap();
+        };
+        let (trace, ()) = tokio::join!(context.start_trace(late), serve);
+        drop(trace.unwrap());
+        let detach = peer.expect("Target.detachFromTarget").await.unwrap();
+        assert_eq!(detach.params["sessionId"], "second");
+    }
 
     #[test]
     fn a_trace_that_is_cut_can_still_be_read() {

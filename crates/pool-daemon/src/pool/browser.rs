@@ -22,6 +22,9 @@ pub trait Launcher: Send + Sync + 'static {
     /// Starts a browser for a slot and makes a page ready in it. Bounded in time by the launcher. When it fails, or when
     /// the future is dropped, nothing of the attempt is left running.
     async fn launch(&self, slot: usize) -> Result<Arc<Browser>, LaunchError>;
+
+    /// Shows in metrics which processes there are, also when there is no browser. Does not block.
+    fn measure(&self);
 }
 
 /// Why a browser did not start; the text is for operators and, shortened, for agents.

@@ -316,6 +316,7 @@ impl Driver {
 
     /// Shows in metrics what changes without an event.
     fn measure(&self) {
+        self.launcher.measure();
         let memory: Vec<u64> = self.browsers.values().map(|browser| browser.tree.memory()).collect();
         metrics().browser_memory.set("all", memory.iter().sum::<u64>());
         metrics().browser_memory.set("largest", memory.into_iter().max().unwrap_or_default());

@@ -306,3 +306,13 @@ fn a_broken_invariant_is_counted() {
     hands::report(&Violation { invariant: "queue_order", slot: None, what: "for the test".to_owned() });
     assert_eq!(counted(), before + 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn processes_are_counted_also_where_no_browser_is_left() {
+    let scene = Scene::new(1, |_| {});
+    sleep(3 * MEASURED + MOMENT).await;
+    assert_eq!(scene.launcher.launched(), 0);
+    let measured = scene.launcher.measured.load(std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(measured, 4, "at once, and every few seconds");
+    scene.end().await;
+}

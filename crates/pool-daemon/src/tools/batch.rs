@@ -23,8 +23,10 @@ const STEP: Duration = Duration::from_mins(1);
 /// What is kept back of the batch's time for freeing a page and for the report, and the part of it that is at most.
 const REPORT: Duration = Duration::from_secs(5);
 const REPORT_PART: u32 = 4;
-/// Most bytes of a step's result in the structured form: the whole of it is in the text.
-const RESULT_BYTES: usize = 4096;
+/// Most bytes of a step's result in the structured form, so that those of all steps are a MiB of text at most: the whole of each is
+/// in the reply's texts. It is more than a caller is shown of it (front ends cut it once they have masked secrets), or a secret could be cut
+/// in two here and its head be shown.
+const RESULT_BYTES: usize = (1 << 20) / STEPS_MAX;
 
 /// Headings of what steps answered.
 const HEADINGS: [&str; STEPS_MAX] = [
@@ -173,7 +175,7 @@ impl Report {
                     }
                     self.sections.push(Section::Text { title: HEADINGS[at], body });
                 }
-                Section::Structured(value) => step.result = value,
+                Section::Structured(value) => step.result = bounded(value),
                 other => self.sections.push(other),
             }
         }
@@ -238,6 +240,12 @@ impl Stood {
     }
 }
 
+/// A result in its structured form; as the beginning of its text if it is too large.
+fn bounded(value: Value) -> Value {
+    let text = value.to_string();
+    if text.len() <= RESULT_BYTES { value } else { cut(&text).into() }
+}
+
 fn cut(body: &str) -> Cow<'_, str> {
     if body.len() <= RESULT_BYTES {
         return body.into();
@@ -289,5 +297,16 @@ mod tests {
         let long = "é".repeat(RESULT_BYTES);
         assert!(cut(&long).len() < RESULT_BYTES + 60 && cut(&long).ends_with("bytes]"));
         assert_eq!(cut("short"), "short");
+        let small = json!({ "data": "short" });
+        assert_eq!(bounded(small.clone()), small);
+        let large = bounded(json!({ "data": long }));
+        assert!(large.as_str().is_some_and(|text| text.starts_with("{\"data\":\"é") && text.ends_with("bytes]")));
+        let mut report = Report::of(&planned(&["browser_extract"; STEPS_MAX]));
+        for step in 0..STEPS_MAX {
+            report.add(step, Reply::new().result("x").structured(json!({ "data": long })), None, Duration::ZERO);
+        }
+        let reply = report.into_reply(Reply::new());
+        let Some(Section::Structured(value)) = reply.sections.last() else { panic!("{reply:?}") };
+        assert!(value.to_string().len() < (1 << 20) + STEPS_MAX * 200, "{}", value.to_string().len());
     }
 }

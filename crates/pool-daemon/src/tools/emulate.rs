@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    page::{Emulation, Geolocation, Media, Throttle, VIEWPORT, parse_header},
+    page::{Emulation, Geolocation, Looks, Throttle, parse_header},
 };
 
 /// Most characters of a locale, a timezone or a user agent.
@@ -32,43 +32,34 @@ pub(super) fn register(registry: &mut Registry) {
 }
 
 async fn emulate(call: Call, arguments: Emulate) -> ToolResult {
-    let reset = arguments.reset.unwrap_or(false);
-    let before = call.page.emulation();
-    // What a session began with is not a device's.
-    let kept = Emulation {
-        headers: before.headers.clone(),
-        init_scripts: before.init_scripts.clone(),
-        ..Emulation::default()
-    };
-    let mut emulation = if reset { kept } else { before.clone() };
-    let mut media = if reset { Media::default() } else { call.page.media() };
-    let mut size = reset.then_some(VIEWPORT);
+    let mut looks = call.page.looks();
+    if arguments.reset.unwrap_or(false) {
+        // What a session began with is not a device's.
+        let Emulation { headers, init_scripts, .. } = looks.emulation;
+        looks = Looks { emulation: Emulation { headers, init_scripts, ..Emulation::default() }, ..Looks::default() };
+    }
     if let Some(device) = arguments.device {
-        size = Some(put_on(device, &mut emulation));
+        looks.viewport = put_on(device, &mut looks.emulation);
     }
     if arguments.width.is_some() || arguments.height.is_some() {
         let (Some(width), Some(height)) = (arguments.width, arguments.height) else {
             return Err(Failure::invalid("width and height belong together: give both"));
         };
-        size = Some((side("width", f64::from(width))?, side("height", f64::from(height))?));
+        looks.viewport = (side("width", f64::from(width))?, side("height", f64::from(height))?);
     }
     if let Some(scheme) = arguments.color_scheme {
-        media.set("prefers-color-scheme", word(scheme));
+        looks.media.set("prefers-color-scheme", word(scheme));
     }
     if let Some(motion) = arguments.reduced_motion {
-        media.set("prefers-reduced-motion", word(motion));
+        looks.media.set("prefers-reduced-motion", word(motion));
     }
-    change(&mut emulation, arguments)?;
+    change(&mut looks.emulation, arguments)?;
+    let emulation = looks.emulation.clone();
     let deadline = call.within(call.times.action);
     let mark = call.page.mark().await;
-    call.page.emulate(emulation.clone(), deadline).await?;
-    if emulation.geolocation.is_some() != before.geolocation.is_some() {
-        call.workspace.context().permit_geolocation(emulation.geolocation.is_some(), deadline).await?;
-    }
-    call.page.emulate_media(media, deadline).await?;
-    if let Some((width, height)) = size {
-        call.page.resize(width, height, deadline).await?;
-    }
+    call.page.show_as(looks, deadline).await?;
+    // Whether or not it has changed: a call before may have come to its end in between.
+    call.workspace.context().permit_geolocation(emulation.geolocation.is_some(), deadline).await?;
     call.page.settle_shown(mark, call.deadline).await?;
     let shown = described(&emulation);
     let text = match shown.as_object() {
@@ -106,11 +97,10 @@ fn change(emulation: &mut Emulation, arguments: Emulate) -> Result<(), Failure> 
     Ok(())
 }
 
-/// What `browser_open` asks for; none when it asks for nothing.
-pub(super) fn begun(call: &Call, open: &Open) -> Result<Option<Emulation>, Failure> {
+/// These looks with what `browser_open` asks for.
+pub(super) fn begun(mut looks: Looks, open: &Open) -> Result<Looks, Failure> {
     let Open { locale, timezone, user_agent, headers, init_scripts, .. } = open;
-    let mut emulation = call.page.emulation();
-    let before = emulation.clone();
+    let emulation = &mut looks.emulation;
     if let Some(locale) = locale.clone() {
         emulation.locale = Some(checked_locale(locale)?);
     }
@@ -126,7 +116,7 @@ pub(super) fn begun(call: &Call, open: &Open) -> Result<Option<Emulation>, Failu
     if let Some(scripts) = init_scripts {
         emulation.init_scripts = checked_scripts(scripts)?;
     }
-    Ok((emulation != before).then_some(emulation))
+    Ok(looks)
 }
 
 fn checked_headers(headers: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Failure> {
@@ -246,7 +236,57 @@ fn described(emulation: &Emulation) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use browserfleet_cdp::fake::{Peer, Request};
+    use browserfleet_common::lifecycle::Tasks;
+    use tokio::time::{Duration, Instant};
+
     use super::*;
+    use crate::{
+        page::{Context, Page},
+        pool::browser::Ready,
+        tools::{Abilities, Shows, Times},
+        workspace::Workspace,
+    };
+
+    /// Answers commands until one of this method comes.
+    async fn until(peer: &mut Peer, method: &str) -> Request {
+        loop {
+            let request = peer.request().await.unwrap().unwrap();
+            if request.method == method {
+                return request;
+            }
+            peer.reply(&request, json!({})).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn pages_may_ask_where_they_are_also_if_the_call_before_was_dropped() {
+        let tasks = Tasks::new();
+        let (mut peer, connection) = Peer::connect(&tasks).unwrap();
+        let context = Context::default_of(&connection, &tasks, None, None);
+        let workspace = Arc::new(Workspace::new(Ready { page: Page::detached(&connection), context }));
+        let time = Duration::from_secs(5);
+        let call = || Call {
+            page: workspace.page(),
+            workspace: Arc::clone(&workspace),
+            times: Times { action: time, navigation: time, script: time },
+            abilities: Abilities { headed: false, shared: false },
+            shows: Shows::default(),
+            deadline: Instant::now() + time,
+            secrets: Arc::default(),
+            brief: false,
+        };
+        let place = Position { latitude: 48.2, longitude: 16.4, accuracy: None };
+        for again in [false, true] {
+            let arguments = Emulate { geolocation: Some(Some(place)), ..Emulate::default() };
+            let asked = tokio::select! {
+                ended = emulate(call(), arguments) => panic!("{ended:?} {again}"),
+                asked = until(&mut peer, "Browser.setPermission") => asked,
+            };
+            assert_eq!(asked.params["setting"], "granted");
+            assert!(workspace.page().looks().emulation.geolocation.is_some());
+        }
+    }
 
     #[test]
     fn locales_have_the_form_of_language_tags() {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Call, Registry, Reply, batch, files, recording::Recorded, untrusted};
 use crate::{
     failure::Failure,
-    page::{Download, Freed, Page},
+    page::{Download, Freed, Held, Page},
     pool::{Leased, browser::Death},
     workspace::Workspace,
 };
@@ -130,7 +130,7 @@ pub(super) async fn work(
         return Outcome { failure: Some(failure), ..Outcome::default() };
     };
     let deadline = call.deadline;
-    let crashes = page.crashes();
+    let (crashes, held) = (page.crashes(), page.held());
     if page.is_crashed() && !opens_pages(tool) {
         return Outcome { failure: Some(page.crash_failure().await), ..Outcome::default() };
     }
@@ -162,7 +162,7 @@ pub(super) async fn work(
         failure = page.crashed_since(crashes) => Err(failure),
         () = cancel.cancelled() => Err(Failure::new(ErrorCode::Cancelled, "the call was cancelled")),
     };
-    conclude(result, &page, leased).await
+    conclude(result, &page, leased, &held).await
 }
 
 /// Gives the call a page that is there. Never a silent blank one: whoever expects the old page is told.
@@ -195,7 +195,8 @@ fn opens_pages(tool: &str) -> bool {
     browserfleet_tools::find(tool).is_some_and(|tool| tool.session == SessionUse::Creates)
 }
 
-async fn conclude(result: Result<Reply, Failure>, page: &Page, leased: &Leased) -> Outcome {
+/// What the call has come to, with its page freed if it has to be: nothing stays pressed but what was `held` before it.
+async fn conclude(result: Result<Reply, Failure>, page: &Page, leased: &Leased, held: &Held) -> Outcome {
     let mut failure = match result {
         Ok(reply) => return Outcome { reply, failure: None },
         Err(failure) => failure,
@@ -214,17 +215,20 @@ async fn conclude(result: Result<Reply, Failure>, page: &Page, leased: &Leased) 
         ErrorCode::BrowserGone if timeout(END, leased.ended().cancelled()).await.is_ok() => failure = ended(leased),
         ErrorCode::BrowserPageCrashed if page.is_crashed() => failure = page.crash_failure().await,
         ErrorCode::BrowserPageCrashed if !page.is_gone() => failure = Failure::frame_crashed(),
-        ErrorCode::PageHung | ErrorCode::CallTimeout | ErrorCode::Cancelled => free(page, leased, &mut failure).await,
+        ErrorCode::PageHung | ErrorCode::CallTimeout | ErrorCode::Cancelled => {
+            free(page, leased, held, &mut failure).await;
+        }
         _ => {}
     }
     Outcome { failure: Some(failure), ..Outcome::default() }
 }
 
 /// Leaves the session with a page that answers, or ends it.
-async fn free(page: &Page, leased: &Leased, failure: &mut Failure) {
+async fn free(page: &Page, leased: &Leased, held: &Held, failure: &mut Failure) {
     let freed = page.recover().await;
     if let Some(freed) = freed {
         metrics().recoveries.add(freed.name());
+        page.let_go_but(held).await;
         if freed != Freed::Blank {
             return;
         }

@@ -5,7 +5,10 @@ use browserfleet_tools::{EmulateMedia, Open, Resize};
 use serde::Serialize;
 
 use super::{Call, Registry, Reply, ToolResult, emulate, reply::quoted, storage_state};
-use crate::{failure::Failure, page::VIEWPORT};
+use crate::{
+    failure::Failure,
+    page::{Looks, VIEWPORT},
+};
 
 /// Smallest and largest side of a viewport, in CSS pixels.
 const SIDES: std::ops::RangeInclusive<u32> = 16..=4096;
@@ -25,11 +28,8 @@ async fn open(call: Call, arguments: Open) -> ToolResult {
     }
     let side = |name, given: Option<u32>, default| given.map_or(Ok(default), |given| side(name, f64::from(given)));
     let (width, height) = (side("width", *width, VIEWPORT.0)?, side("height", *height, VIEWPORT.1)?);
-    let emulation = emulate::begun(&call, &arguments)?;
-    call.page.resize(width, height, call.within(call.times.action)).await?;
-    if let Some(emulation) = emulation {
-        call.page.emulate(emulation, call.within(call.times.action)).await?;
-    }
+    let looks = Looks { viewport: (width, height), ..emulate::begun(call.page.looks(), &arguments)? };
+    call.page.show_as(looks, call.within(call.times.action)).await?;
     let mut text = format!("A browser is open; its viewport has {width} × {height} CSS pixels.");
     if let Some(state) = state {
         text = format!("{text} {}.", storage_state::placed(&call, state.clone()).await?);
@@ -40,7 +40,8 @@ async fn open(call: Call, arguments: Open) -> ToolResult {
 async fn resize(call: Call, Resize { width, height }: Resize) -> ToolResult {
     let (width, height) = (side("width", width)?, side("height", height)?);
     let mark = call.page.mark().await;
-    call.page.resize(width, height, call.within(call.times.action)).await?;
+    let looks = Looks { viewport: (width, height), ..call.page.looks() };
+    call.page.show_as(looks, call.within(call.times.action)).await?;
     call.page.settle_shown(mark, call.deadline).await?;
     Ok(Reply::new().code(format!("await page.setViewportSize({{ width: {width}, height: {height} }});")))
 }
@@ -59,14 +60,14 @@ pub(super) fn side(name: &str, pixels: f64) -> Result<u32, Failure> {
 
 async fn emulate_media(call: Call, arguments: EmulateMedia) -> ToolResult {
     let EmulateMedia { color_scheme, reduced_motion, forced_colors, contrast, media } = arguments;
-    let mut emulated = call.page.media();
+    let mut looks = call.page.looks();
     let mut code = Vec::new();
     let mut set = |feature: Option<&'static str>, option: &str, value: Option<Option<String>>| {
         let Some(value) = value else { return };
         code.push(format!("{option}: {}", value.as_deref().map_or("null".to_owned(), quoted)));
         match feature {
-            Some(feature) => emulated.set(feature, value),
-            None => emulated.medium = value,
+            Some(feature) => looks.media.set(feature, value),
+            None => looks.media.medium = value,
         }
     };
     set(Some("prefers-color-scheme"), "colorScheme", color_scheme.map(word));
@@ -78,7 +79,7 @@ async fn emulate_media(call: Call, arguments: EmulateMedia) -> ToolResult {
         return Err(Failure::invalid("Specify at least one media feature to emulate."));
     }
     let mark = call.page.mark().await;
-    call.page.emulate_media(emulated, call.within(call.times.action)).await?;
+    call.page.show_as(looks, call.within(call.times.action)).await?;
     call.page.settle_shown(mark, call.deadline).await?;
     Ok(Reply::new().code(format!("await page.emulateMedia({{ {} }});", code.join(", "))))
 }

@@ -17,7 +17,7 @@ pub(super) fn register(registry: &mut Registry) {
 
 async fn start(call: Call, StartTracing {}: StartTracing) -> ToolResult {
     if call.abilities.shared {
-        let message = "a trace is of a whole browser, and sessions share browsers here (browser.contexts_per_browser). Nothing is \
+        let message = "a trace is of a whole browser, and sessions share browsers here (pool.contexts_per_browser). Nothing is \
                        recorded; browser_har_export has the requests of a page";
         return Err(Failure::new(ErrorCode::Unsupported, message));
     }

@@ -39,7 +39,7 @@ async fn start(call: Call, StartVideo { filename, size, fps, cursor }: StartVide
     }
     slot.put(Video::start(&call.workspace, call.workspace.context().tasks(), filename, fps));
     let of_size = if size.is_some() {
-        " It has the size of the viewport, which browser_resize sets: size is ignored."
+        " It has the size of the viewport, which browser_resize and browser_emulate set: size is ignored."
     } else {
         ""
     };

@@ -233,6 +233,13 @@ function activeElement() {
   return active;
 }
 
+/** Whether what is typed now comes to this document, and not to another one beside it or to a frame in it. */
+function takesKeys() {
+  const active = activeElement();
+  const framed = active && ['iframe', 'frame', 'object', 'embed', 'fencedframe'].includes(tagOf(active));
+  return Document.prototype.hasFocus.call(document) && !framed;
+}
+
 /** The topmost element at a viewport point, through open shadow roots. */
 function elementAt(x, y) {
   let hit = hitInDocument(document, x, y);

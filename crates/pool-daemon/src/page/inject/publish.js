@@ -2,7 +2,7 @@
 
 globalThis.__browserfleet = Object.freeze({
   snapshot, element, frameOffset, locate, locator, rect,
-  prepareClick, prepareType, selectOptions, checkable, watchDrag, dragStarted, waitForText, giveFiles, dropOn,
+  prepareClick, prepareType, takesKeys, selectOptions, checkable, watchDrag, dragStarted, waitForText, giveFiles, dropOn,
   highlight, hideHighlight, showLabels, hideLabels, showCard, verifyElement, verifyText, verifyList, verifyValue,
   read, extract,
   settle, arrived, nextFrame,
