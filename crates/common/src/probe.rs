@@ -103,7 +103,9 @@ fn answer(question: Question, address: SocketAddr, door: Door<'_>) -> io::Result
 }
 
 fn first_line(question: Question, mut connection: impl Read + Write, host: &str) -> io::Result<String> {
-    write!(connection, "GET {question} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+    // In one piece: whoever answers the first of several and hangs up would break off the others.
+    let request = format!("GET {question} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes())?;
     // The rest of the answer is not waited for.
     let mut line = String::new();
     BufReader::new(connection.take(LINE_MAX)).read_line(&mut line)?;
