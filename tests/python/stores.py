@@ -20,6 +20,9 @@ from programs import Place, Program, free_address
 from redis_server import Redis
 
 
+#: Bytes of a checkpoint that has what tests put into pages: one that was kept before that has less.
+WHOLE = 40_000
+
 #: Most tries to copy a database that is written to.
 COPIES = 10
 
@@ -94,7 +97,7 @@ class Directory(Alone):
         super().__init__(place, "--state-dir", str(directory))
 
     def kept(self) -> Kept:
-        [counted] = rows(self.directory, "SELECT (SELECT count(*) FROM artifacts), count(checkpoint) FROM sessions")
+        [counted] = rows(self.directory, f"SELECT (SELECT count(*) FROM artifacts), count(*) FILTER (WHERE length(checkpoint) > {WHOLE}) FROM sessions")
         return Kept(*counted)
 
     def names(self) -> set[str]:
@@ -114,7 +117,7 @@ class Fleets:
         return [browser for member in self.fleet.daemons for browser in member.program.browsers()]
 
     def kept(self) -> Kept:
-        return kept_in(self.fleet.redis)
+        return kept_in(self.fleet.redis, WHOLE)
 
     def names(self) -> set[str]:
         # An index is looked through when sessions are counted; until then it names some that have lapsed.
@@ -128,12 +131,13 @@ class Fleets:
             member.start_again()
 
 
-def kept_in(redis: Redis) -> Kept:
-    """The artifacts and checkpoints in a Redis."""
+def kept_in(redis: Redis, least: int = 0) -> Kept:
+    """The artifacts in a Redis, and the checkpoints of so many bytes at least."""
     keys = redis.keys()
     artifacts = (redis.ask("HKEYS", key) for key in keys if key.endswith(":kept"))
     contents = [field for fields in artifacts for field in fields if field.startswith("b:")]
-    return Kept(len(contents), sum(key.endswith(":check") for key in keys))
+    sizes = [int(redis.ask("HSTRLEN", key, "sealed")[0]) for key in keys if key.endswith(":check")]
+    return Kept(len(contents), sum(size >= least for size in sizes))
 
 
 def names_in(redis: Redis) -> set[str]:

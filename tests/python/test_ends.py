@@ -27,7 +27,8 @@ from waiting import eventually
 STORES = ("memory", "sqlite", "redis")
 
 #: Every session has a browser context of its own, few have a process: the machine is small.
-ROOM = {"POOL__MAX_BROWSERS": "3", "POOL__CONTEXTS_PER_BROWSER": "60", "SESSION__PER_PRINCIPAL": "100", "POOL__WARM_TTL": "5s"}
+#: What is not kept yet when a browser dies is lost, a second of work at most: here less, so that a count is soon of the whole.
+ROOM = {"CHECKPOINTS__INTERVAL": "100ms", "POOL__MAX_BROWSERS": "3", "POOL__CONTEXTS_PER_BROWSER": "60", "SESSION__PER_PRINCIPAL": "100", "POOL__WARM_TTL": "5s"}
 
 #: What becomes of sessions with names, so many each. As many have none, and end with their connections.
 WAYS = ("closed", "freed", "crashed", "stays")
