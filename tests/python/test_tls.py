@@ -288,6 +288,14 @@ def test_an_idle_client_is_told_before_it_is_let_go(unharmed: Program, files: Fi
         connection.frames()
 
 
+def test_who_takes_no_answer_is_let_go(unharmed: Program, files: Files) -> None:
+    """A window of nothing, and pings to show that somebody is there: the place is not theirs for ever."""
+    closed = bytes.fromhex("000400000000")
+    with Connection(unharmed.address, closed, trust=files.authority.trust("h2")) as connection:
+        connection.send(opened(1))
+        until(lambda: not connection.send(frame(PING, 0, 0, b"12345678")), "the connection ends")
+
+
 def test_what_is_no_handshake_is_hung_up_on(unharmed: Program, files: Files) -> None:
     """Silence, plain HTTP, half a handshake, old versions of TLS: none keeps its place beyond the time for headers."""
     hello = bytes.fromhex("16030100a5010000a10303") + b"\x5a" * 160

@@ -97,7 +97,10 @@ where
             () = phases.idle_for(idle) => {}
         }
     };
-    to_its_end(connection, stop).await
+    tokio::select! {
+        ended = to_its_end(connection, stop) => ended,
+        () = phases.untaken_for(idle) => Err("a client takes nothing of an answer".into()),
+    }
 }
 
 /// Answers requests, and says while one is being served.

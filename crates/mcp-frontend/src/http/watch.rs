@@ -4,6 +4,7 @@
 //! need not be of one: there a connection on which none is served is idle, whatever else is said on it.
 
 use std::{
+    collections::BTreeMap,
     io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -56,6 +57,10 @@ struct State {
     since: Instant,
     /// Requests that are being served.
     serving: usize,
+    /// Answers of which there is something that the client has to take first, by number, and since when.
+    untaken: BTreeMap<u64, Instant>,
+    /// Answers so far.
+    answers: u64,
     /// A request has been served, or is.
     asked: bool,
     /// Who waits for bytes without a limit. A new phase brings one.
@@ -64,7 +69,15 @@ struct State {
 
 impl Phases {
     pub(super) fn new() -> Self {
-        let state = State { phase: Phase::Idle, since: Instant::now(), serving: 0, asked: false, waiting: None };
+        let state = State {
+            phase: Phase::Idle,
+            since: Instant::now(),
+            serving: 0,
+            untaken: BTreeMap::new(),
+            answers: 0,
+            asked: false,
+            waiting: None,
+        };
         Self(Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() }))
     }
 
@@ -96,6 +109,19 @@ impl Phases {
                 Some(since) if timeout_at(since + limit, changed).await.is_err() => return,
                 Some(_) => {}
             }
+        }
+    }
+
+    /// Until the client has taken nothing of some answer for so long; seen late by as much at most. Over HTTP/2 it may refuse
+    /// that for one answer (a window of nothing) and be well otherwise.
+    pub(super) async fn untaken_for(&self, limit: Duration) {
+        loop {
+            let oldest = self.state().untaken.values().min().copied();
+            let until = oldest.unwrap_or_else(Instant::now) + limit;
+            if until <= Instant::now() {
+                return;
+            }
+            sleep_until(until).await;
         }
     }
 
@@ -150,13 +176,27 @@ impl Drop for Serving {
 impl Serving {
     /// The body after which the request is over.
     pub(super) fn until_sent(self, body: Body) -> Body {
-        Body::new(Sent { body, _serving: self })
+        let number = {
+            let mut state = self.0.state();
+            state.answers += 1;
+            let number = state.answers;
+            state.untaken.insert(number, Instant::now());
+            number
+        };
+        Body::new(Sent { body, number, serving: self })
     }
 }
 
 struct Sent {
     body: Body,
-    _serving: Serving,
+    number: u64,
+    serving: Serving,
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.serving.0.state().untaken.remove(&self.number);
+    }
 }
 
 impl hyper::body::Body for Sent {
@@ -164,7 +204,16 @@ impl hyper::body::Body for Sent {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        hyper::body::Body::poll_frame(Pin::new(&mut self.body), cx)
+        // Who asks for more has room for it.
+        let polled = hyper::body::Body::poll_frame(Pin::new(&mut self.body), cx);
+        let mut state = self.serving.0.state();
+        if matches!(polled, Poll::Ready(Some(_))) {
+            state.untaken.insert(self.number, Instant::now());
+        } else {
+            state.untaken.remove(&self.number);
+        }
+        drop(state);
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
