@@ -111,7 +111,7 @@ impl Scene {
     async fn begin() -> anyhow::Result<Self> {
         let (config, dir) = browsers::settings()?;
         let (tasks, pages) = (Tasks::new(), Pages::start().await?);
-        let Child { read, write, process } = Spawner::start(config.chromium, &tasks)?.launch(0, None).await?;
+        let Child { read, write, process, .. } = Spawner::start(config.chromium, &tasks)?.launch(0, None).await?;
         let (valve, read) = Valve::between(read)?;
         let connection = Connection::open(read, write, &tasks)?;
         let page = Context::default_of(&connection, &tasks, None, None).open_page(soon()).await?;

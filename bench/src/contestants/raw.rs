@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use browserfleet_cdp::{Connection, Session, decode};
 use browserfleet_common::lifecycle::Tasks;
 use browserfleet_pool_daemon::{
-    chromium::{self, Process, Spawner, cgroup::Policy},
+    chromium::{self, Demand, Process, Spawner},
     page::in_page_script,
 };
 use futures_util::future::try_join3;
@@ -65,7 +65,8 @@ impl Raw {
             state_dir: setup.directory("raw")?,
             extra_args: Vec::new(),
             uid_base: UID_BASE,
-            cgroup: Policy::Off,
+            cgroup: Demand::Off,
+            network_namespace: Demand::Off,
             memory_limit: 1 << 30,
             max_tasks: 2048,
             download_bytes: 0,

@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::{
     checkpoint,
-    chromium::{self, cgroup::Policy},
+    chromium::{self, Demand},
     egress::{self, Network, Opened, resolve::System},
     grpc::Trust,
     health,
@@ -278,9 +278,6 @@ fn read_leases(reader: &mut Reader) -> LeaseConfig {
     }
 }
 
-/// Words for `browser.cgroup`.
-const CGROUP: [(&str, Policy); 3] = [("auto", Policy::Auto), ("off", Policy::Off), ("required", Policy::Required)];
-
 fn read_chromium(reader: &mut Reader, max_browsers: usize, download_bytes: u64, memory_limit: u64) -> chromium::Config {
     let configured = reader.path("browser.chromium");
     let executable = chromium::find(configured.as_deref()).unwrap_or_else(|error| {
@@ -303,7 +300,8 @@ fn read_chromium(reader: &mut Reader, max_browsers: usize, download_bytes: u64, 
         extra_args,
         uid_base: u32::try_from(uid_base.min(u32::MAX as usize - max_browsers)).unwrap_or(61_000),
         download_bytes: reader.bytes("browser.download_bytes", download_bytes, 0..=DOWNLOAD_BYTES_MAX),
-        cgroup: reader.choice("browser.cgroup", Policy::Auto, &CGROUP),
+        cgroup: reader.choice("browser.cgroup", Demand::Auto, &Demand::NAMES),
+        network_namespace: reader.choice("browser.network_namespace", Demand::Auto, &Demand::NAMES),
         memory_limit,
         max_tasks: reader.count("browser.max_tasks", 2048, 128..=1_000_000) as u64,
     }

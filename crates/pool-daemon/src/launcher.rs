@@ -15,8 +15,8 @@ use tokio::{
 };
 
 use crate::{
-    chromium::{self, Process, Spawner, chain},
-    egress::{Exits, Gate},
+    chromium::{self, Process, Spawner, WayOut, chain},
+    egress::{Entrance, Exits, Gate},
     health::{self, Examine, Finding},
     host::memory::{Meter, Scale},
     page::{Context, DownloadPlace},
@@ -71,15 +71,16 @@ impl ChromiumLauncher {
     async fn ready(
         &self,
         child: chromium::Child,
-        gate: &Gate,
+        (entrance, gate): (&Entrance, &Gate),
         deadline: Instant,
     ) -> Result<(Connection, Ready, Process), String> {
-        let chromium::Child { read, write, process } = child;
+        let chromium::Child { read, write, process, listener } = child;
         let downloads = self.downloads(&process);
         let opened = async {
+            entrance.open(&self.exits, process.pid(), listener).map_err(|error| no_gate(&error))?;
             let connection = Connection::open(read, write, &self.tasks).map_err(|error| error.to_string())?;
             let context = if self.shared {
-                let own = open_gate(&self.exits, process.pid()).await?;
+                let own = open_gate(&self.exits, entrance).await?;
                 Context::create(&connection, &self.tasks, Some(own), downloads, deadline)
                     .await
                     .map_err(|failure| failure.message)?
@@ -130,10 +131,12 @@ impl Launcher for ChromiumLauncher {
         let deadline = Instant::now() + self.timeout;
         let slot = u32::try_from(slot).unwrap_or(u32::MAX);
         // Of a shared browser nothing but its contexts is leased: its own gate stays closed.
-        let gate = Gate::open(&self.exits).await.map_err(|error| LaunchError(no_gate(&error)))?;
-        let child = self.spawner.launch(slot, Some(gate.server())).await.map_err(|error| LaunchError(chain(&error)))?;
-        gate.belongs_to(child.process.pid());
-        let (connection, ready, process) = self.ready(child, &gate, deadline).await.map_err(LaunchError)?;
+        let entrance = if self.spawner.isolates() { Entrance::inside() } else { Entrance::on_the_machine() };
+        let gate = open_gate(&self.exits, &entrance).await.map_err(LaunchError)?;
+        let way_out = WayOut { proxy_server: gate.server(), inside: entrance.port() };
+        let child = self.spawner.launch(slot, Some(way_out)).await.map_err(|error| LaunchError(chain(&error)))?;
+        let (connection, ready, process) =
+            self.ready(child, (&entrance, &gate), deadline).await.map_err(LaunchError)?;
         let limit = self.health.memory_limit;
         let downloads = self.downloads(&process);
         let scale = Arc::new(Scale::new(Arc::clone(&self.meter), process.pid(), limit));
@@ -142,6 +145,7 @@ impl Launcher for ChromiumLauncher {
             downloads,
             connection: connection.clone(),
             exits: self.exits.clone(),
+            entrance,
             gate,
             health: self.health,
             scale,
@@ -163,11 +167,8 @@ impl Launcher for ChromiumLauncher {
     }
 }
 
-/// A gate for a browser that runs.
-async fn open_gate(exits: &Exits, pid: u32) -> Result<Gate, String> {
-    let gate = Gate::open(exits).await.map_err(|error| no_gate(&error))?;
-    gate.belongs_to(pid);
-    Ok(gate)
+async fn open_gate(exits: &Exits, entrance: &Entrance) -> Result<Gate, String> {
+    Gate::open(exits, entrance).await.map_err(|error| no_gate(&error))
 }
 
 fn no_gate(error: &std::io::Error) -> String {
@@ -181,6 +182,7 @@ struct ChromiumTree {
     downloads: Option<DownloadPlace>,
     connection: Connection,
     exits: Exits,
+    entrance: Entrance,
     /// The browser's only way out; in a shared one, that of nobody.
     gate: Gate,
     health: health::Config,
@@ -219,7 +221,7 @@ impl ProcessTree for ChromiumTree {
     }
 
     async fn gate(&self) -> Result<Option<Gate>, String> {
-        open_gate(&self.exits, self.pid()).await.map(Some)
+        open_gate(&self.exits, &self.entrance).await.map(Some)
     }
 
     fn downloads(&self) -> Option<DownloadPlace> {

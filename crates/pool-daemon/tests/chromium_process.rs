@@ -3,6 +3,8 @@
 
 use std::{
     env, fs,
+    io::{BufRead as _, BufReader},
+    net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
@@ -10,7 +12,7 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use browserfleet_common::lifecycle::Tasks;
-use browserfleet_pool_daemon::chromium::{self, Child, Config, End, Exit, Process, Spawner, cgroup::Policy};
+use browserfleet_pool_daemon::chromium::{self, Child, Config, Demand, End, Exit, Process, Spawner, WayOut};
 use nix::{
     sys::signal::{Signal, kill, killpg},
     unistd::{Pid, geteuid},
@@ -40,6 +42,10 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
+        Self::with(Demand::Off)
+    }
+
+    fn with(network_namespace: Demand) -> Self {
         chromium::become_subreaper().unwrap();
         let dir = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o711)).tempdir().unwrap();
         let config = Config {
@@ -51,7 +57,8 @@ impl Scene {
             state_dir: dir.path().join("state"),
             extra_args: Vec::new(),
             uid_base: UID_BASE,
-            cgroup: Policy::Off,
+            cgroup: Demand::Off,
+            network_namespace,
             memory_limit: 1 << 30,
             max_tasks: 2048,
             download_bytes: 0,
@@ -60,8 +67,13 @@ impl Scene {
     }
 
     async fn launch(&self, slot: u32) -> Browser {
-        let Child { read, write, process } =
-            self.spawner.launch(slot, Some("http://127.0.0.1:1".to_owned())).await.unwrap();
+        self.launch_towards(slot, None).await.0
+    }
+
+    /// A browser whose proxy is at that port of a network of its own, or nowhere on the machine's; and what listens there.
+    async fn launch_towards(&self, slot: u32, inside: Option<u16>) -> (Browser, Option<TcpListener>) {
+        let way_out = WayOut { proxy_server: format!("http://127.0.0.1:{}", inside.unwrap_or(1)), inside };
+        let Child { read, write, process, listener } = self.spawner.launch(slot, Some(way_out)).await.unwrap();
         let mut browser = Browser {
             read: pipe::Receiver::from_owned_fd(read).unwrap(),
             write: pipe::Sender::from_owned_fd(write).unwrap(),
@@ -71,7 +83,7 @@ impl Scene {
         };
         let version = browser.call("Browser.getVersion", json!({})).await;
         assert!(version["product"].as_str().unwrap().contains("Chrome/"), "{version}");
-        browser
+        (browser, listener)
     }
 
     /// Nothing but the lock is left in the daemon's directory.
@@ -315,4 +327,51 @@ async fn a_dropped_browser_goes_by_itself() {
     }
     scene.assert_no_profile();
     assert_eq!(mentioning(&instance), Vec::<i32>::new());
+}
+
+#[tokio::test]
+async fn a_browser_with_a_network_of_its_own_sends_to_its_proxy_or_nowhere() {
+    const PORT: u16 = 3128;
+    let scene = Scene::with(Demand::Required);
+    assert!(scene.spawner.isolates());
+    let (mut browser, listener) = scene.launch_towards(14, Some(PORT)).await;
+    let session = browser.open("<h1>hello</h1>").await;
+    let online = json!({ "expression": "navigator.onLine" });
+    let online = browser.call_in(Some(&session), "Runtime.evaluate", online).await;
+    assert_eq!(online["result"]["value"], true, "pages are told that there is no network");
+
+    let ours = fs::read_link("/proc/self/ns/net").unwrap();
+    let group = browser.group();
+    assert!(group.len() > 1);
+    for process in &group {
+        assert_eq!(process.field("Uid"), [&uid(14); 4], "{process:?}");
+        assert_ne!(fs::read_link(format!("/proc/{}/ns/net", process.pid)).unwrap(), ours, "{process:?}");
+    }
+    // Its first process, which speaks to the network for all, has no right there, nor a route to anywhere.
+    let main = group.iter().find(|process| process.pid == browser.pid().as_raw()).unwrap();
+    assert_eq!(main.field("CapEff"), ["0000000000000000"]);
+    let of_main = |name: &str| fs::read_to_string(format!("/proc/{}/net/{name}", main.pid)).unwrap();
+    let devices = of_main("dev");
+    let devices: Vec<_> = devices.lines().skip(2).filter_map(|line| line.split(':').next()).map(str::trim).collect();
+    assert_eq!(devices, ["lo", "net0", "net1"]);
+    assert_eq!(of_main("route").lines().count(), 1, "{}", of_main("route"));
+
+    let url = "http://somewhere.test/path";
+    browser
+        .call_in(
+            Some(&session),
+            "Runtime.evaluate",
+            json!({ "expression": format!("fetch({url:?})"), "returnByValue": true }),
+        )
+        .await;
+    let asked = tokio::task::spawn_blocking(move || {
+        let listener = listener.unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        BufReader::new(stream).lines().next().unwrap().unwrap()
+    });
+    assert_eq!(timeout(LIMIT, asked).await.unwrap().unwrap(), format!("GET {url} HTTP/1.1"));
+    assert_eq!(browser.process.end().await.left, 0);
+    scene.assert_no_profile();
 }

@@ -405,6 +405,11 @@ pub(super) const ABOUT: &[About] = &[
         "where nothing is delegated, as in most containers, browsers are watched every few seconds",
     ),
     about(
+        "browser.network_namespace",
+        "Whether each browser has a network of its own, in which there is its way out and nothing else: where user namespaces are allowed, never, or always",
+        "where there are none, its flags, its policy and the kernel's word on who asks keep it in",
+    ),
+    about(
         "browser.max_tasks",
         "Processes and threads of a browser, where it has a control group",
         "ten tabs of many origins have some hundreds; a page that makes more and more stops there",

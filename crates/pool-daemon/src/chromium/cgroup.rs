@@ -19,16 +19,6 @@ use crate::host::cgroup::{Version, own_group};
 /// What our directories begin with; the number of the process that made them follows.
 const PREFIX: &str = "browserfleet-";
 
-/// Whether browsers get groups of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Policy {
-    /// Where that is possible.
-    Auto,
-    Off,
-    /// Or the daemon does not start.
-    Required,
-}
-
 /// What a browser may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {

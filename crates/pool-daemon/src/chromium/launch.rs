@@ -6,8 +6,8 @@
 use std::{
     env,
     ffi::OsString,
-    fs::File,
     io::{self, PipeReader, PipeWriter},
+    net::TcpListener,
     os::{fd::OwnedFd, unix::process::CommandExt as _},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -23,15 +23,8 @@ use browserfleet_common::{
 };
 use nix::{
     errno::Errno,
-    fcntl::{FcntlArg, fcntl},
-    libc,
-    sys::{
-        prctl,
-        resource::{Resource, setrlimit},
-        signal::Signal,
-        statvfs::statvfs,
-    },
-    unistd::{Pid, Uid, geteuid, getpid, getppid},
+    sys::statvfs::statvfs,
+    unistd::{Pid, Uid, geteuid},
 };
 use tokio::{
     net::unix::pipe,
@@ -46,18 +39,18 @@ use tokio::{
 
 use super::{
     Config,
-    cgroup::{self, Bounds, Group, Groups, Policy},
+    cgroup::{Bounds, Group, Groups},
+    child::{self, Birth},
     family::MARK,
     find::is_headless_shell,
     flags::{self, ExtraArgs, FlagError},
+    namespace::{Listening, Namespace},
     process::{Exit, Grace, Parts, Process},
     profile::{InstanceDir, Profile, ProfileError},
 };
 
 /// Launches waiting for the thread. A spawn takes milliseconds; more than this means something is stuck.
 const QUEUE: usize = 64;
-/// The first descriptor that a browser does not have from us: after the standard ones those of its protocol.
-const FIRST_FREE: libc::c_uint = 5;
 /// With less shared memory than this Chromium's renderers crash on larger pages.
 pub(crate) const SMALL_SHM: u64 = 256 * MIB;
 /// What of the daemon's environment a browser gets. The rest may hold secrets.
@@ -77,6 +70,11 @@ pub enum StartError {
         "browser.cgroup = \"required\": {0}; run it where groups are delegated (systemd: Delegate=yes), or let them be watched: auto"
     )]
     Groups(String),
+    #[error(
+        "browser.network_namespace = \"required\": {0}; allow them to this program, or let browsers have the machine's network where \
+         there are none: auto"
+    )]
+    Namespaces(String),
     #[error("cannot start the launcher thread")]
     Thread(#[source] io::Error),
 }
@@ -134,6 +132,17 @@ pub struct Child {
     /// Commands to Chromium: the write end of its descriptor 3.
     pub write: OwnedFd,
     pub process: Process,
+    /// Where what it sends to its proxy arrives, if it has a network of its own.
+    pub listener: Option<TcpListener>,
+}
+
+/// A browser's only way out.
+#[derive(Clone, Debug)]
+pub struct WayOut {
+    /// Its egress gate, as Chromium is told, such as `http://127.0.0.1:1`.
+    pub proxy_server: String,
+    /// The port at which that is in a network of the browser's own. None: it is on loopback of the machine.
+    pub inside: Option<u16>,
 }
 
 /// Starts browsers. Cheap to clone; the thread behind it ends after the last clone and the last browser.
@@ -153,14 +162,15 @@ struct Shop {
     instance: Arc<InstanceDir>,
     /// None: browsers are watched and no more.
     groups: Option<Arc<Groups>>,
+    /// Whether a browser can have a network of its own.
+    isolates: bool,
     tasks: Tasks,
 }
 
 #[derive(Debug)]
 struct Request {
     slot: u32,
-    /// Where the browser's egress gate is.
-    proxy_server: Option<String>,
+    way_out: Option<WayOut>,
     /// Goes into the [`Process`] and keeps this thread alive as long as it.
     spawner: Spawner,
     reply: oneshot::Sender<Result<Child, LaunchError>>,
@@ -183,7 +193,8 @@ impl Spawner {
         if small_shm {
             tracing::info!("/dev/shm is smaller than 256 MiB: browsers use their temporary directory instead");
         }
-        let groups = claim(&config)?;
+        let groups = claim_groups(&config)?;
+        let isolates = claim_namespaces(&config)?;
         let (queue, requests) = mpsc::channel(QUEUE);
         let runtime = Handle::current();
         thread::Builder::new()
@@ -191,16 +202,16 @@ impl Spawner {
             .spawn(move || serve(requests, &runtime))
             .map_err(StartError::Thread)?;
         let environment = env::vars_os().filter(|(name, _)| is_passed_on(&name.to_string_lossy())).collect();
-        let shop = Arc::new(Shop { config, extra, environment, small_shm, instance, groups, tasks: tasks.clone() });
+        let shop =
+            Arc::new(Shop { config, extra, environment, small_shm, instance, groups, isolates, tasks: tasks.clone() });
         Ok(Self { queue, shop })
     }
 
     /// Spawns the browser of `slot` and answers at once. As root, two browsers of one slot share a user: end the first
-    /// before the second is launched. `proxy_server` is its only way out, such as
-    /// `http://127.0.0.1:1`; without it the browser goes wherever the machine does, for measurements only.
-    pub async fn launch(&self, slot: u32, proxy_server: Option<String>) -> Result<Child, LaunchError> {
+    /// before the second is launched. Without a way out it goes wherever the machine does, for measurements only.
+    pub async fn launch(&self, slot: u32, way_out: Option<WayOut>) -> Result<Child, LaunchError> {
         let (reply, answer) = oneshot::channel();
-        let request = Request { slot, proxy_server, spawner: self.clone(), reply };
+        let request = Request { slot, way_out, spawner: self.clone(), reply };
         self.queue.try_send(request).map_err(|error| match error {
             TrySendError::Full(_) => LaunchError::Busy,
             TrySendError::Closed(_) => LaunchError::Internal { what: "it has ended".to_owned() },
@@ -214,13 +225,18 @@ impl Spawner {
         }
     }
 
+    /// Whether a browser can have a network of its own.
+    pub fn isolates(&self) -> bool {
+        self.shop.isolates
+    }
+
     /// The directory of this daemon.
     pub fn instance(&self) -> &InstanceDir {
         &self.shop.instance
     }
 
     /// Runs on the launcher thread.
-    fn spawn(&self, slot: u32, proxy_server: Option<&str>) -> Result<Child, LaunchError> {
+    fn spawn(&self, slot: u32, way_out: Option<&WayOut>) -> Result<Child, LaunchError> {
         let shop = &self.shop;
         let uid = shop.uid(slot)?;
         let children = signal(SignalKind::child()).map_err(LaunchError::Prepare)?;
@@ -228,11 +244,15 @@ impl Spawner {
         let stderr = pipe::Receiver::from_owned_fd(pipes.stderr.0.into()).map_err(LaunchError::Prepare)?;
         let group = shop.groups.as_ref().map(Groups::make).transpose().map_err(LaunchError::Prepare)?;
         let entries = group.as_ref().map(Group::entries).transpose().map_err(LaunchError::Prepare)?.unwrap_or_default();
+        let inside = way_out.and_then(|way_out| way_out.inside);
+        let namespace = inside.map(|port| Namespace::plan(uid, port)).transpose().map_err(LaunchError::Prepare)?;
+        let (namespace, listening) = namespace.unzip();
         let profile = Profile::create(&shop.instance, slot, uid).map_err(LaunchError::Profile)?;
 
-        let mut command = shop.command(&profile, uid, proxy_server);
+        let mut command = shop.command(&profile, uid, way_out);
         command.stderr(pipes.stderr.1);
-        connect(&mut command, pipes.commands.0, pipes.replies.1, entries);
+        let birth = Birth { commands: pipes.commands.0, replies: pipes.replies.1, groups: entries, namespace };
+        child::prepare(&mut command, birth);
         let spawned = spawn(&mut command);
         // It holds Chromium's ends of the pipes: while they are open here, their closing there goes unnoticed.
         drop(command);
@@ -245,7 +265,8 @@ impl Spawner {
         let grace = Grace { term: shop.config.term_grace, kill: shop.config.kill_grace };
         let parts = Parts { leader, profile, group, stderr, children, grace, spawner: self.clone() };
         let process = Process::own(parts, &shop.tasks);
-        Ok(Child { read: pipes.replies.0.into(), write: pipes.commands.1.into(), process })
+        let listener = listening.map(Listening::take).transpose().map_err(LaunchError::Prepare)?;
+        Ok(Child { read: pipes.replies.0.into(), write: pipes.commands.1.into(), process, listener })
     }
 }
 
@@ -260,7 +281,7 @@ impl Shop {
         uid.map(|uid| Some(Uid::from_raw(uid))).ok_or(LaunchError::NoUid { slot })
     }
 
-    fn command(&self, profile: &Profile, uid: Option<Uid>, proxy_server: Option<&str>) -> Command {
+    fn command(&self, profile: &Profile, uid: Option<Uid>, way_out: Option<&WayOut>) -> Command {
         let config = &self.config;
         let (data, home, tmp) = (profile.data(), profile.home(), profile.tmp());
         let mut command = Command::new(&config.executable);
@@ -270,7 +291,7 @@ impl Shop {
                 no_sandbox: config.no_sandbox,
                 small_shm: self.small_shm,
                 user_data_dir: &data,
-                proxy_server,
+                proxy_server: way_out.map(|way_out| way_out.proxy_server.as_str()),
                 extra: &self.extra,
             }))
             .env_clear()
@@ -305,20 +326,18 @@ impl Shop {
 }
 
 /// Groups for browsers, if they are wanted and there can be any.
-fn claim(config: &Config) -> Result<Option<Arc<Groups>>, StartError> {
-    if config.cgroup == Policy::Off {
-        return Ok(None);
-    }
+fn claim_groups(config: &Config) -> Result<Option<Arc<Groups>>, StartError> {
     // Whoever looks, and can say why a browser is ended, comes first; this is for one that is faster.
-    let memory = config.memory_limit / 2 * 3;
-    match Groups::claim(Bounds { memory, tasks: config.max_tasks }) {
-        Ok(groups) => Ok(Some(groups)),
-        Err(why) if config.cgroup == Policy::Required => Err(StartError::Groups(why)),
-        Err(why) => {
-            tracing::debug!(why, "browsers have no control groups of their own: they are watched");
-            Ok(None)
-        }
-    }
+    let bounds = Bounds { memory: config.memory_limit / 2 * 3, tasks: config.max_tasks };
+    let without = "browsers have no control groups of their own: they are watched";
+    config.cgroup.meet(without, || Groups::claim(bounds)).map_err(StartError::Groups)
+}
+
+/// Whether browsers get networks of their own.
+fn claim_namespaces(config: &Config) -> Result<bool, StartError> {
+    let without = "browsers have the machine's network: their egress gates are on its loopback";
+    let met = config.network_namespace.meet(without, || config.try_network_namespace());
+    met.map(|met| met.is_some()).map_err(StartError::Namespaces)
 }
 
 /// All pipes to a browser, close-on-exec, each (read, write).
@@ -338,14 +357,14 @@ impl Pipes {
 fn serve(mut requests: mpsc::Receiver<Request>, runtime: &Handle) {
     // Pipes and tasks of a browser belong to the runtime.
     let _context = runtime.enter();
-    while let Some(Request { slot, proxy_server, spawner, reply }) = requests.blocking_recv() {
+    while let Some(Request { slot, way_out, spawner, reply }) = requests.blocking_recv() {
         // A caller that went away while it waited starts no browser.
         if reply.is_closed() {
             continue;
         }
         // The end of this thread would be the end of all browsers.
         let result =
-            catch_unwind(AssertUnwindSafe(|| spawner.spawn(slot, proxy_server.as_deref()))).unwrap_or_else(|payload| {
+            catch_unwind(AssertUnwindSafe(|| spawner.spawn(slot, way_out.as_ref()))).unwrap_or_else(|payload| {
                 let what = panic_text(payload.as_ref()).to_owned();
                 tracing::error!(what, "launcher panicked");
                 Err(LaunchError::Internal { what })
@@ -360,36 +379,6 @@ fn spawn(command: &mut Command) -> io::Result<Pid> {
     let child = command.spawn()?;
     let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
     Ok(Pid::from_raw(pid))
-}
-
-/// Makes `commands` and `replies` descriptors 3 and 4 of the child and binds its life to ours.
-#[expect(unsafe_code, reason = "the one place: std cannot place descriptors in a child or set its parent-death signal")]
-fn connect(command: &mut Command, commands: PipeReader, replies: PipeWriter, groups: Vec<File>) {
-    let parent = getpid();
-    let prepare = move || {
-        // While their descriptors are where they were.
-        cgroup::enter(&groups)?;
-        // Out of the way first: one may sit on the other's place.
-        let commands = fcntl(&commands, FcntlArg::F_DUPFD_CLOEXEC(10))?;
-        let replies = fcntl(&replies, FcntlArg::F_DUPFD_CLOEXEC(10))?;
-        for (from, to) in [(commands, 3), (replies, 4)] {
-            // SAFETY: plain numbers in, checked result out; what 3 and 4 were before is close-on-exec and not ours to
-            // use. std's pipe for a failed exec is not there: it was made after ours, so lower numbers were taken.
-            Errno::result(unsafe { libc::dup2(from, to) })?;
-        }
-        // What the daemon itself was started with, by a careless supervisor or shell, would be in every browser: a way from
-        // one to the other. Kernels before 5.11 cannot do this; there it stays as it was.
-        // SAFETY: plain numbers in; it marks descriptors and touches no memory.
-        unsafe { libc::syscall(libc::SYS_close_range, FIRST_FREE, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-        // A core of a browser is a copy of its pages.
-        setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-        // Set after the change of user, which clears it.
-        prctl::set_pdeathsig(Signal::SIGKILL)?;
-        // The parent died before that, and no signal will come.
-        if getppid() == parent { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
-    };
-    // SAFETY: between fork and exec the closure only makes system calls: it takes no lock and allocates nothing.
-    unsafe { command.pre_exec(prepare) };
 }
 
 /// A missing or unreadable `/dev/shm` is a small one.

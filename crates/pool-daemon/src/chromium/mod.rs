@@ -3,13 +3,16 @@
 //! One [`Spawner`] a daemon; one [`Process`] a browser. What a browser leaves behind is nobody else's business: its
 //! [`Process`] kills and reaps every process of it, also those that left the group, and removes its directory.
 
-pub mod cgroup;
+mod cgroup;
+mod child;
+mod demand;
 mod downloads;
 mod family;
 pub mod find;
 pub mod flags;
 mod group;
 mod launch;
+mod namespace;
 mod process;
 mod profile;
 mod stderr;
@@ -19,13 +22,16 @@ pub mod version;
 
 use std::{path::PathBuf, time::Duration};
 
+use nix::unistd::{Uid, geteuid};
+
+pub use demand::Demand;
 pub use downloads::DownloadDir;
 pub(crate) use family::Census;
 pub use find::{FindError, find, is_headless_shell};
 pub(crate) use flags::BYPASS_NOTHING;
 pub use flags::FlagError;
 pub(crate) use launch::SMALL_SHM;
-pub use launch::{Child, LaunchError, Spawner, StartError};
+pub use launch::{Child, LaunchError, Spawner, StartError, WayOut};
 pub use process::{End, Ended, Exit, Process, become_subreaper};
 pub use profile::{InstanceDir, MIN_FREE_DISK, ProfileError, Swept};
 
@@ -51,11 +57,23 @@ pub struct Config {
     /// Most bytes of a file that a page gives away; 0 denies them all.
     pub download_bytes: u64,
     /// Whether the kernel bounds each browser, or only we do by looking.
-    pub cgroup: cgroup::Policy,
+    pub cgroup: Demand,
+    /// Whether each browser has a network of its own, in which there is its egress gate and nobody else.
+    pub network_namespace: Demand,
     /// Bytes of memory at which a browser is ended; its control group has half as much again.
     pub memory_limit: u64,
     /// Most processes and threads of a browser, in its control group.
     pub max_tasks: u64,
+}
+
+impl Config {
+    /// Tries whether browsers can have networks of their own.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn try_network_namespace(&self) -> Result<(), String> {
+        namespace::probe(geteuid().is_root().then(|| Uid::from_raw(self.uid_base)))
+    }
 }
 
 /// An error and its causes on one line.

@@ -18,12 +18,14 @@ use nix::{
 };
 use tokio::time::sleep;
 
-/// Where no gate is: these browsers go nowhere.
-const NOWHERE: &str = "http://127.0.0.1:1";
-
-use super::{Child, Config, End, Exit, LaunchError, Process, Spawner, StartError, become_subreaper, cgroup::Policy};
+use super::{Child, Config, Demand, End, Exit, LaunchError, Process, Spawner, StartError, WayOut, become_subreaper};
 
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// Where no gate is: these browsers go nowhere.
+fn nowhere() -> WayOut {
+    WayOut { proxy_server: "http://127.0.0.1:1".to_owned(), inside: None }
+}
 
 /// Writes a shell script that can be run at once. Not by ourselves: a file that the child of another test's thread still
 /// holds open for writing cannot be executed.
@@ -61,7 +63,7 @@ impl Scene {
     }
 
     async fn launch(&self) -> Child {
-        self.spawner.launch(0, Some(NOWHERE.to_owned())).await.unwrap()
+        self.spawner.launch(0, Some(nowhere())).await.unwrap()
     }
 
     /// The directories of browsers that are there now.
@@ -81,7 +83,8 @@ fn config(dir: &Path) -> Config {
         state_dir: dir.join("state"),
         extra_args: Vec::new(),
         uid_base: 61_000,
-        cgroup: Policy::Off,
+        cgroup: Demand::Off,
+        network_namespace: Demand::Off,
         memory_limit: 1 << 30,
         max_tasks: 2048,
         download_bytes: 0,
@@ -92,7 +95,7 @@ fn config(dir: &Path) -> Config {
 async fn a_browser_is_in_its_own_control_group_from_birth() {
     let dir = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o711)).tempdir().unwrap();
     write_program(&dir.path().join("chromium-headless-shell"), "cat /proc/self/cgroup >&2; exec sleep 30");
-    let config = Config { cgroup: Policy::Required, ..config(dir.path()) };
+    let config = Config { cgroup: Demand::Required, ..config(dir.path()) };
     become_subreaper().unwrap();
     let spawner = match Spawner::start(config, &Tasks::new()) {
         Ok(spawner) => spawner,
@@ -100,7 +103,7 @@ async fn a_browser_is_in_its_own_control_group_from_birth() {
         Err(StartError::Groups(why)) => return eprintln!("nothing is shown: {why}"),
         Err(error) => panic!("{error}"),
     };
-    let child = spawner.launch(0, Some(NOWHERE.to_owned())).await.unwrap();
+    let child = spawner.launch(0, Some(nowhere())).await.unwrap();
     let ours = format!("browserfleet-{}-", std::process::id());
     eventually("it says where it is", || child.process.stderr_tail().matches(&ours).count() >= 1).await;
     assert_eq!(child.process.end().await.left, 0);
@@ -303,7 +306,7 @@ async fn a_dropped_process_is_killed_and_cleaned_up() {
 #[tokio::test]
 async fn a_caller_that_goes_away_leaves_no_browser() {
     let scene = Scene::new("sleep 30");
-    let mut launch = Box::pin(scene.spawner.launch(0, Some(NOWHERE.to_owned())));
+    let mut launch = Box::pin(scene.spawner.launch(0, Some(nowhere())));
     // Polled once: the request is in the queue, on a busy machine even answered.
     let _asked = futures_util::poll!(&mut launch);
     drop(launch);
@@ -354,7 +357,7 @@ async fn a_browser_gets_its_own_world() {
 #[tokio::test]
 async fn what_cannot_be_executed_is_named() {
     let scene = Scene::with(|config| config.executable = PathBuf::from("/nowhere/chromium"));
-    let error = scene.spawner.launch(0, Some(NOWHERE.to_owned())).await.unwrap_err();
+    let error = scene.spawner.launch(0, Some(nowhere())).await.unwrap_err();
     assert_eq!(error.to_string(), "cannot execute /nowhere/chromium");
     assert!(matches!(error, LaunchError::Execute { source, .. } if source.kind() == std::io::ErrorKind::NotFound));
     assert_eq!(scene.profiles(), Vec::<PathBuf>::new());
@@ -365,7 +368,7 @@ async fn a_directory_that_cannot_be_made_costs_one_launch() {
     let scene = Scene::new("echo ready >&2; sleep 30");
     let (instance, away) = (scene.spawner.instance().path().to_owned(), scene.dir.path().join("away"));
     fs::rename(&instance, &away).unwrap();
-    let error = scene.spawner.launch(0, Some(NOWHERE.to_owned())).await.unwrap_err();
+    let error = scene.spawner.launch(0, Some(nowhere())).await.unwrap_err();
     assert!(matches!(error, LaunchError::Profile(_)), "{error}");
     let text = super::chain(&error);
     assert!(text.contains(&instance.display().to_string()) && text.contains("No such file"), "{text}");
@@ -393,8 +396,8 @@ async fn a_slot_without_a_uid_is_refused() {
         return;
     }
     let scene = Scene::with(|config| config.uid_base = u32::MAX - 1);
-    assert!(matches!(scene.spawner.launch(1, Some(NOWHERE.to_owned())).await, Err(LaunchError::NoUid { slot: 1 })));
-    assert!(matches!(scene.spawner.launch(2, Some(NOWHERE.to_owned())).await, Err(LaunchError::NoUid { slot: 2 })));
+    assert!(matches!(scene.spawner.launch(1, Some(nowhere())).await, Err(LaunchError::NoUid { slot: 1 })));
+    assert!(matches!(scene.spawner.launch(2, Some(nowhere())).await, Err(LaunchError::NoUid { slot: 2 })));
 }
 
 #[tokio::test]

@@ -11,13 +11,15 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, SetOnce},
     task::spawn_blocking,
-    time::{Duration, sleep, timeout},
+    time::{Duration, timeout},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 use url::Url;
 
 use super::{
-    Exits, Refusal, peer,
+    Exits, Refusal,
+    entrance::{Entrance, Way, accept},
+    peer,
     policy::Policy,
     serve,
     target::Target,
@@ -30,8 +32,6 @@ use crate::failure::Failure;
 const MAX_CONNECTIONS: usize = 128;
 /// Most time until the browser's process is known: it connects only after it was started.
 const OWNER: Duration = Duration::from_secs(30);
-/// When connections cannot be accepted, for want of descriptors for example: the time until the next attempt.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// The handle of a gate. Cheap to clone; the gate ends when it is closed, or with the last handle.
 #[derive(Clone, Debug)]
@@ -47,47 +47,57 @@ pub(super) struct Open {
     address: SocketAddrV4,
     /// Replaced when the browser is leased. Held only to read or replace it.
     policy: RwLock<Arc<Policy>>,
-    /// The one process that may use it.
-    owner: SetOnce<u32>,
+    places: Arc<Semaphore>,
     pub(super) ended: CancellationToken,
     pub(super) verdicts: Verdicts,
     pub(super) traffic: Arc<Traffic>,
 }
 
 impl Gate {
-    /// Opens a gate on a free port of loopback. Nothing goes through it until its browser is leased.
+    /// Opens a gate of a browser. Nothing goes through it until it is leased.
     ///
     /// # Errors
     /// When there is no free port, or no free descriptor.
-    pub async fn open(exits: &Exits) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let SocketAddr::V4(address) = listener.local_addr()? else {
-            return Err(io::Error::other("IPv4 was asked for"));
-        };
-        exits.gates().insert(address.port());
+    pub async fn open(exits: &Exits, entrance: &Entrance) -> io::Result<Self> {
+        match &entrance.way {
+            Way::Machine(owner) => {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+                let SocketAddr::V4(address) = listener.local_addr()? else {
+                    return Err(io::Error::other("IPv4 was asked for"));
+                };
+                exits.gates().insert(address.port());
+                let gate = Self::new(exits, address);
+                // Its task holds the gate itself; the handle's end is its own.
+                let run = Arc::clone(&gate.gate).run(listener, Arc::clone(owner));
+                exits.inner.tasks.spawn("egress.gate", run);
+                Ok(gate)
+            }
+            Way::Own(network) => {
+                let address = network.hall.address();
+                let gate = Self::new(exits, address);
+                network.hall.add(address, &gate.gate);
+                Ok(gate)
+            }
+        }
+    }
+
+    fn new(exits: &Exits, address: SocketAddrV4) -> Self {
         let gate = Arc::new(Open {
             exits: exits.of_a_gate(),
             address,
             policy: RwLock::new(Arc::new(Policy::nothing())),
-            owner: SetOnce::new(),
+            places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             ended: CancellationToken::new(),
             verdicts: Verdicts::default(),
             traffic: Arc::default(),
         });
-        // Its tasks hold the gate itself; the handle's end is theirs.
-        exits.inner.tasks.spawn("egress.gate", Arc::clone(&gate).run(listener));
         let last = Arc::new(gate.ended.clone().drop_guard());
-        Ok(Self { gate, _last: last })
+        Self { gate, _last: last }
     }
 
     /// Where the gate is, as Chromium is told.
     pub fn server(&self) -> String {
         format!("http://{}", self.gate.address)
-    }
-
-    /// Says which process may use the gate. The first word counts.
-    pub fn belongs_to(&self, pid: u32) {
-        let _known_already = self.gate.owner.set(pid);
     }
 
     /// Opens the way for a lease, as far as the daemon's settings allow what it asks for.
@@ -139,37 +149,45 @@ impl Open {
         Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes connections until the end.
-    async fn run(self: Arc<Self>, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                () = self.ended.cancelled() => break,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                // One too many is closed at once: Chromium never has so many.
-                Ok((stream, peer)) => {
-                    let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-                    let gate = Arc::clone(&self);
-                    self.exits.inner.tasks.spawn("egress.connection", async move {
-                        let ended = gate.ended.clone();
-                        tokio::select! {
-                            biased;
-                            () = ended.cancelled() => {}
-                            () = gate.take(stream, peer, Arc::new(place)) => {}
-                        }
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a browser's connection cannot be accepted");
-                    sleep(PAUSE).await;
-                }
-            }
-        }
-        drop(listener);
+    /// Takes connections on the machine's loopback until the end.
+    async fn run(self: Arc<Self>, listener: TcpListener, owner: Arc<SetOnce<u32>>) {
+        accept(listener, self.ended.clone(), |stream, peer| {
+            self.take(stream, Some(Claim { owner: Arc::clone(&owner), from: peer, to: self.address }));
+        })
+        .await;
         self.exits.gates().remove(&self.address.port());
+    }
+
+    /// Serves a connection. One too many is closed at once: Chromium never has so many.
+    pub(super) fn take(self: &Arc<Self>, stream: TcpStream, claim: Option<Claim>) {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
+        let gate = Arc::clone(self);
+        self.exits.inner.tasks.spawn("egress.connection", async move {
+            let ended = gate.ended.clone();
+            tokio::select! {
+                biased;
+                () = ended.cancelled() => {}
+                () = gate.serve(stream, claim, Arc::new(place)) => {}
+            }
+        });
+    }
+
+    async fn serve(self: Arc<Self>, stream: TcpStream, claim: Option<Claim>, place: serve::Place) {
+        if let Some(claim) = claim
+            && !claim.holds().await
+        {
+            metrics().egress_requests.add("foreign");
+            tracing::warn!(peer = %claim.from, "somebody else than its browser has tried to use an egress gate");
+            return;
+        }
+        // It only costs speed if it does not work.
+        let _as_before = stream.set_nodelay(true);
+        serve::connection(self, stream, place).await;
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
         let (sent, received) = (&self.traffic.sent, &self.traffic.received);
         tracing::debug!(
             sent = sent.load(Ordering::Relaxed),
@@ -177,22 +195,20 @@ impl Open {
             "egress gate closed"
         );
     }
+}
 
-    async fn take(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, place: serve::Place) {
-        if !self.is_owner(peer).await {
-            metrics().egress_requests.add("foreign");
-            tracing::warn!(%peer, "somebody else than its browser has tried to use an egress gate");
-            return;
-        }
-        // It only costs speed if it does not work.
-        let _as_before = stream.set_nodelay(true);
-        serve::connection(self, stream, place).await;
-    }
+/// That a connection on the machine's loopback is the browser's.
+pub(super) struct Claim {
+    owner: Arc<SetOnce<u32>>,
+    from: SocketAddr,
+    to: SocketAddrV4,
+}
 
-    async fn is_owner(&self, peer: SocketAddr) -> bool {
-        let SocketAddr::V4(peer) = peer else { return false };
+impl Claim {
+    async fn holds(&self) -> bool {
+        let SocketAddr::V4(from) = self.from else { return false };
         let Ok(&pid) = timeout(OWNER, self.owner.wait()).await else { return false };
-        let ours = self.address;
-        spawn_blocking(move || peer::belongs_to(pid, peer, ours)).await.unwrap_or(false)
+        let to = self.to;
+        spawn_blocking(move || peer::belongs_to(pid, from, to)).await.unwrap_or(false)
     }
 }

@@ -1,9 +1,9 @@
 //! The way out of a browser: a proxy of its own, which decides about every connection outside the page's reach.
 //!
 //! What Chromium can be told over its protocol (blocked URLs, intercepted requests) leaks: web sockets, prefetches and
-//! workers went around it. So each browser, or each context of a shared one, has a [`Gate`]: a proxy on loopback that
-//! serves this browser's process only ([`peer`]). The browser is started with flags that leave it no other way. A gate
-//! reads where a request goes ([`target`]), asks the [`policy`] of the lease, resolves the name itself ([`resolve`]),
+//! workers went around it. So each browser, or each context of a shared one, has a [`Gate`]: a proxy that serves this browser
+//! only ([`entrance`]). The browser is started with flags that leave it no other way and, where the system allows it, in a
+//! network in which there is no other. A gate reads where a request goes ([`target`]), asks the [`policy`] of the lease, resolves the name itself ([`resolve`]),
 //! asks again about every address ([`classify`]) and connects to one of those it asked about ([`connect`]): between check
 //! and use nothing is looked up again. A redirect is another request. What is refused gets no answer that a page could
 //! read; why it was refused is remembered ([`verdicts`]) and becomes the tool's error.
@@ -16,6 +16,7 @@ pub mod classify;
 pub mod policy;
 
 mod connect;
+mod entrance;
 pub mod resolve;
 mod upstream;
 
@@ -36,6 +37,7 @@ use std::{
 
 use browserfleet_common::lifecycle::Tasks;
 
+pub use entrance::Entrance;
 pub use gate::Gate;
 pub use policy::{Blocked, Network, Opened};
 pub use target::Target;
@@ -67,7 +69,7 @@ struct Inner {
     opened: Arc<[Opened]>,
     resolver: Arc<dyn Resolve>,
     tasks: Tasks,
-    /// The ports of all gates: no browser may use another's. Held only to read or change the set.
+    /// The ports of all gates on the machine's loopback: no browser may use another's. Held only to read or change the set.
     gates: Mutex<HashSet<u16>>,
 }
 

@@ -51,10 +51,16 @@ impl Scene {
     }
 
     async fn gate(&self, egress: &Egress) -> Gate {
-        let gate = Gate::open(&self.exits).await.unwrap();
-        gate.belongs_to(std::process::id());
+        let gate = self.gate_of(std::process::id()).await;
         gate.lease(egress.rules().unwrap());
         gate
+    }
+
+    /// One on the machine's loopback that nothing is leased through.
+    async fn gate_of(&self, pid: u32) -> Gate {
+        let entrance = Entrance::on_the_machine();
+        entrance.open(&self.exits, pid, None).unwrap();
+        Gate::open(&self.exits, &entrance).await.unwrap()
     }
 
     async fn open(&self) -> Gate {
@@ -248,14 +254,12 @@ async fn nobody_else_uses_a_gate() {
     let scene = Scene::new(Network::Local, &[], &[]);
     let (address, hits) = server("127.0.0.1:0", &scene.tasks).await;
     let url = format!("http://{address}/");
-    let unleased = Gate::open(&scene.exits).await.unwrap();
-    unleased.belongs_to(std::process::id());
+    let unleased = scene.gate_of(std::process::id()).await;
     assert_eq!(get(&mut connect(&unleased).await, &url).await, "");
     assert_eq!(unleased.refused(&url), Some(Refusal::Blocked(Blocked::Unleased)));
 
     // The browser is process 1, and we are somebody else.
-    let foreign = Gate::open(&scene.exits).await.unwrap();
-    foreign.belongs_to(1);
+    let foreign = scene.gate_of(1).await;
     foreign.lease(browserfleet_common::egress::EgressRules::default());
     let mut stream = connect(&foreign).await;
     // It may be closed before it is written to.
@@ -353,4 +357,41 @@ async fn connections_are_bounded() {
     let mut answer = Vec::new();
     let _reset = timeout(LIMIT, one_more.read_to_end(&mut answer)).await.expect("it is closed");
     assert!(answer.is_empty());
+}
+
+#[tokio::test]
+async fn gates_of_a_browser_with_a_network_of_its_own_are_told_apart_by_address() {
+    let scene = Scene::new(Network::Local, &[], &[]);
+    let (address, hits) = server("127.0.0.1:0", &scene.tasks).await;
+    let url = format!("http://{address}/");
+    let entrance = Entrance::inside();
+    // The test's network plays the browser's: it has another port to listen at.
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (one, other) =
+        (Gate::open(&scene.exits, &entrance).await.unwrap(), Gate::open(&scene.exits, &entrance).await.unwrap());
+    assert_ne!(one.server(), other.server());
+    entrance.open(&scene.exits, 1, Some(listener)).unwrap();
+    one.lease(Egress::default().rules().unwrap());
+    let connect = async |gate: &Gate| {
+        let server: std::net::SocketAddrV4 = gate.server().strip_prefix("http://").unwrap().parse().unwrap();
+        assert_eq!(Some(server.port()), entrance.port());
+        TcpStream::connect((*server.ip(), port)).await.unwrap()
+    };
+    assert!(get(&mut connect(&one).await, &url).await.starts_with("HTTP/1.1 200"));
+    assert_eq!(get(&mut connect(&other).await, &url).await, "");
+    assert_eq!(other.refused(&url), Some(Refusal::Blocked(Blocked::Unleased)));
+    // No gate is there.
+    assert_eq!(get(&mut TcpStream::connect(("127.9.9.9", port)).await.unwrap(), &url).await, "");
+    let mut kept = connect(&one).await;
+    assert!(get(&mut kept, &url).await.starts_with("HTTP/1.1 200"));
+    one.close();
+    assert_eq!(get(&mut kept, &url).await, "");
+    assert_eq!(get(&mut connect(&one).await, &url).await, "", "its address is nobody's any more");
+    assert_eq!(hits.load(Ordering::SeqCst), 2);
+    drop((one, other, entrance));
+    // Whoever listens goes with the last of them.
+    let refused = async || TcpStream::connect(("127.0.0.1", port)).await.is_err();
+    assert!(timeout(LIMIT, async { while !refused().await {} }).await.is_ok());
 }

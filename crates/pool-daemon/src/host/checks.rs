@@ -15,7 +15,7 @@ use nix::{
 
 use super::cgroup::{Limits, Usage};
 use crate::{
-    chromium::{self, InstanceDir, MIN_FREE_DISK, SMALL_SHM, is_headless_shell, version},
+    chromium::{self, Demand, InstanceDir, MIN_FREE_DISK, SMALL_SHM, is_headless_shell, version},
     config::Config,
 };
 
@@ -81,6 +81,9 @@ pub fn at_start(config: &Config) -> Vec<Check> {
     if !chromium.executable.as_os_str().is_empty() {
         checks.push(executable(&chromium.executable, version::ask(&chromium.executable)));
         checks.push(sandbox(&Sandbox::of_this_machine(&chromium.executable), chromium.no_sandbox));
+    }
+    if chromium.network_namespace != Demand::Off {
+        checks.push(network(chromium.network_namespace, chromium.try_network_namespace()));
     }
     let each = if is_headless_shell(&chromium.executable) { HEADLESS_SHELL_MEMORY } else { FULL_MEMORY };
     checks.push(shared_memory(statvfs("/dev/shm").ok().map(|shm| shm.blocks().saturating_mul(shm.fragment_size()))));
@@ -190,6 +193,24 @@ fn sandbox(sandbox: &Sandbox, given_up: bool) -> Check {
         );
     }
     Check::ok(name, "user namespaces are allowed")
+}
+
+/// Whether browsers get networks of their own.
+fn network(demand: Demand, tried: Result<(), String>) -> Check {
+    let name = "network";
+    match tried {
+        Ok(()) => Check::ok(name, "each browser has one of its own"),
+        Err(why) if demand == Demand::Required => Check::problem(
+            name,
+            format!("browsers cannot have one each: {why}"),
+            "allow it to this program, or let them use the machine's where they cannot: browser.network_namespace = \"auto\"",
+        ),
+        Err(why) => Check::warning(
+            name,
+            format!("browsers use the machine's: {why}"),
+            "allow user namespaces to this program, or accept it: browser.network_namespace = \"off\"",
+        ),
+    }
 }
 
 fn shared_memory(bytes: Option<u64>) -> Check {
@@ -384,6 +405,16 @@ mod tests {
             (sandbox(&Sandbox { clone: Some(0), ..allowed }, false), "problem", "kernel.unprivileged_userns_clone=1"),
             (sandbox(&Sandbox { restricted: Some(1), ..allowed }, false), "warning", "AppArmor"),
             (sandbox(&Sandbox { namespaces: Some(0), helper: true, ..allowed }, false), "ok", "helper"),
+        ]);
+    }
+
+    #[test]
+    fn a_machine_where_browsers_cannot_have_a_network_each_is_one_to_know_of() {
+        let cannot = || Err("user namespaces are not allowed (EPERM)".to_owned());
+        assert_all(&[
+            (network(Demand::Auto, Ok(())), "ok", "each browser has one of its own"),
+            (network(Demand::Auto, cannot()), "warning", "browser.network_namespace = \"off\""),
+            (network(Demand::Required, cannot()), "problem", "user namespaces are not allowed (EPERM) -> allow it"),
         ]);
     }
 
