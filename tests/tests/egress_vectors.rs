@@ -8,7 +8,10 @@
 use std::{collections::BTreeSet, net::IpAddr, process::Stdio, time::Duration};
 
 use anyhow::Context as _;
-use browserfleet_pool_daemon::egress::{Network, Opened};
+use browserfleet_pool_daemon::{
+    chromium::Demand,
+    egress::{Network, Opened},
+};
 use browserfleet_tests::{
     browsers,
     daemon::{Daemon, Lease},
@@ -180,8 +183,17 @@ async fn inside() -> Outcome {
     counter_works(&world).await?;
     flags_matter(&world).await?;
 
+    for own in [Demand::Off, Demand::Required] {
+        eprintln!("networks of their own: {own:?}");
+        nowhere_but_where_they_may(&world, own).await?;
+    }
+    Ok(())
+}
+
+/// Holds for the flags and gates of a browser on the machine's network, and for a network of its own.
+async fn nowhere_but_where_they_may(world: &World, own: Demand) -> Outcome {
     // Where they may, the pages reach what they try to: nothing below is silent for want of trying.
-    let daemon = daemon(Network::Local)?;
+    let daemon = daemon(Network::Local, own)?;
     let lease = daemon.lease("local").await?;
     world.try_all(&lease, &format!("http://{FORBIDDEN}")).await?;
     let hits = world.hits();
@@ -192,7 +204,7 @@ async fn inside() -> Outcome {
     daemon.end().await?;
     world.forget();
 
-    let daemon = self::daemon(Network::Public)?;
+    let daemon = self::daemon(Network::Public, own)?;
     let bases = [
         FORBIDDEN,
         "127.0.0.1",
@@ -214,8 +226,9 @@ async fn inside() -> Outcome {
     daemon.end().await
 }
 
-fn daemon(network: Network) -> anyhow::Result<Daemon> {
+fn daemon(network: Network, own: Demand) -> anyhow::Result<Daemon> {
     Daemon::start(|config| {
+        config.chromium.network_namespace = own;
         config.egress.network = network;
         config.egress.allow = vec![Opened::parse(PAGES).expect("a host and a port")];
         config.egress.resolver = Names::new(&[("site.test", SITE), ("inside.test", FORBIDDEN)]);
