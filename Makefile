@@ -6,6 +6,7 @@
 #   make test-egress   no packet of a browser reaches a forbidden place: in a network namespace it makes itself
 #   make test-fleet    what takes a fleet its time to show: lapsing sessions, rolling restarts under load
 #   make test-compose  docker-compose.yml with clients: restarts, pauses and kills under load; needs a container engine
+#   make test-cgroup2  control groups of version 2, in an emulated machine
 #   make fuzz          libFuzzer against whatever reads what comes from outside, FUZZ_SECONDS (60) each
 #   make advisories    known holes in dependencies, asked from the RustSec database: needs the network
 #   make check-manifests   k8s/ against the schemas of three versions of Kubernetes
@@ -22,7 +23,7 @@ CARGO := cargo
 STRICT ?= -Dwarnings
 PYTHON := .venv/bin/python
 
-.PHONY: help run test test-faults test-egress test-fleet test-compose fuzz advisories check-manifests lint build bench clean test-rust test-python setup-browser setup-redis setup-rust setup-python
+.PHONY: help run test test-faults test-egress test-fleet test-compose test-cgroup2 fuzz advisories check-manifests lint build bench clean test-rust test-python setup-browser setup-redis setup-rust setup-python
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -66,6 +67,9 @@ test-fleet: setup-browser setup-redis setup-rust setup-python
 
 test-compose: setup-python
 	tests/compose/run.sh
+
+test-cgroup2: setup-rust
+	scripts/test-cgroup2.sh
 
 test-python: setup-redis setup-python
 	@echo "== end-to-end tests: Python MCP clients over HTTP and stdio"

@@ -18,6 +18,8 @@ use crate::host::cgroup::{Version, own_group};
 
 /// What our directories begin with; the number of the process that made them follows.
 const PREFIX: &str = "browserfleet-";
+/// Where the daemon itself goes, in version 2.
+const BELOW: &str = "browserfleet-daemon";
 
 /// What a browser may take.
 #[derive(Clone, Copy, Debug)]
@@ -51,8 +53,8 @@ impl Groups {
         let ((version, memory), (of_pids, pids)) = (own("memory")?, own("pids")?);
         let parents = match (version, of_pids) {
             (Version::Two, Version::Two) => {
-                delegate(&memory).map_err(|error| format!("{} is not delegated to us ({error})", memory.display()))?;
-                vec![memory]
+                let parent = delegated(&memory);
+                vec![parent.map_err(|error| format!("{} is not delegated to us ({error})", memory.display()))?]
             }
             (Version::One, Version::One) => vec![memory, pids],
             _ => return Err("memory and pids are controllers of different versions".to_owned()),
@@ -149,14 +151,20 @@ pub(super) fn enter(entries: &[File]) -> io::Result<()> {
     entries.iter().try_for_each(|mut entry| entry.write_all(b"0"))
 }
 
-/// Version 2: has a group bound those below it. No process may be in such a group, so we go below ourselves.
-fn delegate(directory: &Path) -> io::Result<()> {
-    let control = directory.join("cgroup.subtree_control");
+/// Version 2: has our group bound those below it, and answers it. No process may be in such a group, so we go below ourselves.
+fn delegated(own: &Path) -> io::Result<PathBuf> {
+    // Where we have gone before.
+    if own.ends_with(BELOW)
+        && let Some(above) = own.parent()
+    {
+        return Ok(above.to_owned());
+    }
+    let control = own.join("cgroup.subtree_control");
     let enabled = fs::read_to_string(&control)?;
     if ["memory", "pids"].iter().all(|controller| enabled.split_whitespace().any(|enabled| enabled == *controller)) {
-        return Ok(());
+        return Ok(own.to_owned());
     }
-    let below = directory.join(format!("{PREFIX}daemon"));
+    let below = own.join(BELOW);
     if let Err(error) = fs::create_dir(&below)
         && error.kind() != io::ErrorKind::AlreadyExists
     {
@@ -164,10 +172,11 @@ fn delegate(directory: &Path) -> io::Result<()> {
     }
     fs::write(below.join("cgroup.procs"), "0")?;
     // Somebody else may be in it still.
-    fs::write(&control, "+memory +pids").inspect_err(|_refused| {
-        let _back = fs::write(directory.join("cgroup.procs"), "0");
+    let bound = fs::write(&control, "+memory +pids").inspect_err(|_refused| {
+        let _back = fs::write(own.join("cgroup.procs"), "0");
         let _gone = fs::remove_dir(&below);
-    })
+    });
+    bound.map(|()| own.to_owned())
 }
 
 #[cfg(test)]
@@ -209,6 +218,12 @@ mod tests {
             !directories.iter().any(|directory| directory.exists())
         };
         assert!((0..1500).any(|_try| gone()), "{directories:?}");
+    }
+
+    #[test]
+    fn who_claims_again_gets_the_same() {
+        let Some(groups) = claimed() else { return };
+        assert_eq!(claimed().unwrap().parents, groups.parents);
     }
 
     #[test]

@@ -185,6 +185,8 @@ pub struct Options<'a> {
     pub user_data_dir: &'a Path,
     /// The browser's egress gate: the only way out. Without one it goes wherever the machine does, for measurements only.
     pub proxy_server: Option<&'a str>,
+    /// The browser has a network in which there are its gates and nobody else.
+    pub own_network: bool,
     pub extra: &'a ExtraArgs,
 }
 
@@ -204,8 +206,10 @@ pub fn command_line(options: &Options<'_>) -> Vec<OsString> {
     if let Some(proxy_server) = options.proxy_server {
         line.push(format!("--proxy-server={proxy_server}").into());
         line.push(format!("--proxy-bypass-list={BYPASS_NOTHING}").into());
-        // WebRTC looks up the names of its servers by itself, past any proxy.
-        line.push("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1".into());
+        // WebRTC looks up the names of its servers by itself, past any proxy. In a network of its own each gate has an address,
+        // and a name like one leads nowhere.
+        let gates = if options.own_network { "127.*" } else { "127.0.0.1" };
+        line.push(format!("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {gates}").into());
     }
     let mut user_data_dir = OsString::from("--user-data-dir=");
     user_data_dir.push(options.user_data_dir);
@@ -239,6 +243,7 @@ mod tests {
             small_shm,
             user_data_dir: Path::new("/p/data"),
             proxy_server: Some("http://127.0.0.1:9"),
+            own_network: false,
             extra,
         };
         command_line(&options).into_iter().map(|arg| arg.into_string().unwrap()).collect()

@@ -292,6 +292,7 @@ impl Shop {
                 small_shm: self.small_shm,
                 user_data_dir: &data,
                 proxy_server: way_out.map(|way_out| way_out.proxy_server.as_str()),
+                own_network: way_out.is_some_and(|way_out| way_out.inside.is_some()),
                 extra: &self.extra,
             }))
             .env_clear()
