@@ -27,9 +27,10 @@ def asked(container: str, probe: str) -> str:
     return docker("exec", container, "sh", "-c", f"{probe}; echo $?").strip()
 
 
-#: Of each process: its type if it is Chromium's, and whether it has the daemon's own namespaces, and how many filters.
+#: Of each process of Chromium's: its type (the first one's is "browser"), its namespaces, and how many filters it has.
 PROCESSES = r"""for p in /proc/[0-9]*; do
   kind=$(grep -a -o -e '--type=[a-z]*' $p/cmdline 2>/dev/null | head -n 1 | cut -d= -f2)
+  [ "$kind" ] || kind=$(grep -a -q -e '--remote-debugging-pipe' $p/cmdline 2>/dev/null && echo browser)
   [ "$kind" ] || continue
   echo "$kind $(readlink $p/ns/user) $(readlink $p/ns/net) $(sed -n 's/^Seccomp_filters:\t//p' $p/status)"
 done
@@ -53,13 +54,17 @@ def test_nobody_has_more_rights_than_it_needs(fleet: Composed, service: str) -> 
 
 @pytest.mark.parametrize("service", Composed.pools)
 def test_the_sandbox_is_on(fleet: Composed, service: str) -> None:
-    """Each renderer is in a user and a network namespace of its own, behind a filter of its own besides the container's."""
+    """Each browser has a network of its own, and each renderer one within, behind a filter of its own besides the container's."""
     processes = [line.split() for line in fleet.compose("exec", "-T", service, "sh", "-c", PROCESSES).splitlines()]
     [daemon] = [words for words in processes if words[0] == "daemon"]
     renderers = [words for words in processes if words[0] == "renderer"]
-    assert renderers, processes
+    browsers = [words for words in processes if words[0] == "browser"]
+    assert renderers and browsers, processes
     for _, users, network, filters in renderers:
         assert users != daemon[1] and network != daemon[2] and int(filters) >= 2, processes
+    for _, users, network, _ in browsers:
+        assert users != daemon[1] and network != daemon[2], processes
+    assert len({network for _, _, network, _ in browsers}) == len(browsers), processes
 
 
 def test_without_the_profile_there_is_no_browser(fleet: Composed) -> None:
