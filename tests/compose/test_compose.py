@@ -30,7 +30,7 @@ def asked(container: str, probe: str) -> str:
 #: Of each process of Chromium's: its type (the first one's is "browser"), its namespaces, and how many filters it has.
 PROCESSES = r"""for p in /proc/[0-9]*; do
   kind=$(grep -a -o -e '--type=[a-z]*' $p/cmdline 2>/dev/null | head -n 1 | cut -d= -f2)
-  [ "$kind" ] || kind=$(grep -a -q -e '--remote-debugging-pipe' $p/cmdline 2>/dev/null && echo browser)
+  [ "$kind" ] || kind=$(grep -a -q -e '--remote-debugging-[p]ipe' $p/cmdline 2>/dev/null && echo browser)
   [ "$kind" ] || continue
   echo "$kind $(readlink $p/ns/user) $(readlink $p/ns/net) $(sed -n 's/^Seccomp_filters:\t//p' $p/status)"
 done
