@@ -4,6 +4,8 @@
 
 use std::{ffi::OsString, path::Path};
 
+use super::WayOut;
+
 /// For every build.
 const COMMON: &[&str] = &[
     // The only way in. A debugging port can be reached from pages of every browser on the machine.
@@ -183,10 +185,8 @@ pub struct Options<'a> {
     /// `/dev/shm` is too small for Chromium's shared memory, which then goes to the profile's `TMPDIR`.
     pub small_shm: bool,
     pub user_data_dir: &'a Path,
-    /// The browser's egress gate: the only way out. Without one it goes wherever the machine does, for measurements only.
-    pub proxy_server: Option<&'a str>,
-    /// The browser has a network in which there are its gates and nobody else.
-    pub own_network: bool,
+    /// Without one it goes wherever the machine does, for measurements only.
+    pub way_out: Option<&'a WayOut>,
     pub extra: &'a ExtraArgs,
 }
 
@@ -203,12 +203,12 @@ pub fn command_line(options: &Options<'_>) -> Vec<OsString> {
     if options.small_shm {
         line.push("--disable-dev-shm-usage".into());
     }
-    if let Some(proxy_server) = options.proxy_server {
+    if let Some(WayOut { proxy_server, inside }) = options.way_out {
         line.push(format!("--proxy-server={proxy_server}").into());
         line.push(format!("--proxy-bypass-list={BYPASS_NOTHING}").into());
         // WebRTC looks up the names of its servers by itself, past any proxy. In a network of its own each gate has an address,
         // and a name like one leads nowhere.
-        let gates = if options.own_network { "127.*" } else { "127.0.0.1" };
+        let gates = if inside.is_some() { "127.*" } else { "127.0.0.1" };
         line.push(format!("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {gates}").into());
     }
     let mut user_data_dir = OsString::from("--user-data-dir=");
@@ -237,13 +237,13 @@ mod tests {
     }
 
     fn line(headless_shell: bool, no_sandbox: bool, small_shm: bool, extra: &ExtraArgs) -> Vec<String> {
+        let way_out = WayOut { proxy_server: "http://127.0.0.1:9".to_owned(), inside: None };
         let options = Options {
             headless_shell,
             no_sandbox,
             small_shm,
             user_data_dir: Path::new("/p/data"),
-            proxy_server: Some("http://127.0.0.1:9"),
-            own_network: false,
+            way_out: Some(&way_out),
             extra,
         };
         command_line(&options).into_iter().map(|arg| arg.into_string().unwrap()).collect()

@@ -44,7 +44,7 @@ use super::{
     family::MARK,
     find::is_headless_shell,
     flags::{self, ExtraArgs, FlagError},
-    namespace::{Listening, Namespace},
+    namespace::{self, Listening, Namespace},
     process::{Exit, Grace, Parts, Process},
     profile::{InstanceDir, Profile, ProfileError},
 };
@@ -95,6 +95,8 @@ pub enum LaunchError {
          user namespace, or run the daemon itself as an unprivileged user"
     )]
     Privileges { uid: u32, source: io::Error },
+    #[error("the browser cannot have a network of its own: {why}")]
+    NoNetwork { why: String },
     #[error("cannot execute {}", path.display())]
     Execute { path: PathBuf, source: io::Error },
     #[error("the browser did not start within {after:?}; stderr: {stderr}")]
@@ -260,7 +262,7 @@ impl Spawner {
             if let Err(error) = profile.remove() {
                 tracing::warn!(path = %profile.path().display(), %error, "profile of a failed launch cannot be removed");
             }
-            shop.spawn_error(error, uid)
+            shop.spawn_error(error, uid, inside.is_some())
         })?;
         let grace = Grace { term: shop.config.term_grace, kill: shop.config.kill_grace };
         let parts = Parts { leader, profile, group, stderr, children, grace, spawner: self.clone() };
@@ -291,8 +293,7 @@ impl Shop {
                 no_sandbox: config.no_sandbox,
                 small_shm: self.small_shm,
                 user_data_dir: &data,
-                proxy_server: way_out.map(|way_out| way_out.proxy_server.as_str()),
-                own_network: way_out.is_some_and(|way_out| way_out.inside.is_some()),
+                way_out,
                 extra: &self.extra,
             }))
             .env_clear()
@@ -315,12 +316,14 @@ impl Shop {
         command
     }
 
-    fn spawn_error(&self, source: io::Error, uid: Option<Uid>) -> LaunchError {
+    fn spawn_error(&self, source: io::Error, uid: Option<Uid>, isolated: bool) -> LaunchError {
         let errno = source.raw_os_error().map(Errno::from_raw);
-        match uid {
-            Some(uid) if matches!(errno, Some(Errno::EPERM | Errno::EINVAL)) => {
-                LaunchError::Privileges { uid: uid.as_raw(), source }
+        match (errno, uid) {
+            // That there can be one was tried at the start; what may change is how many there are.
+            (Some(errno @ (Errno::ENOSPC | Errno::EUSERS)), _) if isolated => {
+                LaunchError::NoNetwork { why: namespace::why(errno) }
             }
+            (Some(Errno::EPERM | Errno::EINVAL), Some(uid)) => LaunchError::Privileges { uid: uid.as_raw(), source },
             _ => LaunchError::Execute { path: self.config.executable.clone(), source },
         }
     }

@@ -171,7 +171,7 @@ pub(super) fn probe(uid: Option<Uid>) -> Result<(), String> {
 }
 
 /// What is missing where a child cannot enter.
-fn why(error: Errno) -> String {
+pub(super) fn why(error: Errno) -> String {
     let missing = match error {
         Errno::EPERM | Errno::EACCES => "user namespaces are not allowed, or give no rights over networks (AppArmor)",
         Errno::EOPNOTSUPP => "the kernel has no veth devices",

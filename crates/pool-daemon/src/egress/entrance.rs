@@ -67,9 +67,9 @@ impl Entrance {
     /// In a network that only the browser has.
     pub fn inside() -> Self {
         let ended = CancellationToken::new();
-        let _last = ended.clone().drop_guard();
+        let last = ended.clone().drop_guard();
         let hall = Hall { next: AtomicU32::new(Ipv4Addr::LOCALHOST.to_bits()), gates: Mutex::default(), ended };
-        Self { way: Way::Own(Arc::new(Network { hall: Arc::new(hall), _last })) }
+        Self { way: Way::Own(Arc::new(Network { hall: Arc::new(hall), _last: last })) }
     }
 
     /// The port to listen at in the browser's network, if it has one.
