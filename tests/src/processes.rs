@@ -85,12 +85,12 @@ fn field(pid: u32, index: usize) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(index)?.parse().ok()
 }
 
-/// The TCP and UDP sockets on which processes of a browser listen: lines of the kernel's tables.
+/// The TCP and UDP sockets on which processes of a browser listen: lines of the kernel's tables, as the browser sees them.
 pub fn listening(group: u32) -> Vec<String> {
     let open: HashSet<String> = pids().filter(|pid| group_of(*pid) == Some(group)).flat_map(sockets).collect();
     let mut found = Vec::new();
     for table in ["tcp", "tcp6", "udp", "udp6"] {
-        let text = std::fs::read_to_string(format!("/proc/self/net/{table}")).unwrap_or_default();
+        let text = std::fs::read_to_string(format!("/proc/{group}/net/{table}")).unwrap_or_default();
         // Of TCP those in the state "listen"; whatever UDP socket is bound gets packets.
         let listens = |state: &str| state == "0A" || table.starts_with("udp");
         found.extend(text.lines().skip(1).filter_map(|line| {

@@ -2,8 +2,10 @@
 
 use std::{fs, path::Path, time::Duration};
 
+use anyhow::Context as _;
 use browserfleet_common::pb;
 use browserfleet_pool_daemon::{
+    chromium::Demand,
     config::Config,
     egress::{Network, Opened, Target, target},
 };
@@ -189,7 +191,7 @@ fn gate_of(pid: u32) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn browsers_listen_nowhere_and_their_gates_go_with_them() -> Outcome {
-    let scene = Scene::new(|_| {}).await?;
+    let scene = Scene::new(|config| config.chromium.network_namespace = Demand::Off).await?;
     let lease = scene.daemon.lease("a").await?;
     lease.ok("browser_navigate", json!({ "url": scene.named("site", "/parts") })).await?;
     assert_eq!(processes::listening(lease.lease.browser_pid), [] as [String; 0]);
@@ -207,6 +209,24 @@ async fn browsers_listen_nowhere_and_their_gates_go_with_them() -> Outcome {
         }
     };
     timeout(LIMIT, gone).await?;
+    scene.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gate_of_a_browser_with_a_network_of_its_own_is_there_and_nowhere_else() -> Outcome {
+    let scene = Scene::new(|config| config.chromium.network_namespace = Demand::Required).await?;
+    let lease = scene.daemon.lease("a").await?;
+    let pid = lease.lease.browser_pid;
+    lease.ok("browser_navigate", json!({ "url": scene.named("site", "/parts") })).await?;
+    assert_eq!(processes::listening(pid), [] as [String; 0]);
+    let port: u16 = gate_of(pid).rsplit_once(':').context("an address and a port")?.1.parse()?;
+    let listens = |of: &str| {
+        let table = fs::read_to_string(format!("/proc/{of}/net/tcp"))?;
+        let entry = format!(" 00000000:{port:04X} 00000000:0000 0A ");
+        anyhow::Ok(table.lines().any(|line| line.contains(&entry)))
+    };
+    assert!(listens(&pid.to_string())? && !listens("self")?);
+    scene.daemon.pool().release(lease.released()).await?;
     scene.end().await
 }
 
