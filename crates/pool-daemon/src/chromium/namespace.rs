@@ -21,7 +21,10 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, Ne
 use netlink_packet_route::{
     AddressFamily as Family, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
-    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    link::{
+        AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
+        LinkMessage,
+    },
 };
 use nix::{
     errno::Errno,
@@ -43,6 +46,8 @@ const CABLE: [(u32, &str); 2] = [(2, "net0"), (3, "net1")];
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// Connections to the gate that wait to be taken.
 const BACKLOG: i32 = 1024;
+/// The answer to a request about IPv6 where there is none.
+const NO_IPV6: i32 = -(Errno::EAFNOSUPPORT as i32);
 /// Of an answer of the kernel's: what was wrong is behind the header.
 const ERROR: std::ops::Range<usize> = 16..20;
 
@@ -101,7 +106,8 @@ impl Namespace {
             let mut number = [0; 4];
             number.copy_from_slice(&answer[ERROR]);
             match i32::from_ne_bytes(number) {
-                0 => {}
+                // Without IPv6 there is nothing of it to be quietened.
+                0 | NO_IPV6 => {}
                 error => return Err(io::Error::from_raw_os_error(error.saturating_neg())),
             }
         }
@@ -182,7 +188,8 @@ pub(super) fn why(error: Errno) -> String {
     format!("{missing} ({error})")
 }
 
-/// A cable; its address; everything up. Neither end of a cable can be up before the other is there.
+/// A cable; its address; everything up. Neither end of a cable can be up before the other is there. With addresses of IPv6, which
+/// the kernel gives them a second or two later, the network would change: Chromium then fails the requests that it has running.
 fn requests() -> Vec<Vec<u8>> {
     let [near, far] = CABLE.map(|(index, name)| {
         let mut end = LinkMessage::default();
@@ -199,6 +206,13 @@ fn requests() -> Vec<Vec<u8>> {
     address.header.prefix_len = 32;
     address.header.index = CABLE[0].0;
     address.attributes = vec![AddressAttribute::Local(ADDRESS.into()), AddressAttribute::Address(ADDRESS.into())];
+    let quiet = CABLE.map(|(index, _)| {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        let none = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+        link.attributes.push(LinkAttribute::AfSpecUnspec(vec![none]));
+        request(RouteNetlinkMessage::SetLink(link), 0)
+    });
     let up = [LOOPBACK, CABLE[0].0, CABLE[1].0].map(|index| {
         let mut link = LinkMessage::default();
         link.header.index = index;
@@ -207,7 +221,8 @@ fn requests() -> Vec<Vec<u8>> {
         request(RouteNetlinkMessage::SetLink(link), 0)
     });
     let made = [RouteNetlinkMessage::NewLink(cable), RouteNetlinkMessage::NewAddress(address)];
-    made.map(|made| request(made, NLM_F_CREATE | NLM_F_EXCL)).into_iter().chain(up).collect()
+    let made = made.map(|made| request(made, NLM_F_CREATE | NLM_F_EXCL));
+    made.into_iter().chain(quiet).chain(up).collect()
 }
 
 fn request(what: RouteNetlinkMessage, flags: u16) -> Vec<u8> {
