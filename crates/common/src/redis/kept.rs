@@ -113,13 +113,26 @@ impl Sessions {
         Index::new(&self.redis, self.keys.checkpoints_of(principal), |member| self.keys.checkpoint(member))
     }
 
+    /// Takes out the place of a checkpoint that is not there. Whoever saves one and whoever ends a session do so after the other
+    /// half of what they do: then it is the later of the two who sees both.
+    pub(super) async fn take_out(&self, principal: &Principal, member: &str) -> Result<(), Error> {
+        let checkpoints = self.checkpoints_of(principal);
+        let Some(score) = checkpoints.score(member).await? else { return Ok(()) };
+        if self.redis.query::<bool>(cmd("EXISTS").arg(self.keys.checkpoint(member))).await? {
+            return Ok(());
+        }
+        checkpoints.remove(member, &score).await
+    }
+
     /// Counts a checkpoint that ends at `ends`. For a new one it removes the first to end of those whose sessions have lapsed, as
     /// long as there are too many. Those of sessions that live are bounded as sessions are.
-    async fn make_room(&self, principal: &Principal, member: &str, ends: u64) -> Result<(), Error> {
+    pub(super) async fn make_room(&self, principal: &Principal, member: &str, ends: u64) -> Result<(), Error> {
         let checkpoints = self.checkpoints_of(principal);
         if !checkpoints.enter(member, ends).await? {
             return Ok(());
         }
+        // Its session may have ended since it was saved, and whoever ended it have found nothing here to take out.
+        self.take_out(principal, member).await?;
         let mut beyond = checkpoints.count().await?.saturating_sub(CHECKPOINTS_MAX);
         if beyond == 0 {
             return Ok(());

@@ -204,7 +204,7 @@ impl Sessions {
     /// As [`Self::end`]; `who` asks again gets the same answer.
     pub(super) async fn end_by(&self, who: &str, key: &Key, birth: Option<&str>) -> Result<Option<Record>, Error> {
         let member = member(key);
-        let indexes = [self.of_principal(&key.principal), self.all(), self.checkpoints_of(&key.principal)];
+        let indexes = [self.of_principal(&key.principal), self.all()];
         // Read before: one created again under this name has later scores, and stays.
         let scores = try_join_all(indexes.iter().map(|index| index.score(&member))).await?;
         let mut script = END.key(self.keys.record(&member));
@@ -220,6 +220,9 @@ impl Sessions {
             {
                 tracing::warn!(%error, "an ended session is counted until its time would have passed");
             }
+        }
+        if let Err(error) = self.take_out(&key.principal, &member).await {
+            tracing::warn!(%error, "the checkpoint of an ended session is counted until its time would have passed");
         }
         // Sessions are counted often, checkpoints only when there is a new one: the last to end leaves none of those that have lapsed.
         if let Err(error) = self.checkpoints_of(&key.principal).count().await {

@@ -142,6 +142,22 @@ async fn a_checkpoint_whose_count_was_lost_is_counted_with_the_next_save() {
 }
 
 #[tokio::test]
+async fn a_checkpoint_that_is_counted_after_its_session_has_ended_takes_no_place() {
+    let server = Server::start().await;
+    let (sessions, owner) = (Sessions::new(server.client()), Owner { key: key("a"), birth: "a".to_owned() });
+    let (me, member) = (&owner.key.principal, Keys::member(&owner.key.principal, &owner.key.name));
+    create(&sessions, &owner.key, "a", &lease("held")).await;
+    assert!(sessions.save_checkpoint(&owner, "held", b"sealed".to_vec()).await.unwrap());
+    let ends = sessions.checkpoints_of(me).score(&member).await.unwrap().unwrap();
+    assert!(sessions.end(&owner.key, None).await.unwrap().is_some());
+    let counted = async || sessions.checkpoints_of(me).score(&member).await.unwrap();
+    assert_eq!(counted().await, None);
+    // The end came between the two halves of a save.
+    sessions.make_room(me, &member, ends.parse().unwrap()).await.unwrap();
+    assert_eq!(counted().await, None);
+}
+
+#[tokio::test]
 async fn what_redis_has_lost_can_be_written_again_and_the_epoch_tells() {
     let server = Server::start().await;
     let sessions = Sessions::new(server.client());
