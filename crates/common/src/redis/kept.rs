@@ -95,13 +95,8 @@ impl checkpoint::Store for Sessions {
     async fn drop_checkpoint(&self, of: &Owner) -> Result<(), Unavailable> {
         let member = member(&of.key);
         let dropped = async {
-            let checkpoints = self.checkpoints_of(&of.key.principal);
-            let score = checkpoints.score(&member).await?;
             self.redis.query::<()>(cmd("DEL").arg(self.keys.checkpoint(&member))).await?;
-            match score {
-                Some(score) => checkpoints.remove(&member, &score).await,
-                None => Ok(()),
-            }
+            self.take_out(&of.key.principal, &member).await
         };
         dropped.await.map_err(Unavailable::redis(CHECKPOINTS))
     }
@@ -113,8 +108,8 @@ impl Sessions {
         Index::new(&self.redis, self.keys.checkpoints_of(principal), |member| self.keys.checkpoint(member))
     }
 
-    /// Takes out the place of a checkpoint that is not there. Whoever saves one and whoever ends a session do so after the other
-    /// half of what they do: then it is the later of the two who sees both.
+    /// Takes out the place of a checkpoint that is not there. Whoever has saved one does so when it has its place, whoever has
+    /// removed one when it is gone: the later of the two sees what both have done.
     pub(super) async fn take_out(&self, principal: &Principal, member: &str) -> Result<(), Error> {
         let checkpoints = self.checkpoints_of(principal);
         let Some(score) = checkpoints.score(member).await? else { return Ok(()) };

@@ -3,10 +3,11 @@
 //! What Chromium can be told over its protocol (blocked URLs, intercepted requests) leaks: web sockets, prefetches and
 //! workers went around it. So each browser, or each context of a shared one, has a [`Gate`]: a proxy that serves this browser
 //! only ([`entrance`]). The browser is started with flags that leave it no other way and, where the system allows it, in a
-//! network in which there is no other. A gate reads where a request goes ([`target`]), asks the [`policy`] of the lease, resolves the name itself ([`resolve`]),
-//! asks again about every address ([`classify`]) and connects to one of those it asked about ([`connect`]): between check
-//! and use nothing is looked up again. A redirect is another request. What is refused gets no answer that a page could
-//! read; why it was refused is remembered ([`verdicts`]) and becomes the tool's error.
+//! network in which there is no other. A gate reads where a request goes ([`target`]), asks the [`policy`] of the lease,
+//! resolves the name itself ([`resolve`]), asks again about every address ([`classify`]) and connects to one of those it
+//! asked about ([`connect`]): between check and use nothing is looked up again. A redirect is another request. What is
+//! refused gets no answer that a page could read; why it was refused is remembered ([`verdicts`]) and becomes the tool's
+//! error.
 //!
 //! In suggested reading order:
 
