@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import anyio.to_thread
@@ -54,15 +55,56 @@ def started(place: Place, within: list[str]) -> Iterator[Program]:
         program.destroy()
 
 
+#: Somebody who has no other processes: the kernel counts them by user, and never refuses root one.
+LONELY = 54_321
+
+#: Runs a program as that user, who may not be allowed to reach where it lies.
+AS_LONELY = f"""
+import os, sys
+program = os.open(sys.argv[1], os.O_RDONLY)
+os.setgroups([]); os.setgid({LONELY}); os.setuid({LONELY})
+os.execv(f"/proc/self/fd/{{program}}", sys.argv[1:])
+"""
+
+
+def as_lonely(place: Place) -> list[str]:
+    """Runs a program as a user of its own. Without root it stays whose it is."""
+    if os.geteuid() != 0:
+        return []
+    os.chown(place.directory, LONELY, LONELY)
+    return [sys.executable, "-c", AS_LONELY]
+
+
+def tasks_of_its_user(pid: int) -> int:
+    """How many processes and threads there are of a process's user."""
+    user = Path(f"/proc/{pid}").stat().st_uid
+    count = 0
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            if process.name.isdigit() and process.stat().st_uid == user:
+                count += len(list((process / "task").iterdir()))
+    return count
+
+
 @contextmanager
-def limited(pid: int, limit: int, most: int) -> Iterator[None]:
+def limited(pid: int, limit: str, most: int) -> Iterator[None]:
     """Lowers a limit of a running program for the block."""
-    before = resource.prlimit(pid, limit)
-    resource.prlimit(pid, limit, (most, before[1]))
+
+    def prlimit(*words: str) -> str:
+        # As its own user: nobody else may, without a right that root need not have.
+        owner = Path(f"/proc/{pid}").stat()
+        command = ["prlimit", f"--pid={pid}", *words]
+        done = subprocess.run(
+            command, user=owner.st_uid, group=owner.st_gid, check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    before = prlimit(f"--{limit}", "--output=SOFT", "--noheadings")
+    prlimit(f"--{limit}={most}:")
     try:
         yield
     finally:
-        resource.prlimit(pid, limit, before)
+        prlimit(f"--{limit}={before}:")
 
 
 async def test_the_dead_are_buried_without_help_from_pid_1(place: Place, pages: Pages) -> None:
@@ -99,21 +141,28 @@ def open_files(pid: int) -> int:
 
 
 @pytest.mark.parametrize(
-    ("limit", "most"),
+    ("limit", "most", "within"),
     [
         # The client's connection may be a new one; a launch needs six.
-        (resource.RLIMIT_NOFILE, lambda pid: open_files(pid) + 3),
+        ("nofile", lambda pid: open_files(pid) + 3, lambda _: []),
         # Inherited by the browser, which needs threads.
-        (resource.RLIMIT_NPROC, lambda _: 3),
+        ("nproc", lambda _: 3, lambda _: []),
+        # The program itself can make no process and no thread; or one, which helps little.
+        ("nproc", tasks_of_its_user, as_lonely),
+        ("nproc", lambda pid: tasks_of_its_user(pid) + 1, as_lonely),
     ],
-    ids=["files", "processes"],
+    ids=["files", "processes", "threads", "threads but one"],
 )
 async def test_what_runs_out_costs_a_launch(
-    limit: int, most: Callable[[int], int], place: Place, pages: Pages
+    limit: str,
+    most: Callable[[int], int],
+    within: Callable[[Place], list[str]],
+    place: Place,
+    pages: Pages,
 ) -> None:
     """The message says what failed; the program lives, and works again when there is enough."""
     place.environment |= {"BROWSERFLEET_POOL__MIN_WARM": "0", "BROWSERFLEET_LEASE__WAIT": "5s"}
-    with started(place, []) as program:
+    with started(place, within(place)) as program:
         async with Connector(program.mcp)("http-modern") as agent:
             # The first connection, and whatever else is opened once.
             await agent.ok("session_list")
