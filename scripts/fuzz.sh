@@ -9,7 +9,7 @@ tools=.cache/tools
 seconds=${FUZZ_SECONDS:-60}
 # Longest input, in bytes: what matters happens in fewer, and the corpora stay small.
 longest=2048
-# Most files of a committed corpus.
+# Most files that are kept of what was found for a target.
 kept=200
 # The pinned compiler: without a sanitizer nothing of it needs another one. Our own code has no memory errors to find.
 fuzz() { PATH="$PWD/$tools/bin:$PATH" cargo fuzz "$1" --sanitizer none "${@:2}"; }
@@ -35,8 +35,10 @@ for target in "${targets[@]}"; do
   if [ -n "$keep" ]; then
     echo "== $target: what is worth keeping"
     merged=$(mktemp -d)
-    fuzz run "$target" "$merged" "fuzz/corpus/$target" "fuzz/found/$target" -- -merge=1 -max_len=$longest >/dev/null 2>&1
-    find "$merged" -type f -printf '%s %p\n' | sort -n | head -n "$kept" | cut -d' ' -f2- | xargs -r cp -t "fuzz/corpus/$target"
+    fuzz run "$target" "$merged" "fuzz/corpus/$target" "fuzz/found/$target" -- -set_cover_merge=1 -max_len=$longest >/dev/null 2>&1
+    # Written in the order of what each adds: the first ones are most of it. Those with names of their own were chosen by hand.
+    find "fuzz/corpus/$target" -type f -regextype egrep -regex '.*/[0-9a-f]{40}' -delete
+    find "$merged" -type f -printf '%T@ %p\n' | sort -n | sed -n "1,${kept}p" | cut -d' ' -f2- | xargs -r cp -t "fuzz/corpus/$target"
     rm -rf "$merged"
   else
     echo "== $target: $seconds s"

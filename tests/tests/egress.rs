@@ -246,7 +246,7 @@ const SCHEMES: [&str; 12] = [
     "devtools://",
 ];
 /// … in any order.
-const PARTS: [&str; 58] = [
+const PARTS: [&str; 59] = [
     "127.0.0.1",
     "127.1",
     "0",
@@ -303,6 +303,7 @@ const PARTS: [&str; 58] = [
     "ß",
     "ﬀ",
     "\u{200b}",
+    "*",
     "/../",
     "/x",
 ];
@@ -369,7 +370,8 @@ async fn chromium_reads_urls_as_we_do() -> Outcome {
                     let shown = shown(ours);
                     assert_eq!(theirs[1][index].as_deref(), Some(shown.as_str()), "{url:?} handed on as {ours}");
                     // Chromium reads an address bar's shorthand in its own way; a whole URL as everybody does.
-                    if let Some(theirs) = theirs[0][index].as_deref().filter(|theirs| theirs.starts_with("http")) {
+                    let whole = |theirs: &&str| theirs.starts_with("http:") || theirs.starts_with("https:");
+                    if let Some(theirs) = theirs[0][index].as_deref().filter(whole) {
                         assert_eq!(theirs, shown, "{url:?}");
                         assert!(Target::of(ours).is_some());
                         compared += 1;
