@@ -133,6 +133,16 @@ async fn scripts_answer_with_bounded_json() -> Outcome {
         ("async () => 7n", "### Result\n\"7n\"\n"),
         ("() => { const a = {}; a.a = a; return a }", "### Result\n{\n  \"a\": \"[Circular]\"\n}\n"),
         ("() => '\\ud800'", "### Result\n"),
+        // The code is told nothing of ours, in the document's first call and in later ones.
+        ("this === window", "### Result\ntrue\n"),
+        ("() => this === window", "### Result\ntrue\n"),
+        ("function () { return this === window && arguments.length === 0 }", "### Result\ntrue\n"),
+        ("() => { window.kept = 7 }", "### Result\nundefined\n"),
+        ("kept", "### Result\n7\n"),
+        (
+            "[typeof most, typeof run, typeof given]",
+            "### Result\n[\n  \"undefined\",\n  \"undefined\",\n  \"undefined\"\n]\n",
+        ),
     ] {
         let answer = lease.ok("browser_evaluate", json!({ "function": function })).await?;
         assert!(answer.text.starts_with(expected), "{function}: {}", answer.text);
@@ -147,6 +157,13 @@ async fn scripts_answer_with_bounded_json() -> Outcome {
         assert_eq!(answer.outcome(), code, "{function}: {answer:?}");
         assert!(answer.error.unwrap_or_default().message.contains(words), "{function}");
     }
+    // Another document, gone to by us and by the page itself: what was left in the one before is not asked for.
+    lease.ok("browser_navigate", json!({ "url": pages.at("/?again") })).await?;
+    let first = lease.ok("browser_evaluate", json!({ "function": "this === window && typeof kept" })).await?;
+    assert!(first.text.starts_with("### Result\n\"undefined\"\n"), "{}", first.text);
+    lease.ok("browser_evaluate", json!({ "function": "() => { location.search = 'by-itself' }" })).await?;
+    let search = lease.ok("browser_evaluate", json!({ "function": "location.search" })).await?;
+    assert!(search.text.starts_with("### Result\n\"?by-itself\"\n"), "{}", search.text);
     let on = lease.ok("browser_evaluate", json!({ "function": "e => e.id", "target": "#press" })).await?;
     assert!(
         on.text.contains("\"press\"") && on.text.contains("locator('#press').evaluate('e => e.id')"),

@@ -11,8 +11,8 @@ use crate::pages::Page;
 /// One thing an agent does with a page, timed from the request to the complete answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
-    /// `1 + 1`.
-    Evaluate,
+    /// One more than a number.
+    Evaluate(usize),
     /// The button, and what the page shows afterwards.
     Click,
     /// What the page shows. Raw: one minimal walk over the elements.

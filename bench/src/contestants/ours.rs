@@ -103,10 +103,12 @@ impl Contestant for Session {
 
     async fn perform(&mut self, work: &Work) -> anyhow::Result<()> {
         match work {
-            Work::Evaluate => {
-                let answer = self.call("browser_evaluate", json!({ "function": "() => 1 + 1" })).await?;
+            Work::Evaluate(number) => {
+                let function = format!("() => {number} + 1");
+                let answer = self.call("browser_evaluate", json!({ "function": function })).await?;
                 // Between the marks around words of a page.
-                ensure!(answer.text.contains(">\n2\n</untrusted-"), "two: {}", answer.text);
+                let expected = format!(">\n{}\n</untrusted-", number + 1);
+                ensure!(answer.text.contains(&expected), "one more: {}", answer.text);
             }
             Work::Click => self.click().await?,
             Work::Snapshot => self.snapshot().await?,

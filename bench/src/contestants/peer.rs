@@ -130,9 +130,10 @@ impl Contestant for Session {
 
     async fn perform(&mut self, work: &Work) -> anyhow::Result<()> {
         match work {
-            Work::Evaluate => {
-                let answer = self.client.call("browser_evaluate", json!({ "function": "() => 1 + 1" })).await?;
-                ensure!(answer.text.contains('2'), "two: {}", answer.text);
+            Work::Evaluate(number) => {
+                let function = format!("() => {number} + 1");
+                let answer = self.client.call("browser_evaluate", json!({ "function": function })).await?;
+                ensure!(answer.text.contains(&(number + 1).to_string()), "one more: {}", answer.text);
             }
             Work::Click => self.click().await?,
             Work::Snapshot => self.snapshot().await?,

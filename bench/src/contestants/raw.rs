@@ -196,7 +196,10 @@ impl Contestant for Single {
 
     async fn perform(&mut self, work: &Work) -> anyhow::Result<()> {
         match work {
-            Work::Evaluate => ensure!(self.tab.evaluate("1 + 1").await? == 2, "two"),
+            Work::Evaluate(number) => {
+                let sum = self.tab.evaluate(&format!("(() => {number} + 1)()")).await?;
+                ensure!(sum == number + 1, "one more: {sum}");
+            }
             Work::Click => self.tab.click().await?,
             Work::Snapshot => self.tab.walk().await?,
             Work::OurWalk => {

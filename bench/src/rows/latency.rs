@@ -49,12 +49,12 @@ struct Plan {
 const PLANS: &[Plan] = &[
     Plan {
         id: "evaluate",
-        what: "evaluate 1 + 1",
+        what: "evaluate n + 1",
         page: Page::Simple,
-        work: |_, _, _| Work::Evaluate,
+        work: |_, _, number| Work::Evaluate(number),
         repeat: 10,
         target: Some(Target::RawPlus(0.5)),
-        note: None,
+        note: Some("another n each time: V8 keeps code that it has compiled before, and agents send other code"),
     },
     Plan {
         id: "click",

@@ -1,8 +1,11 @@
 //! Running an agent's JavaScript in the page's own world, with a bounded result.
 
 use browserfleet_cdp::{
+    Error,
     browser_protocol::dom::{DescribeNodeParams, ResolveNodeParams},
-    js_protocol::runtime::{CallArgument, CallFunctionOnParams, EvaluateParams, ExceptionDetails, RemoteObject},
+    js_protocol::runtime::{
+        CallArgument, CallFunctionOnParams, EvaluateParams, ExceptionDetails, RemoteObject, RemoteObjectId,
+    },
 };
 use browserfleet_common::error_code::ErrorCode;
 use serde::Deserialize;
@@ -31,17 +34,49 @@ impl Page {
             return Ok(Evaluated { text: result_of(answer)?.0, locator: Some(locator) });
         }
         let commits = self.state().commits;
-        let (text, title) = result_of(self.evaluate_in_page(code, deadline).await?)?;
+        let answer = self.unless_dialog(self.evaluate_in_page(code, deadline)).await?;
+        let (text, title) = result_of(answer)?;
         self.state().titled(commits, title);
         Ok(Evaluated { text, locator: None })
     }
 
+    /// To compile what bounds a result takes longer than most of what agents run, so its function stays in the document. The
+    /// first call leaves it there, in the same round trip.
     async fn evaluate_in_page(&self, code: &str, deadline: Instant) -> Result<Answer, Failure> {
+        let kept = self.state().document.bounded.clone();
+        if let Some(kept) = kept {
+            let dialogs = self.state().dialogs;
+            match self.evaluate_kept(kept, code, deadline).await {
+                // The document went before the call began. Only while a dialog is open can it go after that.
+                Err(Error::Protocol { message, .. }) if is_gone(&message) && self.state().dialogs == dialogs => {}
+                answer => return Ok(answer?),
+            }
+        }
+        let commits = self.state().commits;
+        let keep = async {
+            let kept = self.inner.session.call(EvaluateParams::new(format!("({BOUNDED})")), deadline).await;
+            let mut state = self.state();
+            if state.commits == commits {
+                state.document.bounded = kept.ok().and_then(|kept| kept.result.object_id);
+            }
+        };
         let mut command = EvaluateParams::new(format!("({BOUNDED})({MAX_RESULT}, {MAX_TITLE}, {})", thunk(code)));
         command.return_by_value = Some(true);
         command.await_promise = Some(true);
         command.user_gesture = Some(true);
-        let answer = self.unless_dialog(self.call(command, deadline)).await?;
+        let ((), answer) = tokio::join!(keep, self.inner.session.call(command, deadline));
+        answer.map(|answer| (answer.result, answer.exception_details)).map_err(Failure::from)
+    }
+
+    async fn evaluate_kept(&self, kept: RemoteObjectId, code: &str, deadline: Instant) -> Result<Answer, Error> {
+        // `this` is the function of ours, and the code is told nothing of it.
+        let function = format!("function () {{ return this({MAX_RESULT}, {MAX_TITLE}, {}) }}", thunk(code));
+        let mut command = CallFunctionOnParams::new(function);
+        command.object_id = Some(kept);
+        command.return_by_value = Some(true);
+        command.await_promise = Some(true);
+        command.user_gesture = Some(true);
+        let answer = self.inner.session.call(command, deadline).await?;
         Ok((answer.result, answer.exception_details))
     }
 
@@ -79,7 +114,14 @@ const BOUNDED: &str = include_str!("inject/bounded.js");
 fn thunk(code: &str) -> String {
     // As a statement it would end with a semicolon; here it is an expression.
     let code = code.trim().trim_end_matches(';');
-    format!("() => (\n{code}\n)")
+    // No arrow function: its `this` would be ours, and not the page's.
+    format!("function () {{ return (\n{code}\n) }}")
+}
+
+/// Chromium's words for an object that went with its document.
+fn is_gone(message: &str) -> bool {
+    const WORDS: [&str; 3] = ["Cannot find context", "Could not find object", "Invalid remote object id"];
+    WORDS.iter().any(|words| message.contains(words))
 }
 
 /// What `BOUNDED` answers.
@@ -122,4 +164,82 @@ fn script_error(exception: &ExceptionDetails) -> Failure {
     let description = exception.exception.as_ref().and_then(|object| object.description.as_deref());
     let text = description.unwrap_or(&exception.text);
     thrown(text.split("\n    at ").next().unwrap_or(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use browserfleet_cdp::fake::Peer;
+    use browserfleet_common::lifecycle::Tasks;
+    use serde_json::json;
+    use tokio::time::Duration;
+
+    use super::*;
+
+    const EVALUATE: &str = "Runtime.evaluate";
+    const CALL: &str = "Runtime.callFunctionOn";
+
+    fn page() -> (Peer, Page) {
+        let (peer, connection) = Peer::connect(&Tasks::new()).unwrap();
+        (peer, Page::detached(&connection))
+    }
+
+    async fn evaluate(page: &Page) -> Result<Evaluated, Failure> {
+        page.evaluate("1 + 1", None, Instant::now() + Duration::from_mins(1)).await
+    }
+
+    /// The browser is asked for a function to keep, and to run the code without one.
+    async fn expect_the_first(peer: &mut Peer, kept: &str) {
+        let keep = peer.expect(EVALUATE).await.unwrap();
+        peer.reply(&keep, json!({ "result": { "type": "function", "objectId": kept } })).await.unwrap();
+        let run = peer.expect(EVALUATE).await.unwrap();
+        assert!(run.params["expression"].as_str().unwrap().contains("1 + 1"));
+        peer.reply(&run, json!({ "result": { "type": "object", "value": { "text": kept } } })).await.unwrap();
+    }
+
+    /// The browser is asked to run the code with what is kept, and says that this has gone.
+    async fn refuse_the_next(peer: &mut Peer, kept: &str) {
+        let call = peer.expect(CALL).await.unwrap();
+        assert_eq!(call.params["objectId"], kept);
+        peer.refuse(&call, -32000, "Cannot find context with specified id").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_function_that_went_with_its_document_is_made_again() {
+        let (mut peer, page) = page();
+        let (first, ()) = tokio::join!(evaluate(&page), expect_the_first(&mut peer, "one"));
+        assert_eq!(first.unwrap().text, "one");
+        let (second, ()) = tokio::join!(evaluate(&page), async {
+            refuse_the_next(&mut peer, "one").await;
+            expect_the_first(&mut peer, "two").await;
+        });
+        assert_eq!(second.unwrap().text, "two");
+        let (third, ()) = tokio::join!(evaluate(&page), async {
+            let call = peer.expect(CALL).await.unwrap();
+            assert_eq!(call.params["objectId"], "two");
+            peer.reply(&call, json!({ "result": { "type": "object", "value": { "text": "three" } } })).await.unwrap();
+        });
+        assert_eq!(third.unwrap().text, "three");
+    }
+
+    #[tokio::test]
+    async fn code_that_may_have_run_does_not_run_again() {
+        let (mut peer, page) = page();
+        let (_first, ()) = tokio::join!(evaluate(&page), expect_the_first(&mut peer, "one"));
+        let (second, ()) = tokio::join!(evaluate(&page), async {
+            let call = peer.expect(CALL).await.unwrap();
+            // A dialog that was dismissed at once: its document went while it was open.
+            page.state().dialogs += 1;
+            peer.refuse(&call, -32000, "Cannot find context with specified id").await.unwrap();
+        });
+        assert_eq!(second.unwrap_err().code, ErrorCode::ElementNotActionable);
+    }
+
+    #[tokio::test]
+    async fn another_document_has_a_function_of_its_own() {
+        let (mut peer, page) = page();
+        let (_first, ()) = tokio::join!(evaluate(&page), expect_the_first(&mut peer, "one"));
+        page.state().navigated("detached", None, "http://example.test/".to_owned(), "loader".to_owned());
+        let (second, ()) = tokio::join!(evaluate(&page), expect_the_first(&mut peer, "two"));
+        assert_eq!(second.unwrap().text, "two");
+    }
 }

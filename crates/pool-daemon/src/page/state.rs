@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use browserfleet_cdp::Session;
+use browserfleet_cdp::{Session, js_protocol::runtime::RemoteObjectId};
 use tokio::time::Instant;
 
 use super::{
@@ -70,6 +70,8 @@ pub struct DocumentInfo {
     pub status: Option<(i64, String)>,
     /// What it has said on the console.
     pub console: ConsoleCounts,
+    /// Our function in it that runs agents' code, once there was some to run.
+    pub(super) bounded: Option<RemoteObjectId>,
 }
 
 /// What an agent is told of where a page is, apart from what it shows.
