@@ -13,7 +13,7 @@ ARG PROGRAMS=compile
 FROM ${RUST} AS compile
 WORKDIR /src
 # The image needs no names of lines; the programs are a sixth of the size without them.
-ENV CARGO_PROFILE_RELEASE_DEBUG=false CARGO_PROFILE_RELEASE_STRIP=symbols
+ENV CARGO_PROFILE_DIST_DEBUG=false CARGO_PROFILE_DIST_STRIP=symbols
 # SQLite and ring have C in them.
 RUN apt-get update \
   && apt-get install -y --no-install-recommends gcc libc6-dev \
@@ -31,14 +31,14 @@ COPY tests/Cargo.toml tests/
 COPY bench/Cargo.toml bench/
 COPY deploy/image/only-manifests.sh deploy/image/
 RUN deploy/image/only-manifests.sh \
-  && cargo build --release --locked -p browserfleet -p browserfleet-mcp-frontend -p browserfleet-pool-daemon
+  && cargo build --profile dist --locked -p browserfleet -p browserfleet-mcp-frontend -p browserfleet-pool-daemon
 COPY proto proto
 COPY crates crates
 # Cargo goes by times, and our files may be older than the empty ones were.
 RUN find crates proto -type f -exec touch {} + \
-  && cargo build --release --locked -p browserfleet -p browserfleet-mcp-frontend -p browserfleet-pool-daemon \
+  && cargo build --profile dist --locked -p browserfleet -p browserfleet-mcp-frontend -p browserfleet-pool-daemon \
   && mkdir /programs \
-  && cp target/release/browserfleet target/release/mcp-frontend target/release/pool-daemon /programs/
+  && cp target/dist/browserfleet target/dist/mcp-frontend target/dist/pool-daemon /programs/
 
 # Programs that somebody has built, for the bases' C library or an older one.
 FROM scratch AS built
