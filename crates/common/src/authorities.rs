@@ -7,7 +7,10 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 
-use crate::secret_file::{self, BadFile};
+use crate::{
+    reloaded::Reloaded,
+    secret_file::{self, BadFile},
+};
 
 /// Certificates of authorities, at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +26,14 @@ impl Authorities {
     /// When it cannot be read, or TLS cannot use a certificate in it, or there is none.
     pub fn read(path: &Path) -> Result<Self, BadFile> {
         Self::parse(&secret_file::read_public(path)?).map_err(|why| BadFile::new(path, why))
+    }
+
+    /// Reads a file that is read again when it changes.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn reloaded(path: &Path) -> Result<Reloaded<Self>, BadFile> {
+        Reloaded::open("authorities", &[path], |files| Self::read(&files[0]))
     }
 
     /// Reads a text (PEM).

@@ -1,7 +1,7 @@
 //! What front end and pool daemon both use; nothing that only one of them needs.
 //!
 //! In suggested reading order: the words ([`ids`], [`error_code`]), the wire ([`pb`]), who may say what on it ([`service`],
-//! [`secret_file`], [`keyring`], [`authorities`], [`fetch`], [`secrets`]), then what a program is made of ([`config`], [`telemetry`], [`metrics`], [`lifecycle`], [`clock`],
+//! [`secret_file`], [`reloaded`], [`keyring`], [`authorities`], [`fetch`], [`secrets`]), then what a program is made of ([`config`], [`telemetry`], [`metrics`], [`lifecycle`], [`clock`],
 //! [`size`], [`probe`]), what is kept of a session ([`session`], [`egress`],
 //! [`artifact`], [`checkpoint`]), and where ([`redis`], [`unavailable`]).
 
@@ -14,6 +14,8 @@ pub mod pb;
 pub mod service;
 
 pub mod secret_file;
+
+pub mod reloaded;
 
 pub mod keyring;
 

@@ -30,8 +30,6 @@ mod access;
 
 mod limits;
 
-mod reloaded;
-
 mod artifacts;
 mod audit;
 

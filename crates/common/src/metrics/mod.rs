@@ -103,7 +103,7 @@ metrics! {
         "Requests that are let in, but not yet: per_second (more of them than their key or token may), upload or download (more \
          bytes of files in an hour)";
     Count<2> file_reads by "file", "outcome" = "browserfleet_files_read":
-        "Times a changed file was read, keys or certificate: ok, or failed (what it held before goes on). Alert at failed";
+        "Times a changed file was read, keys, certificate or authorities (of Redis): ok, or failed (what it held before goes on). Alert at failed";
     Count tokens by "outcome" = "browserfleet_access_tokens":
         "Access tokens looked at: ok, or what is wrong: malformed, algorithm, key (nobody knows it), signature, issuer, audience, \
          expired, early (not valid yet), claims";
@@ -131,7 +131,7 @@ impl Metrics {
         let metrics = Self::empty();
         // What deploy/alerts.yml watches for a rise.
         metrics.launches.begin("failed");
-        for file in ["keys", "certificate"] {
+        for file in ["keys", "certificate", "authorities"] {
             metrics.file_reads.begin([file, "failed"]);
         }
         metrics.issuer_fetches.begin("failed");

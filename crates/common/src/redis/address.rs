@@ -1,6 +1,6 @@
 //! Addresses of Redis: one server, sentinels or a cluster, in clear or over TLS.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use percent_encoding::percent_decode_str;
 use redis::{
@@ -9,7 +9,7 @@ use redis::{
 };
 use url::Url;
 
-use crate::authorities::Authorities;
+use crate::{authorities::Authorities, reloaded::Reloaded};
 
 /// What URLs may look like, for people.
 const SCHEMES: &str = "redis://[[user]:password@]host[:port][/database], \
@@ -30,11 +30,25 @@ pub struct Address {
 }
 
 /// Every connection is encrypted, and the server known by a certificate.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 struct Tls {
     /// Who may vouch for the server. None: the machine's.
-    authorities: Option<Authorities>,
+    authorities: Option<Arc<Reloaded<Authorities>>>,
 }
+
+impl Tls {
+    fn vouchers(&self) -> Option<Arc<Authorities>> {
+        self.authorities.as_ref().map(|authorities| authorities.get())
+    }
+}
+
+impl PartialEq for Tls {
+    fn eq(&self, other: &Self) -> bool {
+        self.vouchers() == other.vouchers()
+    }
+}
+
+impl Eq for Tls {}
 
 /// The three ways to run Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,14 +120,18 @@ impl Address {
 
     /// What servers are known by. None: they are not asked.
     pub(super) fn certificates(&self) -> Option<TlsCertificates> {
-        let authorities = self.tls.as_ref()?.authorities.as_ref();
-        let root_cert = authorities.map(|authorities| authorities.pem().as_bytes().to_vec());
+        let root_cert = self.tls.as_ref()?.vouchers().map(|authorities| authorities.pem().as_bytes().to_vec());
         Some(TlsCertificates { client_tls: None, root_cert })
     }
 
+    /// Who vouches for servers, if there is a file that says so: to be read again before the next connection.
+    pub(super) fn authorities(&self) -> Option<Arc<Reloaded<Authorities>>> {
+        self.tls.as_ref()?.authorities.clone()
+    }
+
     /// Known by these authorities alone, if there are any.
-    pub(super) fn vouched_for_by(self, authorities: Option<Authorities>) -> Result<Self, BadAddress> {
-        match (&self.tls, authorities) {
+    pub(super) fn vouched_for_by(self, authorities: Option<Reloaded<Authorities>>) -> Result<Self, BadAddress> {
+        match (&self.tls, authorities.map(Arc::new)) {
             (_, None) => Ok(self),
             (None, Some(_)) => Err(BadAddress::NoTls),
             (Some(_), authorities) => Ok(Self { tls: Some(Tls { authorities }), ..self }),

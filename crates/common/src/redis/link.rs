@@ -22,6 +22,7 @@ use redis::{
 };
 use tokio::{
     sync::Mutex,
+    task::spawn_blocking,
     time::{Instant, timeout},
 };
 
@@ -144,7 +145,11 @@ impl Redis {
     /// When there is none within the time for connecting.
     pub async fn subscriber(&self) -> Result<PubSub, Error> {
         let limit = self.inner.settings.connect_timeout;
-        let connected = timeout(limit, async { self.inner.client().await?.get_async_pubsub().await }).await;
+        let connected = timeout(limit, async {
+            self.inner.know_authorities().await;
+            self.inner.client().await?.get_async_pubsub().await
+        });
+        let connected = connected.await;
         let connected = connected.map_err(|_elapsed| Error::Late(limit)).and_then(|made| made.map_err(Error::Connect));
         if connected.is_err() {
             self.inner.turn.fetch_add(1, Ordering::Relaxed);
@@ -264,6 +269,7 @@ impl Inner {
     }
 
     async fn connected(&self) -> RedisResult<Wire> {
+        self.know_authorities().await;
         if let Place::Cluster { nodes } = self.settings.address.place() {
             let nodes = self.in_turn(nodes).map(|node| self.settings.address.to(node, 0));
             // The client waits for every node, one after the other: those that are away must leave time for the others.
@@ -280,6 +286,14 @@ impl Inner {
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let client = self.client().await?;
         Ok(Wire::One(client.get_multiplexed_async_connection_with_config(&config).await?))
+    }
+
+    /// Reads again who vouches for servers, if that has changed. Connections that are there go on.
+    async fn know_authorities(&self) {
+        if let Some(authorities) = self.settings.address.authorities() {
+            // A file system may take its time. A panic in there has been logged.
+            let _panicked = spawn_blocking(move || authorities.refresh()).await;
+        }
     }
 
     /// One server: the only one, the one that Sentinel says is the master, or any of a cluster.

@@ -61,7 +61,7 @@ impl Settings {
         }
         let keyring = reader.file("store.secret_file", Keyring::read);
         let password = reader.file("store.password_file", read_password);
-        let authorities = reader.file("store.ca_file", Authorities::read);
+        let authorities = reader.file("store.ca_file", Authorities::reloaded);
         if url.is_empty() {
             return None;
         }

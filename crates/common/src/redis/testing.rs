@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -11,12 +12,14 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use super::{Redis, Settings, address::Address};
-use crate::authorities::Authorities;
+use crate::{authorities::Authorities, reloaded::Reloaded};
 
 /// How long a server may take to start.
 const START: Duration = Duration::from_secs(10);
 /// How often another port is tried: between its choice and its use somebody may take it.
 const TRIES: usize = 5;
+/// The file of a server's certificate, in its directory.
+const CERTIFICATE: &str = "cert.pem";
 
 /// A server on a port of its own in a directory of its own. It ends with this value.
 #[derive(Debug)]
@@ -113,9 +116,17 @@ impl Server {
     }
 
     /// Who vouches for a server that speaks TLS.
-    pub fn authorities(&self) -> Option<Authorities> {
-        let certificate = self.certificate.as_ref()?;
-        Some(Authorities::parse(&certificate.pem).expect("it is one"))
+    ///
+    /// # Panics
+    /// Never: its file is there.
+    pub fn authorities(&self) -> Option<Reloaded<Authorities>> {
+        self.certificate.as_ref()?;
+        Some(Authorities::reloaded(&self.certificate_file()).expect("it is one"))
+    }
+
+    /// The certificate of a server that speaks TLS.
+    pub fn certificate_file(&self) -> PathBuf {
+        self.directory.path().join(CERTIFICATE)
     }
 
     /// With the options that `own` gives for a directory.
@@ -243,7 +254,7 @@ impl Certificate {
 
     /// What a server in this directory is started with.
     fn options(&self, directory: &str) -> Vec<String> {
-        let (pem, key) = (format!("{directory}/cert.pem"), format!("{directory}/key.pem"));
+        let (pem, key) = (format!("{directory}/{CERTIFICATE}"), format!("{directory}/key.pem"));
         std::fs::write(&pem, &self.pem).expect("its certificate");
         std::fs::write(&key, &self.key).expect("its key");
         let files = ["--tls-cert-file", &pem, "--tls-key-file", &key, "--tls-ca-cert-file", &pem];

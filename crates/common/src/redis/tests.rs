@@ -14,6 +14,7 @@ use super::{
     testing::Server,
 };
 use crate::{
+    authorities::Authorities,
     checkpoint::Store as _,
     egress::Egress,
     ids::{Principal, SessionName},
@@ -351,6 +352,26 @@ async fn over_tls_a_server_is_known_by_its_certificate() {
     for address in [misled, encrypted, format!("redis://127.0.0.1:{}", server.port()).parse().unwrap()] {
         assert!(!Redis::new(Settings { address, ..server.settings() }).is_reachable().await);
     }
+}
+
+#[tokio::test]
+async fn who_vouches_for_a_server_is_read_again() {
+    let (mut server, other) = (Server::tls().await, Server::tls().await);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("authorities.pem");
+    std::fs::copy(other.certificate_file(), &file).unwrap();
+    let address: Address = format!("rediss://127.0.0.1:{}", server.port()).parse().unwrap();
+    let address = address.vouched_for_by(Some(Authorities::reloaded(&file).unwrap())).unwrap();
+    let redis = Redis::new(Settings { address, ..server.settings() });
+    assert!(!redis.is_reachable().await && redis.subscriber().await.is_err());
+    std::fs::copy(server.certificate_file(), &file).unwrap();
+    assert!(redis.subscriber().await.is_ok());
+    sleep(Duration::from_millis(200)).await;
+    live(redis.clone()).await;
+    // What cannot be used changes nothing.
+    std::fs::write(&file, "no certificate").unwrap();
+    server.restart().await;
+    live(redis).await;
 }
 
 #[tokio::test]

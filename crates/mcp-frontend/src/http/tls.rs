@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use browserfleet_common::secret_file::{self, BadFile};
+use browserfleet_common::{
+    reloaded::Reloaded,
+    secret_file::{self, BadFile},
+};
 use rustls::{
     ServerConfig,
     crypto::ring,
@@ -15,8 +18,6 @@ use rustls::{
     sign::CertifiedKey,
 };
 use tokio_rustls::TlsAcceptor;
-
-use crate::reloaded::Reloaded;
 
 /// What the protocol is called that a client and this server agree upon (RFC 7301).
 pub(super) const HTTP_2: &[u8] = b"h2";

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
-use browserfleet_common::secret_file::BadFile;
+use browserfleet_common::{reloaded::Reloaded, secret_file::BadFile};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
 
@@ -11,7 +11,7 @@ use super::{
     record::Record,
     secret::{self, Hash},
 };
-use crate::{access::Access, reloaded::Reloaded};
+use crate::access::Access;
 
 /// What a text of no known key is compared with.
 const NOBODY: Hash = [0; 32];

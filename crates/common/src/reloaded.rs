@@ -1,4 +1,4 @@
-//! What is read from files, and read again when they change: API keys, the certificate. Whatever cannot be used changes nothing.
+//! What is read from files, and read again when they change: API keys, certificates. Whatever cannot be used changes nothing.
 
 use std::{
     fmt,
@@ -8,11 +8,12 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use browserfleet_common::{metrics::metrics, secret_file::BadFile};
 use tokio::sync::watch;
 
+use crate::{metrics::metrics, secret_file::BadFile};
+
 /// What files hold that belong together.
-pub(crate) struct Reloaded<T> {
+pub struct Reloaded<T> {
     /// For logs and metrics.
     what: &'static str,
     files: Vec<PathBuf>,
@@ -37,7 +38,7 @@ impl<T> Reloaded<T> {
     ///
     /// # Errors
     /// When they cannot be used.
-    pub(crate) fn open(
+    pub fn open(
         what: &'static str,
         files: &[&Path],
         read: fn(&[PathBuf]) -> Result<T, BadFile>,
@@ -49,17 +50,17 @@ impl<T> Reloaded<T> {
     }
 
     /// As it was last read.
-    pub(crate) fn get(&self) -> Arc<T> {
+    pub fn get(&self) -> Arc<T> {
         Arc::clone(&self.loaded.read().unwrap_or_else(PoisonError::into_inner).value)
     }
 
     /// Says when the files have been read again.
-    pub(crate) fn read_again(&self) -> watch::Receiver<()> {
+    pub fn read_again(&self) -> watch::Receiver<()> {
         self.again.subscribe()
     }
 
     /// Reads the files again if one has changed. It blocks, as file systems do.
-    pub(crate) fn refresh(&self) {
+    pub fn refresh(&self) {
         // Before they are read: what changes meanwhile is read the next time.
         let stamps = stamps(&self.files);
         if stamps == self.loaded.read().unwrap_or_else(PoisonError::into_inner).stamps {
