@@ -8,7 +8,7 @@ use std::{
 
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::{Error, wire};
 
@@ -45,8 +45,9 @@ pub struct Events {
 
 impl Events {
     /// The next item in order; `None` when the session or the connection has ended and everything was read. Safe to
-    /// cancel: nothing is lost.
+    /// cancel: nothing is lost. Whoever asks for one has dealt with those before it, see [`Self::watermark`].
     pub async fn recv(&mut self) -> Option<Item> {
+        self.queue.all_taken_are_dealt_with();
         loop {
             match self.queue.pop() {
                 Popped::Item(item) => return Some(item),
@@ -56,12 +57,17 @@ impl Events {
         }
     }
 
-    /// The next item if one is waiting.
+    /// The next item if one is waiting. Says nothing of those before it.
     pub fn try_recv(&mut self) -> Option<Item> {
         match self.queue.pop() {
             Popped::Item(item) => Some(item),
             Popped::Empty | Popped::End => None,
         }
+    }
+
+    /// For those who want to know how far the subscriber has come.
+    pub fn watermark(&self) -> Watermark {
+        Watermark { queue: Arc::downgrade(&self.queue) }
     }
 
     /// A stream that has already ended.
@@ -78,6 +84,23 @@ impl fmt::Debug for Events {
     }
 }
 
+/// How far a subscriber has come. Cheap to clone; does not keep the subscription.
+#[derive(Clone, Debug)]
+pub struct Watermark {
+    queue: Weak<Queue>,
+}
+
+impl Watermark {
+    /// Waits until the subscriber has dealt with everything that was received before this call, or has gone.
+    pub async fn reached(&self) {
+        let now = self.queue.upgrade().map(|queue| (queue.lock().received, queue.dealt_with.subscribe()));
+        if let Some((received, mut dealt_with)) = now {
+            // The other end goes with the subscriber.
+            let _gone = dealt_with.wait_for(|count| *count >= received).await;
+        }
+    }
+}
+
 /// The reader's end of a subscription. Dropping it ends the stream.
 #[derive(Debug)]
 pub(crate) struct Feed {
@@ -89,8 +112,12 @@ pub(crate) struct Feed {
 }
 
 pub(crate) fn subscription(methods: &[&'static str], expendable: &[&'static str], capacity: usize) -> (Feed, Events) {
-    let state = Waiting { items: VecDeque::new(), bytes: 0, lost: 0, ended: false };
-    let queue = Arc::new(Queue { capacity: capacity.max(1), state: Mutex::new(state), filled: Notify::new() });
+    let queue = Arc::new(Queue {
+        capacity: capacity.max(1),
+        state: Mutex::default(),
+        filled: Notify::new(),
+        dealt_with: watch::Sender::new(0),
+    });
     let feed = Feed { methods: methods.into(), expendable: expendable.into(), queue: Arc::downgrade(&queue) };
     (feed, Events { queue })
 }
@@ -142,12 +169,16 @@ struct Queue {
     /// A std mutex: held for a push or a pop, never across an await.
     state: Mutex<Waiting>,
     filled: Notify,
+    /// Of the events received, those that the subscriber is done with.
+    dealt_with: watch::Sender<u64>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Waiting {
     items: VecDeque<Event>,
     bytes: usize,
+    /// Events that ever came in, whatever became of them.
+    received: u64,
     /// Events dropped since the subscriber last looked. The oldest go first: the newest say how things are now.
     lost: u64,
     ended: bool,
@@ -179,10 +210,21 @@ impl Queue {
         }
         state.lost += lost;
         state.bytes += size;
+        state.received += 1;
         state.items.push_back(event);
         drop(state);
         self.filled.notify_one();
         lost
+    }
+
+    fn all_taken_are_dealt_with(&self) {
+        let state = self.lock();
+        // What was lost is dealt with when the subscriber has been told.
+        if state.lost == 0 {
+            let dealt_with = state.received - state.items.len() as u64;
+            drop(state);
+            self.dealt_with.send_if_modified(|before| std::mem::replace(before, dealt_with) != dealt_with);
+        }
     }
 
     fn pop(&self) -> Popped {
@@ -208,6 +250,8 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     fn event(bytes: usize) -> Event {
@@ -248,6 +292,42 @@ mod tests {
         assert!(matches!(events.try_recv(), Some(Item::Event(e)) if e.params.get().len() == 9), "not even a lag");
         assert!(!feed.lose("A.noise") && feed.lose("A.b"));
         assert!(matches!(events.try_recv(), Some(Item::Lagged(1))));
+    }
+
+    #[tokio::test]
+    async fn the_watermark_is_reached_when_the_subscriber_comes_back() {
+        let (feed, mut events) = subscription(&["A.b"], &[], 2);
+        let watermark = events.watermark();
+        let is_reached = || watermark.reached().now_or_never().is_some();
+        assert!(is_reached(), "nothing has come");
+        feed.push(event(1));
+        assert!(!is_reached());
+        assert!(events.recv().await.is_some() && !is_reached(), "it may still be at work on it");
+        assert!(events.try_recv().is_none() && !is_reached(), "it may have more to do at the end of a burst");
+        let mut waiting = Box::pin(watermark.reached());
+        assert!((&mut waiting).now_or_never().is_none());
+        let mut next = Box::pin(events.recv());
+        assert!((&mut next).now_or_never().is_none());
+        feed.push(event(2));
+        assert!(waiting.now_or_never().is_some(), "what came later is not waited for");
+        assert!(!is_reached());
+        drop(next);
+        drop(events);
+        assert!(is_reached(), "nobody will deal with it");
+    }
+
+    #[tokio::test]
+    async fn what_was_lost_is_dealt_with_once_it_is_told() {
+        let (feed, mut events) = subscription(&["A.b"], &[], 2);
+        let watermark = events.watermark();
+        let lost: u64 = (1..=3).map(|bytes| feed.push(event(bytes))).sum();
+        assert_eq!(lost, 1);
+        for _told in 0..3 {
+            assert!(watermark.reached().now_or_never().is_none());
+            assert!(events.recv().await.is_some());
+        }
+        assert!(events.recv().now_or_never().is_none());
+        assert!(watermark.reached().now_or_never().is_some());
     }
 
     #[tokio::test]

@@ -27,7 +27,7 @@ pub use chromiumoxide_types::{Command, Method, MethodType};
 pub use self::{
     connection::Connection,
     error::{CloseReason, Closed, Error},
-    events::{Event, Events, Item},
+    events::{Event, Events, Item, Watermark},
     frame::FRAME_LIMIT,
     registry::{SessionState, Stats},
     session::Session,

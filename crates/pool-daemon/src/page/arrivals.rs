@@ -1,9 +1,10 @@
 //! Tabs on their way from the page that opened them to the session they belong to.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
+use browserfleet_cdp::Watermark;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::watch,
     time::{Duration, Instant, timeout_at},
 };
 
@@ -12,34 +13,19 @@ use super::Page;
 /// Most time a reply waits for tabs that are just opening.
 const SETTLING: Duration = Duration::from_secs(1);
 
-/// Questions that may wait for the guard: one a call, and one call runs at a time.
-const FLUSHES: usize = 8;
-
-/// Who asks whether every event so far has been seen.
-pub(super) type Flush = oneshot::Sender<()>;
-
 /// Pages that nobody has taken over yet, and how many are being made ready.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Arrivals {
     ready: Mutex<Vec<Page>>,
     opening: watch::Sender<usize>,
-    flush: mpsc::Sender<Flush>,
-    /// Until the guard takes them.
-    flushes: Mutex<Option<mpsc::Receiver<Flush>>>,
-}
-
-impl Default for Arrivals {
-    fn default() -> Self {
-        let (flush, flushes) = mpsc::channel(FLUSHES);
-        Self { ready: Mutex::default(), opening: watch::Sender::new(0), flush, flushes: Mutex::new(Some(flushes)) }
-    }
+    /// How much of what the browser has told the context's guard has seen, once there is one.
+    seen: OnceLock<Watermark>,
 }
 
 impl Arrivals {
-    /// For the one guard of the context; a second one would get nothing to do.
-    pub(super) fn flushes(&self) -> mpsc::Receiver<Flush> {
-        let mut flushes = self.flushes.lock().unwrap_or_else(PoisonError::into_inner);
-        flushes.take().unwrap_or_else(|| mpsc::channel(1).1)
+    pub(super) fn guarded(&self, seen: Watermark) {
+        // A context has one guard.
+        let _first = self.seen.set(seen);
     }
 
     pub(super) fn begins(&self) {
@@ -55,11 +41,9 @@ impl Arrivals {
     /// Waits until every tab the browser has told of is ready.
     pub(super) async fn settled(&self) {
         let deadline = Instant::now() + SETTLING;
-        let (seen, answer) = oneshot::channel();
         let settled = async {
-            // Without a guard there is nothing to wait for.
-            if self.flush.send(seen).await.is_ok() {
-                let _guard_gone = answer.await;
+            if let Some(seen) = self.seen.get() {
+                seen.reached().await;
             }
             let mut opening = self.opening.subscribe();
             let _sender_is_ours = opening.wait_for(|opening| *opening == 0).await;

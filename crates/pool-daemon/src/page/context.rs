@@ -233,7 +233,8 @@ impl Context {
             tasks: self.tasks.clone(),
             ended: ended.clone(),
         };
-        self.tasks.spawn("context.tabs", guard.run(events, self.arrivals.flushes()));
+        self.arrivals.guarded(events.watermark());
+        self.tasks.spawn("context.tabs", guard.run(events));
         Ok(ended.drop_guard())
     }
 

@@ -52,11 +52,8 @@ mod verify;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use browserfleet_cdp::{Command, Session};
-use tokio::{
-    sync::{mpsc, oneshot, watch},
-    time::Instant,
-};
+use browserfleet_cdp::{Command, Session, Watermark};
+use tokio::{sync::watch, time::Instant};
 
 pub use console::{ConsoleCounts, ConsoleMessage, Level};
 pub use context::Context;
@@ -105,8 +102,8 @@ struct Inner {
     state: Mutex<PageState>,
     /// Rises with every change of `state`: wait for a state, not for an event.
     changed: watch::Sender<u64>,
-    /// Asks the pump to answer once it has seen every event received so far.
-    flush: mpsc::Sender<oneshot::Sender<()>>,
+    /// How many of the events received the pump has seen.
+    seen: Watermark,
     shared: Arc<Shared>,
 }
 
@@ -171,11 +168,7 @@ impl Page {
 
     /// Waits until the pump has seen every event that was received before this call.
     async fn synced(&self) {
-        let (reply, answer) = oneshot::channel();
-        // A pump that has ended has seen everything it ever will.
-        if self.inner.flush.send(reply).await.is_ok() {
-            let _pump_gone = answer.await;
-        }
+        self.inner.seen.reached().await;
     }
 
     /// Waits until the state satisfies `ready`; `false` when the deadline came first.

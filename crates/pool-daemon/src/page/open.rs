@@ -15,7 +15,7 @@ use browserfleet_cdp::{
 };
 use browserfleet_common::lifecycle::Tasks;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::watch,
     time::{Duration, Instant},
 };
 
@@ -31,9 +31,6 @@ pub(super) const WORKER: &str = "worker";
 /// Most time an out-of-process frame gets to be made ready.
 const FRAME_SETUP: Duration = Duration::from_secs(5);
 
-/// Flush requests that may wait: one per call, and one call runs at a time.
-const FLUSHES: usize = 8;
-
 impl Page {
     /// Makes the blank page of a new target ready to be used.
     pub(super) async fn open(
@@ -48,24 +45,23 @@ impl Page {
         let session_id = connection.browser().call(attach, deadline).await?.session_id;
         let session = connection.session(session_id.as_ref());
 
-        let (flush, flushes) = mpsc::channel(FLUSHES);
+        let crashes = connection.browser().subscribe(pump::CRASHES, pump::CAPACITY_OF_CRASHES);
+        let events = session.subscribe_with(pump::EVENTS, pump::EXPENDABLE, pump::CAPACITY);
         let inner = Arc::new(Inner {
             session: session.clone(),
             target_id: target.inner().clone(),
             state: Mutex::new(PageState::new(target.inner().clone(), Arc::clone(shared))),
             changed: watch::Sender::new(0),
-            flush,
+            seen: events.watermark(),
             shared: Arc::clone(shared),
         });
-        let crashes = connection.browser().subscribe(pump::CRASHES, pump::CAPACITY_OF_CRASHES);
-        let events = session.subscribe_with(pump::EVENTS, pump::EXPENDABLE, pump::CAPACITY);
         let pump = pump::Pump {
             page: Arc::clone(&inner),
             session: session.clone(),
             connection: connection.clone(),
             tasks: tasks.clone(),
         };
-        tasks.spawn("page.pump", pump.run(events, Some(pump::Extra { flushes, crashes })));
+        tasks.spawn("page.pump", pump.run(events, Some(crashes)));
 
         let page = Self { inner };
         // All at once: the browser answers in order, in one round trip.
@@ -96,13 +92,13 @@ impl Page {
     /// A page that nobody answers for, for tests of what only carries pages around.
     #[cfg(any(test, feature = "test-util"))]
     pub(crate) fn detached(connection: &Connection) -> Self {
-        let (flush, _nobody) = mpsc::channel(FLUSHES);
+        let session = connection.session("detached");
         let inner = Inner {
-            session: connection.session("detached"),
+            seen: session.subscribe(&[], 1).watermark(),
+            session,
             target_id: "detached".to_owned(),
             state: Mutex::new(PageState::new("detached".to_owned(), Arc::default())),
             changed: watch::Sender::new(0),
-            flush,
             shared: Arc::default(),
         };
         Self { inner: Arc::new(inner) }

@@ -9,10 +9,7 @@ use browserfleet_cdp::{
 };
 use browserfleet_common::lifecycle::Tasks;
 use serde::de::DeserializeOwned;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::{Duration, Instant},
-};
+use tokio::time::{Duration, Instant};
 
 use super::{
     Inner,
@@ -76,21 +73,12 @@ pub(super) struct Pump {
     pub(super) tasks: Tasks,
 }
 
-/// What only the pump of the page's own session has.
-pub(super) struct Extra {
-    /// Requests to answer once every event received so far has been seen.
-    pub(super) flushes: mpsc::Receiver<oneshot::Sender<()>>,
-    pub(super) crashes: Events,
-}
-
 impl Pump {
-    /// Runs until the session's events end. Pumps of child sessions have no `extra`.
-    pub(super) async fn run(self, mut events: Events, mut extra: Option<Extra>) {
+    /// Runs until the session's events end. Crashes are told to the pump of the page's own session only.
+    pub(super) async fn run(self, mut events: Events, mut crashes: Option<Events>) {
         let mut dismissed = 0;
         loop {
             tokio::select! {
-                // Events first: a flush is answered when everything received before it has been seen.
-                biased;
                 item = events.recv() => match item {
                     Some(Item::Event(event)) => self.event(&event, &mut dismissed),
                     Some(Item::Lagged(lost)) => {
@@ -100,11 +88,7 @@ impl Pump {
                     }
                     None => return,
                 },
-                Some(signal) = next_signal(&mut extra) => match signal {
-                    // The asker may have gone away.
-                    Signal::Flush(reply) => drop(reply.send(())),
-                    Signal::Crash(event) => self.crash(&event),
-                },
+                Some(Item::Event(event)) = next(crashes.as_mut()) => self.crash(&event),
             }
         }
     }
@@ -266,19 +250,8 @@ impl Pump {
     }
 }
 
-/// What a pump hears of beside its session's events.
-enum Signal {
-    Flush(oneshot::Sender<()>),
-    Crash(Event),
-}
-
-async fn next_signal(extra: &mut Option<Extra>) -> Option<Signal> {
-    let Extra { flushes, crashes } = extra.as_mut()?;
-    tokio::select! {
-        biased;
-        Some(Item::Event(event)) = crashes.recv() => Some(Signal::Crash(event)),
-        flush = flushes.recv() => flush.map(Signal::Flush),
-    }
+async fn next(events: Option<&mut Events>) -> Option<Item> {
+    events?.recv().await
 }
 
 fn decode<T: DeserializeOwned>(event: &Event) -> Option<T> {

@@ -14,20 +14,10 @@ use browserfleet_cdp::{
 };
 use browserfleet_common::{lifecycle::Tasks, metrics::metrics};
 use futures_util::future::join_all;
-use tokio::{
-    sync::mpsc,
-    time::{Duration, Instant},
-};
+use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Page,
-    arrivals::{Arrivals, Flush},
-    context::Shared,
-    downloads::Verdict,
-    notices::Notice,
-    wire,
-};
+use super::{Page, arrivals::Arrivals, context::Shared, downloads::Verdict, notices::Notice, wire};
 
 /// Most tabs of a session, its own page included.
 pub(crate) const MAX_TABS: usize = 10;
@@ -58,19 +48,13 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub(super) async fn run(self, mut events: Events, mut flushes: mpsc::Receiver<Flush>) {
+    pub(super) async fn run(self, mut events: Events) {
         let mut tabs = Tabs::default();
         loop {
             let item = tokio::select! {
-                // Events first: a flush is answered when everything received before it has been seen.
                 biased;
                 () = self.ended.cancelled() => return,
                 item = events.recv() => item,
-                Some(flush) = flushes.recv() => {
-                    // The asker may have gone away.
-                    let _unheard = flush.send(());
-                    continue;
-                }
             };
             let Some(item) = item else { return };
             self.take(&mut tabs, item).await;
