@@ -71,11 +71,7 @@ impl Page {
     async fn evaluate_kept(&self, kept: RemoteObjectId, code: &str, deadline: Instant) -> Result<Answer, Error> {
         // `this` is the function of ours, and the code is told nothing of it.
         let function = format!("function () {{ return this({MAX_RESULT}, {MAX_TITLE}, {}) }}", thunk(code));
-        let mut command = CallFunctionOnParams::new(function);
-        command.object_id = Some(kept);
-        command.return_by_value = Some(true);
-        command.await_promise = Some(true);
-        command.user_gesture = Some(true);
+        let command = call_on(Some(kept), function);
         let answer = self.inner.session.call(command, deadline).await?;
         Ok((answer.result, answer.exception_details))
     }
@@ -90,15 +86,9 @@ impl Page {
         let node = world.session.call(describe, deadline).await?.node.backend_node_id;
         let resolve = ResolveNodeParams { backend_node_id: Some(node), ..ResolveNodeParams::default() };
         let element = world.session.call(resolve, deadline).await?.object.object_id;
-        let mut command = CallFunctionOnParams::new(format!(
-            "(...given) => ({BOUNDED})({MAX_RESULT}, {MAX_TITLE}, {}, given)",
-            thunk(code)
-        ));
-        command.object_id.clone_from(&element);
+        let function = format!("(...given) => ({BOUNDED})({MAX_RESULT}, {MAX_TITLE}, {}, given)", thunk(code));
+        let mut command = call_on(element.clone(), function);
         command.arguments = Some(vec![CallArgument { object_id: element, ..CallArgument::default() }]);
-        command.return_by_value = Some(true);
-        command.await_promise = Some(true);
-        command.user_gesture = Some(true);
         let answer = self.unless_dialog(async { Ok(world.session.call(command, deadline).await?) }).await?;
         Ok(((answer.result, answer.exception_details), locator))
     }
@@ -110,12 +100,23 @@ type Answer = (RemoteObject, Option<ExceptionDetails>);
 /// leaves the page.
 const BOUNDED: &str = include_str!("inject/bounded.js");
 
+/// Calls a function of ours that runs the agent's code, as if the user had caused it.
+fn call_on(this: Option<RemoteObjectId>, function: String) -> CallFunctionOnParams {
+    let mut command = CallFunctionOnParams::new(function);
+    command.object_id = this;
+    command.return_by_value = Some(true);
+    command.await_promise = Some(true);
+    command.user_gesture = Some(true);
+    command
+}
+
 /// The agent's code as a function that is told nothing of ours: it sees the page's names and no others.
 fn thunk(code: &str) -> String {
     // As a statement it would end with a semicolon; here it is an expression.
     let code = code.trim().trim_end_matches(';');
-    // No arrow function: its `this` would be ours, and not the page's.
-    format!("function () {{ return (\n{code}\n) }}")
+    // No arrow function: its `this` would be ours, and not the page's. In parentheses it is compiled at once, and not first looked
+    // over and compiled when it is called.
+    format!("(function () {{ return (\n{code}\n) }})")
 }
 
 /// Chromium's words for an object that went with its document.
