@@ -24,6 +24,22 @@ fn result(answer: &Answer) -> &str {
     text.trim_end()
 }
 
+/// Names of what every JavaScript object has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_may_call_its_elements_what_it_likes() -> Outcome {
+    let (_daemon, _pages, lease) = begin("/", "").await?;
+    let function = "() => { document.body.innerHTML = '<constructor>Named so</constructor><button>Go</button>';
+        document.body.append(document.createElementNS('http://www.w3.org/1999/xhtml', 'toString')); }";
+    lease.ok("browser_evaluate", json!({ "function": function })).await?;
+    let shown = lease.ok("browser_snapshot", json!({})).await?;
+    assert!(shown.text.contains("Named so") && shown.text.contains("button \"Go\""), "{}", shown.text);
+    assert!(!shown.text.contains("native code"), "{}", shown.text);
+    let missing = lease.call("browser_click", json!({ "target": "getByRole('constructor')" })).await?;
+    let why = missing.error.map(|error| error.message).unwrap_or_default();
+    assert!(why.contains("constructor") && !why.contains("native code"), "{why}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_browser_shows_nothing_of_its_rehearsal() -> Outcome {
     let daemon = Daemon::start(|_| {})?;

@@ -203,7 +203,7 @@ const INSERTED = words('text search email url tel password number');
 const ASSIGNED = words('date time color range month week datetime-local');
 const editable = getter(HTMLElement.prototype, 'isContentEditable');
 const isEditable = (el) => el instanceof HTMLElement && editable(el);
-const setInputValue = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set;
+const setInputValue = late(() => setter(HTMLInputElement.prototype, 'value'));
 const WRONG_TOOL = {
   checkbox: 'is a checkbox; use browser_check', radio: 'is a radio button; use browser_check', file: 'is a file input and takes no text',
   submit: 'is a button; use browser_click', button: 'is a button; use browser_click', reset: 'is a button; use browser_click',
@@ -293,10 +293,10 @@ function assign(el, text) {
   const wanted = el.type === 'color' ? text.trim().toLowerCase() : text.trim();
   const before = el.value;
   HTMLElement.prototype.focus.call(el, { preventScroll: true });
-  setInputValue.call(el, wanted);
+  setInputValue(el, wanted);
   const took = el.value === wanted || (wanted !== '' && el.type === 'range' && Number(el.value) === Number(wanted)) || (wanted && /^(?:time|datetime-local)$/.test(el.type) && el.value !== '');
   if (!took) {
-    setInputValue.call(el, before);
+    setInputValue(el, before);
     throw new Error(`Malformed value ${quoted(text)} for ${describe(el)}: ${FORMATS[el.type]}.`);
   }
   dispatch(el, new Event('input', { bubbles: true, composed: true }));

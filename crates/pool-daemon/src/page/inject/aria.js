@@ -28,7 +28,9 @@ const DISABLEABLE = words(`application button checkbox columnheader combobox gri
 const GLOBAL_ARIA = `aria-atomic aria-busy aria-controls aria-current aria-describedby aria-details aria-dropeffect aria-flowto
   aria-grabbed aria-keyshortcuts aria-label aria-labelledby aria-live aria-owns aria-relevant aria-roledescription`.split(/\s+/);
 
+// The page chooses its tags: without a prototype, `<constructor>` is none of them.
 const TAG_ROLES = {
+  __proto__: null,
   article: 'article', aside: 'complementary', blockquote: 'blockquote', button: 'button', caption: 'caption', code: 'code',
   datalist: 'listbox', dd: 'definition', del: 'deletion', details: 'group', dfn: 'term', dialog: 'dialog', dt: 'term',
   em: 'emphasis', fieldset: 'group', figure: 'figure', h1: 'heading', h2: 'heading', h3: 'heading', h4: 'heading',
@@ -46,6 +48,7 @@ const LISTABLE = words('email search tel text url');
 // Elements that mean nothing without their container: presentational when it is.
 const IN_TABLE = words('table');
 const CONTAINERS = {
+  __proto__: null,
   li: words('ul ol menu'), tr: IN_TABLE, td: IN_TABLE, th: IN_TABLE, tbody: IN_TABLE, thead: IN_TABLE, tfoot: IN_TABLE, caption: IN_TABLE,
   dt: words('dl'), dd: words('dl'),
 };

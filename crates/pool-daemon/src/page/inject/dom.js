@@ -8,9 +8,19 @@ const getter = (proto, name) => {
   const get = Object.getOwnPropertyDescriptor(proto, name).get;
   return (self) => get.call(self);
 };
+const setter = (proto, name) => {
+  const set = Object.getOwnPropertyDescriptor(proto, name).set;
+  return (self, value) => set.call(self, value);
+};
 const method = (proto, name) => {
   const call = proto[name];
   return (self, ...args) => call.apply(self, args);
+};
+
+/** For what few documents need: the engine makes the prototype of an interface when it is first looked at, in each document anew. */
+const late = (make) => {
+  let made = null;
+  return (...args) => (made ??= make())(...args);
 };
 
 const nodeType = getter(Node.prototype, 'nodeType');
@@ -33,7 +43,7 @@ const matches = method(Element.prototype, 'matches');
 const closest = method(Element.prototype, 'closest');
 const rendered = method(Element.prototype, 'checkVisibility');
 const attributesOf = getter(Element.prototype, 'attributes');
-const assignedNodes = method(HTMLSlotElement.prototype, 'assignedNodes');
+const assignedNodes = late(() => method(HTMLSlotElement.prototype, 'assignedNodes'));
 const dispatch = method(EventTarget.prototype, 'dispatchEvent');
 const getAttribute = Element.prototype.getAttribute;
 const attr = (element, name) => getAttribute.call(element, name);
@@ -49,10 +59,10 @@ const documentElementOf = getter(Document.prototype, 'documentElement');
 const documentAnimations = method(Document.prototype, 'getAnimations');
 const documentHasFocus = method(Document.prototype, 'hasFocus');
 const activeInDocument = getter(Document.prototype, 'activeElement');
-const activeInShadow = getter(ShadowRoot.prototype, 'activeElement');
-const shadowHost = getter(ShadowRoot.prototype, 'host');
+const activeInShadow = late(() => getter(ShadowRoot.prototype, 'activeElement'));
+const shadowHost = late(() => getter(ShadowRoot.prototype, 'host'));
 const hitInDocument = method(Document.prototype, 'elementFromPoint');
-const hitInShadow = method(ShadowRoot.prototype, 'elementFromPoint');
+const hitInShadow = late(() => method(ShadowRoot.prototype, 'elementFromPoint'));
 
 const SVG = 'http://www.w3.org/2000/svg';
 const isElement = (node) => nodeType(node) === 1;
@@ -126,7 +136,7 @@ function withCaches(work) {
 
 const sheetLists = new Map([
   [9, [getter(Document.prototype, 'styleSheets'), getter(Document.prototype, 'adoptedStyleSheets')]],
-  [11, [getter(ShadowRoot.prototype, 'styleSheets'), getter(ShadowRoot.prototype, 'adoptedStyleSheets')]],
+  [11, [late(() => getter(ShadowRoot.prototype, 'styleSheets')), late(() => getter(ShadowRoot.prototype, 'adoptedStyleSheets'))]],
 ]);
 const sheetCache = new WeakMap();
 let rootCache = new Map();

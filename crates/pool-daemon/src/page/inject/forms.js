@@ -3,7 +3,7 @@
 /** A label stands for its field. */
 const fieldOf = (el) => (tagOf(el) === 'label' && el.control ? el.control : el);
 
-const setSelected = Object.getOwnPropertyDescriptor(HTMLOptionElement.prototype, 'selected').set;
+const setSelected = late(() => setter(HTMLOptionElement.prototype, 'selected'));
 
 /** Waits until a drop-down has these options (values or texts) and selects them and no others. */
 async function selectOptions(target, { deadlineMs, values = [] } = {}) {
@@ -29,8 +29,8 @@ async function selectOptions(target, { deadlineMs, values = [] } = {}) {
 }
 
 function choose(el, chosen) {
-  if (el.multiple) for (const option of el.options) setSelected.call(option, chosen.includes(option));
-  else if (chosen.length) setSelected.call(chosen[0], true);
+  if (el.multiple) for (const option of el.options) setSelected(option, chosen.includes(option));
+  else if (chosen.length) setSelected(chosen[0], true);
   else el.selectedIndex = -1;
   dispatch(el, new Event('input', { bubbles: true, composed: true }));
   dispatch(el, new Event('change', { bubbles: true }));

@@ -145,21 +145,28 @@ const textContentOf = getter(Node.prototype, 'textContent');
 
 // --- role and name, over the whole document -----------------------------------------------------------------------------------
 
-const TAGS_OF_ROLE = (() => {
-  const tags = {
-    link: 'a[href],area[href]', button: 'button,input', checkbox: 'input', radio: 'input', textbox: 'input,textarea', searchbox: 'input',
-    spinbutton: 'input', slider: 'input', combobox: 'select,input', listbox: 'select,datalist', img: 'img,svg', region: 'section', form: 'form',
-    banner: 'header', contentinfo: 'footer', cell: 'td', gridcell: 'td', columnheader: 'th', rowheader: 'th',
-  };
-  for (const [tag, role] of Object.entries(TAG_ROLES)) tags[role] = tags[role] ? `${tags[role]},${tag}` : tag;
-  return tags;
-})();
+let tagsOfRole = null;
+
+/** Which elements may have a role by themselves: made when the first role is looked for, and not in every document. */
+const tagsOf = (role) => {
+  if (!tagsOfRole) {
+    tagsOfRole = {
+      __proto__: null,
+      link: 'a[href],area[href]', button: 'button,input', checkbox: 'input', radio: 'input', textbox: 'input,textarea', searchbox: 'input',
+      spinbutton: 'input', slider: 'input', combobox: 'select,input', listbox: 'select,datalist', img: 'img,svg', region: 'section', form: 'form',
+      banner: 'header', contentinfo: 'footer', cell: 'td', gridcell: 'td', columnheader: 'th', rowheader: 'th',
+    };
+    for (const [tag, named] of Object.entries(TAG_ROLES)) tagsOfRole[named] = tagsOfRole[named] ? `${tagsOfRole[named]},${tag}` : tag;
+  }
+  return tagsOfRole[role];
+};
 
 const MAX_CANDIDATES = 3000;
 
 /** Shown elements with this role and, when given, a name that contains (or is) `name`. */
 function byRole(role, name, exact) {
-  const selector = (TAGS_OF_ROLE[role] ? TAGS_OF_ROLE[role] + ',' : '') + '[role]';
+  const tags = tagsOf(role);
+  const selector = tags ? `${tags},[role]` : '[role]';
   const wanted = name && !exact ? name.toLowerCase() : name;
   const found = [];
   for (const el of queryDeep(selector, selector).slice(0, MAX_CANDIDATES)) {
