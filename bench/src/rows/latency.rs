@@ -108,7 +108,7 @@ const PLANS: &[Plan] = &[
         page: Page::Simple,
         work: |setup, name, number| navigate_and_see(name, setup.pages.url(Page::Simple, number)),
         repeat: 1,
-        target: None,
+        target: Some(Target::TimesRaw(1.4)),
         note: Some("what a first snapshot of a new document costs whoever takes it"),
     },
     Plan {
@@ -126,7 +126,7 @@ const PLANS: &[Plan] = &[
         page: Page::Heavy,
         work: |setup, name, number| navigate_and_see(name, setup.pages.url(Page::Heavy, number)),
         repeat: 1,
-        target: None,
+        target: Some(Target::TimesRaw(1.4)),
         note: None,
     },
     Plan {
