@@ -147,7 +147,10 @@ impl Feed {
     pub(crate) fn lose(&self, method: &str) -> bool {
         let told = self.queue.upgrade().filter(|_| self.wants(method).is_some() && !self.is_expendable(method));
         if let Some(queue) = &told {
-            queue.lock().lost += 1;
+            let mut state = queue.lock();
+            state.lost += 1;
+            state.received += 1;
+            drop(state);
             queue.filled.notify_one();
         }
         told.is_some()
@@ -326,6 +329,11 @@ mod tests {
             assert!(watermark.reached().now_or_never().is_none());
             assert!(events.recv().await.is_some());
         }
+        assert!(events.recv().now_or_never().is_none());
+        assert!(watermark.reached().now_or_never().is_some());
+        assert!(feed.lose("A.b"), "before it was in the queue");
+        assert!(watermark.reached().now_or_never().is_none());
+        assert!(matches!(events.recv().await, Some(Item::Lagged(1))));
         assert!(events.recv().now_or_never().is_none());
         assert!(watermark.reached().now_or_never().is_some());
     }

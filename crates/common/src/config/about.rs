@@ -256,7 +256,7 @@ pub(super) const ABOUT: &[About] = &[
     ),
     about(
         "store.ca_file",
-        "Certificates (PEM) of those who vouch for Redis over TLS, in place of the machine's. Read again when it changes",
+        "Certificates (PEM) of those who vouch for Redis over TLS, in place of the machine's. Read again when it changes, before the next connection; what is connected to a cluster keeps what it had",
         "none: the machine's",
     ),
     about("store.prefix", "Every key begins with it", "short, and told apart from those of others in `redis-cli`"),

@@ -43,12 +43,20 @@ impl Page {
     /// To compile what bounds a result takes longer than most of what agents run, so its function stays in the document. The
     /// first call leaves it there, in the same round trip.
     async fn evaluate_in_page(&self, code: &str, deadline: Instant) -> Result<Answer, Failure> {
-        let kept = self.state().document.bounded.clone();
+        self.synced().await;
+        let (kept, dialogs) = {
+            let state = self.state();
+            (state.document.bounded.clone(), state.dialogs)
+        };
         if let Some(kept) = kept {
-            let dialogs = self.state().dialogs;
             match self.evaluate_kept(kept, code, deadline).await {
-                // The document went before the call began. Only while a dialog is open can it go after that.
-                Err(Error::Protocol { message, .. }) if is_gone(&message) && self.state().dialogs == dialogs => {}
+                Err(Error::Protocol { message, .. }) if is_gone(&message) => {
+                    self.synced().await;
+                    // The document went before the call began. Only while a dialog is open can it go after that.
+                    if self.state().dialogs != dialogs {
+                        return Err(Failure::stale_document());
+                    }
+                }
                 answer => return Ok(answer?),
             }
         }

@@ -79,6 +79,8 @@ impl Pump {
         let mut dismissed = 0;
         loop {
             tokio::select! {
+                // The session's own word for a crash comes first: it forgets how the page crashed before, and the other says how.
+                biased;
                 item = events.recv() => match item {
                     Some(Item::Event(event)) => self.event(&event, &mut dismissed),
                     Some(Item::Lagged(lost)) => {
