@@ -2,7 +2,7 @@
 
 use browserfleet_common::error_code::ErrorCode;
 use browserfleet_tools::WaitFor;
-use tokio::time::{Duration, sleep_until};
+use tokio::time::{Duration, sleep};
 
 use super::{Call, Registry, Reply, ToolResult, observe, reply::quoted};
 use crate::failure::Failure;
@@ -27,7 +27,8 @@ async fn wait_for(call: Call, arguments: WaitFor) -> ToolResult {
     let (mut waited, mut code) = (Vec::new(), Vec::new());
     if let Some(seconds) = time {
         let bounded = Duration::try_from_secs_f64(seconds).unwrap_or(MAX_TIME).min(MAX_TIME);
-        sleep_until(call.within(bounded)).await;
+        // Not bounded by the call's deadline: who waited no longer than that has not waited so long.
+        sleep(bounded).await;
         waited.push(format!("Waited for {} seconds", bounded.as_secs_f64()));
         code.push(format!("await new Promise(f => setTimeout(f, {} * 1000));", bounded.as_secs_f64()));
     }
