@@ -174,18 +174,17 @@ async fn played(lease: &Lease, webm: &[u8]) -> anyhow::Result<Value> {
           }});
           await happens('loadeddata');
           const colour = async (time) => {{
+            // Of two pictures the earlier one is drawn until the later one is shown, which is after its place is found. Where
+            // the same one stays nothing new is shown.
+            const shown = new Promise(ok => video.requestVideoFrameCallback(ok));
             const there = happens('seeked');
             video.currentTime = time;
             await there;
+            await Promise.race([shown, new Promise(ok => setTimeout(ok, 2000))]);
             const canvas = Object.assign(document.createElement('canvas'), {{ width: video.videoWidth, height: video.videoHeight }});
             const paper = canvas.getContext('2d');
-            let r = 0, g = 0, b = 0;
-            // The place is found before its picture is there to be drawn; no picture of these is black.
-            for (let tries = 0; tries < 200 && r + g + b === 0; tries++) {{
-              paper.drawImage(video, 0, 0);
-              [r, g, b] = paper.getImageData(video.videoWidth / 2, video.videoHeight / 2, 1, 1).data;
-              if (r + g + b === 0) await new Promise(ok => setTimeout(ok, 10));
-            }}
+            paper.drawImage(video, 0, 0);
+            const [r, g, b] = paper.getImageData(video.videoWidth / 2, video.videoHeight / 2, 1, 1).data;
             return r > 150 && g < 100 && b < 100 ? 'red' : b > 150 && r < 100 && g < 100 ? 'blue' : [r, g, b].join(' ');
           }};
           return [video.duration, video.videoWidth, video.videoHeight, await colour(0.01), await colour(video.duration - 0.05)];
