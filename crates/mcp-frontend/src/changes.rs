@@ -28,7 +28,7 @@ use crate::{
     Unavailable,
     access::Access,
     bus::{self, Bus, Listener, Message},
-    keys::Keyring,
+    keys::ApiKeys,
 };
 
 /// How often somebody who waits for changes is asked whether his key or his token has expired.
@@ -62,7 +62,7 @@ impl Change {
 #[derive(Clone, Debug)]
 pub struct Changes {
     bus: Arc<dyn Bus>,
-    keys: Option<Keyring>,
+    keys: Option<ApiKeys>,
     clock: Arc<dyn Clock>,
     /// Cancelled when nobody is told anything any more, because the front end stops.
     over: CancellationToken,
@@ -71,7 +71,7 @@ pub struct Changes {
 impl Changes {
     pub(crate) fn new(
         bus: Arc<dyn Bus>,
-        keys: Option<Keyring>,
+        keys: Option<ApiKeys>,
         clock: Arc<dyn Clock>,
         over: CancellationToken,
     ) -> Self {
@@ -89,7 +89,7 @@ impl Changes {
     /// Waits for what changes for whoever has this access from now on.
     pub(crate) async fn watch(&self, access: Arc<Access>) -> Result<Watch, Unavailable> {
         let listener = self.bus.listen(&bus::all_of(&access.principal)).await?;
-        let read = self.keys.as_ref().map(Keyring::read_again);
+        let read = self.keys.as_ref().map(ApiKeys::read_again);
         let checks = interval_at(Instant::now() + CHECK, CHECK);
         Ok(Watch { changes: self.clone(), access, listener, read, checks })
     }

@@ -10,7 +10,7 @@ use std::{
 use browserfleet_common::{config::Reader, redis};
 use browserfleet_tools::{Groups, SnapshotMode};
 
-use crate::{audit::Audit, connection, http::tls::Tls, keys::Keyring, limits::Limits, oauth, secrets::Secrets};
+use crate::{audit::Audit, connection, http::tls::Tls, keys::ApiKeys, limits::Limits, oauth, secrets::Secrets};
 
 /// The settings of a front end.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub struct Config {
     /// Where this one keeps sessions and connections, to find them again when it starts anew.
     pub state_dir: Option<PathBuf>,
     /// `[auth]`: who gets in with an API key. Without keys and tokens everybody is the same principal, who may do everything.
-    pub auth: Option<Keyring>,
+    pub auth: Option<ApiKeys>,
     /// `[oauth]`: who gets in with an access token.
     pub oauth: Option<oauth::Settings>,
     /// `[limits]`: of each key that does not say otherwise, and the most of any token.
@@ -182,7 +182,7 @@ impl Config {
             tools: Tools::read(reader),
             store: redis::Settings::read(reader),
             state_dir: reader.path("store.state_dir"),
-            auth: reader.file("auth.keys_file", Keyring::open),
+            auth: reader.file("auth.keys_file", ApiKeys::open),
             audit: reader.path("audit.file").and_then(|path| open_trail(reader, &path)),
             secrets: reader.file("secrets.file", Secrets::read).map(Arc::new).unwrap_or_default(),
         };

@@ -31,7 +31,7 @@ use crate::{
     failure::Failure,
     fleet::{Fleet, Pools},
     http::tls::Tls,
-    keys::Keyring,
+    keys::ApiKeys,
     oauth::Issuer,
     running::Running,
     session::{self, Record, Scope},
@@ -321,7 +321,7 @@ impl Core {
                 }
                 let (keys, tls) = (keys.clone(), tls.clone());
                 let refresh = move || {
-                    keys.iter().for_each(Keyring::refresh);
+                    keys.iter().for_each(ApiKeys::refresh);
                     tls.iter().for_each(Tls::refresh);
                 };
                 // A file system may take its time. A panic in there has been logged.

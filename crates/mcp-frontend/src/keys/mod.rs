@@ -1,6 +1,6 @@
 //! API keys: who may call, and what they may do.
 //!
-//! [`secret`] makes and reads keys, [`record`] is what is kept of one, [`file`] where, [`ring`] what a running front end asks;
+//! [`secret`] makes and reads keys, [`record`] is what is kept of one, [`file`] where, [`api_keys`] what a running front end asks;
 //! [`command`] is what operators type.
 
 mod secret;
@@ -9,13 +9,13 @@ mod record;
 
 mod file;
 
-mod ring;
+mod api_keys;
 
 pub mod command;
 
 pub(crate) use self::secret::{PREFIX as KEY_PREFIX, is_id as is_key_id};
 pub use self::{
+    api_keys::ApiKeys,
     record::{Origins, Record},
-    ring::Keyring,
 };
 pub use crate::limits::Limits;

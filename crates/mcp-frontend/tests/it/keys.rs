@@ -6,7 +6,7 @@ use browserfleet_common::redis::testing::Server;
 use browserfleet_mcp_frontend::{
     Config,
     keys::{
-        Keyring, Limits,
+        ApiKeys, Limits,
         command::{Create, create, revoke},
     },
     testing::Event,
@@ -47,7 +47,7 @@ impl Keyed {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys.json");
         create(&path, &Create::named("first", &["admin"]), now()).unwrap();
-        let keys = Keyring::open(&path).unwrap();
+        let keys = ApiKeys::open(&path).unwrap();
         let change = |config: &mut Config| {
             config.auth = Some(keys.clone());
             change(config);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use browserfleet_mcp_frontend::{
     keys::{
-        Keyring, Limits,
+        ApiKeys, Limits,
         command::{Create, create},
     },
     testing::Event,
@@ -483,7 +483,7 @@ async fn keys_have_the_same_limits_and_go_on_beside_tokens() {
     };
     let new = Create::named("ci", &ALL.split(' ').collect::<Vec<_>>()).within(limits);
     let key = create(&path, &new, Duration::from_secs(now())).unwrap().text;
-    let keys = Keyring::open(&path).unwrap();
+    let keys = ApiKeys::open(&path).unwrap();
     let guarded = Guarded::over(Behind::one(), "", |config| config.auth = Some(keys.clone())).await;
     let (by_key, by_token) = (guarded.bearer(&key), guarded.client(&json!({})));
     uploads_are_limited(&by_key).await;

@@ -180,8 +180,7 @@ impl Driver {
             Report::CloseFailed { at } => self.step(Event::CloseFailed { at }),
             Report::Died { at, death } => {
                 if self.state.is_running(at) {
-                    metrics().deaths.add(death.code.name());
-                    tracing::warn!(slot = at.slot, code = death.code.name(), reason = death.reason, "browser died");
+                    hands::report_death(at, &death);
                 }
                 self.step(Event::Died { at, death });
             }

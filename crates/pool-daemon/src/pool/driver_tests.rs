@@ -289,12 +289,14 @@ async fn tokens_of_an_earlier_life_are_never_valid() {
 }
 
 #[tokio::test]
-async fn every_invariant_is_shown_before_it_is_broken() {
+async fn what_alerts_watch_is_shown_before_it_happens() {
     let scene = Scene::new(1, |_| {});
     let page = metrics().render();
-    for invariant in INVARIANTS {
-        let series = format!("browserfleet_invariant_violations_total{{invariant=\"{invariant}\"}} ");
-        assert!(page.contains(&series), "{series}\n{page}");
+    let invariants = INVARIANTS.map(|invariant| format!("invariant_violations_total{{invariant=\"{invariant}\"}} "));
+    let deaths = hands::DEATHS.map(|code| format!("browser_deaths_total{{code=\"{code}\"}} "));
+    let refusals = hands::REFUSALS.map(|code| format!("acquire_refusals_total{{code=\"{code}\"}} "));
+    for series in invariants.iter().chain(&deaths).chain(&refusals) {
+        assert!(page.contains(&format!("browserfleet_{series}")), "{series}\n{page}");
     }
     scene.end().await;
 }

@@ -23,6 +23,19 @@ use crate::page::Context;
 const OPEN: Duration = Duration::from_secs(10);
 /// Most time for closing one.
 const CLOSE: Duration = Duration::from_secs(5);
+/// What browsers die of.
+pub(super) const DEATHS: [ErrorCode; 3] = [ErrorCode::BrowserGone, ErrorCode::BrowserOutOfMemory, ErrorCode::Internal];
+/// Why callers get no browser; those whose browser dies while it is made ready get its reason.
+pub(super) const REFUSALS: [ErrorCode; 8] = [
+    ErrorCode::PoolFull,
+    ErrorCode::QueueTimeout,
+    ErrorCode::QuotaExceeded,
+    ErrorCode::Draining,
+    ErrorCode::LeaseLost,
+    ErrorCode::BrowserGone,
+    ErrorCode::BrowserOutOfMemory,
+    ErrorCode::Internal,
+];
 
 impl Driver {
     pub(super) fn launch(&self, at: BrowserRef) {
@@ -147,7 +160,9 @@ impl Driver {
     }
 
     pub(super) fn refuse(&mut self, ticket: Ticket, refusal: Refusal) {
-        metrics().refusals.add(refusal.code.name());
+        let code = refusal.code;
+        debug_assert!(REFUSALS.contains(&code), "{code} is not among the codes that alerts can see the first of");
+        metrics().refusals.add(code.name());
         if let Some(caller) = self.callers.remove(&ticket) {
             let _caller_gone = caller.outcome.send(Err(refusal));
         }
@@ -202,11 +217,25 @@ impl Driver {
     }
 }
 
-/// Shows that no invariant has been broken so far: alerts see the first one only as a rise.
+/// Shows that nothing has happened so far: alerts see the first event of a kind only as a rise.
 pub(super) fn report_none() {
     for invariant in INVARIANTS {
         metrics().invariant_violations.begin(invariant);
     }
+    for code in DEATHS {
+        metrics().deaths.begin(code.name());
+    }
+    for code in REFUSALS {
+        metrics().refusals.begin(code.name());
+    }
+}
+
+/// Counts a browser that died.
+pub(super) fn report_death(at: BrowserRef, death: &Death) {
+    let Death { code, reason } = death;
+    debug_assert!(DEATHS.contains(code), "{code} is not among the codes that alerts can see the first of");
+    metrics().deaths.add(code.name());
+    tracing::warn!(slot = at.slot, code = code.name(), reason, "browser died");
 }
 
 /// A defect of ours that has cost a slot, and nothing else: operators are to hear of it.

@@ -18,7 +18,7 @@ const NOBODY: Hash = [0; 32];
 
 /// The keys of a file. Cheap to clone: all clones are the same.
 #[derive(Clone, Debug)]
-pub struct Keyring(Arc<Reloaded<Keys>>);
+pub struct ApiKeys(Arc<Reloaded<Keys>>);
 
 /// By their ids.
 type Keys = HashMap<String, Arc<Known>>;
@@ -29,7 +29,7 @@ struct Known {
     access: Arc<Access>,
 }
 
-impl Keyring {
+impl ApiKeys {
     /// Reads a file of keys.
     ///
     /// # Errors
@@ -86,54 +86,54 @@ mod tests {
 
     const NOW: Duration = Duration::from_secs(1_000_000);
 
-    fn ring() -> (tempfile::TempDir, PathBuf, String, Keyring) {
+    fn keys() -> (tempfile::TempDir, PathBuf, String, ApiKeys) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys.json");
         let new = Create::named("ci", &["browser:read"]).for_time(Duration::from_secs(100));
         let text = create(&path, &new, NOW).unwrap().text;
-        let ring = Keyring::open(&path).unwrap();
-        (directory, path, text, ring)
+        let keys = ApiKeys::open(&path).unwrap();
+        (directory, path, text, keys)
     }
 
     #[test]
     fn only_the_whole_text_in_its_time_is_let_in() {
-        let (_directory, _path, text, ring) = ring();
-        assert!(ring.authenticate(&text, NOW).is_some());
-        assert!(ring.authenticate(&text, NOW + Duration::from_secs(99)).is_some());
-        assert!(ring.authenticate(&text, NOW + Duration::from_secs(100)).is_none(), "expired");
+        let (_directory, _path, text, keys) = keys();
+        assert!(keys.authenticate(&text, NOW).is_some());
+        assert!(keys.authenticate(&text, NOW + Duration::from_secs(99)).is_some());
+        assert!(keys.authenticate(&text, NOW + Duration::from_secs(100)).is_none(), "expired");
         for at in 0..text.len() {
             let mut wrong = text.clone().into_bytes();
             wrong[at] = if wrong[at] == b'0' { b'1' } else { b'0' };
-            assert!(ring.authenticate(std::str::from_utf8(&wrong).unwrap(), NOW).is_none(), "byte {at}");
-            assert!(ring.authenticate(&text[..at], NOW).is_none(), "{at} bytes");
+            assert!(keys.authenticate(std::str::from_utf8(&wrong).unwrap(), NOW).is_none(), "byte {at}");
+            assert!(keys.authenticate(&text[..at], NOW).is_none(), "{at} bytes");
         }
-        assert!(ring.authenticate(&format!("{text}0"), NOW).is_none());
+        assert!(keys.authenticate(&format!("{text}0"), NOW).is_none());
     }
 
     #[test]
     fn a_changed_file_is_read_again_and_a_broken_one_changes_nothing() {
-        let (_directory, path, text, ring) = ring();
+        let (_directory, path, text, keys) = keys();
         let whole = fs::read(&path).unwrap();
         fs::write(&path, "{ broken").unwrap();
-        ring.refresh();
-        assert!(ring.authenticate(&text, NOW).is_some(), "the old keys stay");
+        keys.refresh();
+        assert!(keys.authenticate(&text, NOW).is_some(), "the old keys stay");
         fs::write(&path, whole).unwrap();
         let other = create(&path, &Create::named("other", &["admin"]), NOW).unwrap().text;
-        assert!(ring.authenticate(&other, NOW).is_none());
-        ring.refresh();
-        assert!(ring.authenticate(&other, NOW).is_some_and(|access| access.is_admin()));
+        assert!(keys.authenticate(&other, NOW).is_none());
+        keys.refresh();
+        assert!(keys.authenticate(&other, NOW).is_some_and(|access| access.is_admin()));
         revoke(&path, "ci").unwrap();
-        ring.refresh();
-        assert!(ring.authenticate(&text, NOW).is_none() && ring.authenticate(&other, NOW).is_some());
+        keys.refresh();
+        assert!(keys.authenticate(&text, NOW).is_none() && keys.authenticate(&other, NOW).is_some());
     }
 
     #[test]
     fn a_new_secret_is_the_same_principal() {
-        let (_directory, path, text, ring) = ring();
-        let before = ring.authenticate(&text, NOW).unwrap();
+        let (_directory, path, text, keys) = keys();
+        let before = keys.authenticate(&text, NOW).unwrap();
         let new = rotate(&path, "ci").unwrap().text;
-        ring.refresh();
-        assert!(ring.authenticate(&text, NOW).is_none(), "the old secret is over");
-        assert_eq!(ring.authenticate(&new, NOW).unwrap().principal, before.principal);
+        keys.refresh();
+        assert!(keys.authenticate(&text, NOW).is_none(), "the old secret is over");
+        assert_eq!(keys.authenticate(&new, NOW).unwrap().principal, before.principal);
     }
 }
