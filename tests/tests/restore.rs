@@ -50,6 +50,17 @@ fn restored(answer: &Answer) -> Option<Value> {
     answer.structured.as_ref()?.get("restored").cloned()
 }
 
+/// Waits until a daemon that drains has no lease any more.
+async fn until_moved(daemon: &Daemon) -> Outcome {
+    let started = Instant::now();
+    // A pool that has ended lists nothing.
+    while daemon.app.handle().list().await.is_ok_and(|leases| !leases.is_empty()) {
+        anyhow::ensure!(started.elapsed() < GRACE / 2, "the lease was not moved");
+        sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
 fn has_tab(kept: &Value, url: &str, scrolled: bool) -> bool {
     let tabs = kept["tabs"].as_array();
     tabs.is_some_and(|tabs| {
@@ -342,14 +353,29 @@ async fn a_drain_waits_for_what_a_busy_page_keeps() -> Outcome {
     lease.ok("browser_evaluate", json!({ "function": busy })).await?;
     pages.seen("busy").await;
     assert_eq!(daemon.app.handle().drain(GRACE).await.ok(), Some(1));
-    let started = Instant::now();
-    // A pool that has ended lists nothing.
-    while daemon.app.handle().list().await.is_ok_and(|leases| !leases.is_empty()) {
-        anyhow::ensure!(started.elapsed() < GRACE / 2, "the lease was not moved");
-        sleep(Duration::from_millis(20)).await;
-    }
+    until_moved(&daemon).await?;
     let saved = kept.of("s").await?.unwrap_or_default();
     assert_eq!(saved["local"][&pages.url]["last"], "word", "{saved}");
+    daemon.end().await
+}
+
+/// Nobody will answer it: behind a dialog nothing of the page runs, and nothing of what it keeps can be read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_dismisses_dialogs_and_keeps_what_comes_of_it() -> Outcome {
+    let (daemon, pages, kept) = begin().await?;
+    let lease = daemon.lease("s").await?;
+    navigate(&lease, &pages.at("/kept")).await?;
+    let asks = "() => { setTimeout(() => { localStorage.last = String(confirm('first')) + confirm('second') }, 0) }";
+    lease.ok("browser_evaluate", json!({ "function": asks })).await?;
+    let shown = lease.call("browser_snapshot", json!({})).await?;
+    assert!(
+        shown.text.contains("first") || shown.error.is_some_and(|error| error.message.contains("first")),
+        "it asks"
+    );
+    assert_eq!(daemon.app.handle().drain(GRACE).await.ok(), Some(1));
+    until_moved(&daemon).await?;
+    let saved = kept.of("s").await?.unwrap_or_default();
+    assert_eq!(saved["local"][&pages.url]["last"], "falsefalse", "{saved}");
     daemon.end().await
 }
 

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, Instant, sleep};
 
 use super::Keeper;
 use crate::pool::{Handle, Leased};
+
+/// Most time for dismissing the dialogs of a lease.
+const DISMISSING: Duration = Duration::from_secs(1);
 
 /// Why a lease ends that is moved.
 const MOVED: &str =
@@ -27,12 +30,19 @@ pub async fn run(keeper: Keeper, handle: Handle) {
     }
 }
 
+/// Where the session goes on nobody can answer what a page asks here; and behind a dialog a page does not say what it keeps.
+async fn dismiss_dialogs(leased: &Leased) {
+    let deadline = Instant::now() + DISMISSING;
+    join_all(leased.workspace.open_tabs().iter().map(|tab| tab.page.dismiss_dialogs(deadline))).await;
+}
+
 /// Ends a lease once what it has is kept. Calls that are there by now finish first; later ones find the lease ended, before
 /// they have done anything.
 async fn move_away(keeper: &Keeper, handle: &Handle, leased: &Arc<Leased>) {
     let moving = async {
         loop {
             let turn = leased.workspace.turn().await;
+            dismiss_dialogs(leased).await;
             match keeper.keep_now(leased).await {
                 Ok(()) => {
                     // A pool that has stopped has ended it.

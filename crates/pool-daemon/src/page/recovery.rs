@@ -62,13 +62,8 @@ impl Page {
         let step = || Instant::now() + STEP;
         let deadline = step();
         // Also when we know of none: the event may have been lost. Without one it is refused at once.
-        if self.call(HandleJavaScriptDialogParams::new(false), deadline).await.is_ok() {
-            if let Some(dialog) = self.state().dialog.take() {
-                self.inner.shared.notices.add(Notice::DialogDismissed(dialog));
-            }
-            if self.answers(deadline).await {
-                return Some(Freed::Dialog);
-            }
+        if self.dismiss(deadline).await && self.answers(deadline).await {
+            return Some(Freed::Dialog);
         }
         let deadline = step();
         // A page that is already free may refuse; one that is stuck may not answer. The probe tells.
@@ -84,6 +79,23 @@ impl Page {
         let deadline = step();
         let _refused = self.call(NavigateParams::new("about:blank"), deadline).await;
         self.answers(deadline).await.then_some(Freed::Blank)
+    }
+
+    /// Nobody will answer the page's dialogs any more: the one that stops it is dismissed, and so are those that follow.
+    pub async fn dismiss_dialogs(&self, deadline: Instant) {
+        self.state().dismissing = true;
+        if self.dialog().is_some() {
+            self.dismiss(deadline).await;
+        }
+    }
+
+    /// Answers whether there was a dialog to dismiss.
+    async fn dismiss(&self, deadline: Instant) -> bool {
+        let dismissed = self.call(HandleJavaScriptDialogParams::new(false), deadline).await.is_ok();
+        if dismissed && let Some(dialog) = self.state().dialog.take() {
+            self.inner.shared.notices.add(Notice::DialogDismissed(dialog));
+        }
+        dismissed
     }
 
     /// Closes the page for good, whatever it is doing: a dialog or a loop does not keep it open.
@@ -147,5 +159,72 @@ impl Page {
         // The next one may open at once.
         self.until(deadline, |state| state.dialog.is_none() || state.dialogs > answered).await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use browserfleet_cdp::fake::Peer;
+    use browserfleet_common::lifecycle::Tasks;
+    use serde_json::json;
+
+    use super::*;
+
+    const LADDER: [(&str, Freed); 4] = [
+        ("Page.handleJavaScriptDialog", Freed::Dialog),
+        ("Runtime.terminateExecution", Freed::Script),
+        ("Page.stopLoading", Freed::Loading),
+        ("Page.navigate", Freed::Blank),
+    ];
+
+    /// What a page that only `remedy` frees is asked to do, and when; and what is said to have freed it.
+    async fn climbed(remedy: Option<&'static str>) -> (Option<Freed>, Vec<(String, Duration)>) {
+        let tasks = Tasks::new();
+        let (mut browser, connection) = Peer::connect(&tasks).unwrap();
+        let page = Page::detached(&connection);
+        let began = Instant::now();
+        let stuck = async {
+            let (mut steps, mut freed) = (Vec::new(), false);
+            while let Some(request) = browser.request().await.unwrap() {
+                if request.method != "Runtime.evaluate" {
+                    steps.push((request.method.clone(), began.elapsed()));
+                    freed |= remedy == Some(request.method.as_str());
+                }
+                if freed {
+                    browser
+                        .reply(&request, json!({ "result": { "type": "number", "value": 2 }, "frameId": "f" }))
+                        .await
+                        .unwrap();
+                } else if request.method == "Page.handleJavaScriptDialog" {
+                    browser.refuse(&request, -32602, "No dialog is showing").await.unwrap();
+                }
+            }
+            steps
+        };
+        let recovered = async {
+            let freed = page.recover().await;
+            assert!(!page.state().dismissing, "its dialogs are its agent's again");
+            drop((page, connection));
+            tasks.join(STEP).await;
+            freed
+        };
+        tokio::join!(recovered, stuck)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_step_is_tried_in_its_order_and_given_a_second_until_one_helps() {
+        for (helps, (remedy, name)) in LADDER.into_iter().enumerate() {
+            let (freed, steps) = climbed(Some(remedy)).await;
+            assert_eq!(freed, Some(name));
+            let asked: Vec<_> = steps.iter().map(|(method, _)| method.as_str()).collect();
+            assert_eq!(asked, LADDER[..=helps].iter().map(|(method, _)| *method).collect::<Vec<_>>());
+        }
+        let (freed, steps) = climbed(None).await;
+        assert_eq!((freed, steps.len()), (None, LADDER.len()));
+        for (step, (method, at)) in steps.iter().enumerate() {
+            // That there is no dialog is said at once.
+            let due = Duration::from_secs(step.saturating_sub(1) as u64);
+            assert!((due..due + Duration::from_millis(100)).contains(at), "{method} at {at:?}");
+        }
     }
 }
