@@ -6,7 +6,7 @@ use browserfleet_common::{metrics::metrics, pb, size::GIB};
 use browserfleet_pool_daemon::config::Config;
 use browserfleet_tests::{daemon::Daemon, pages::Pages, processes};
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 type Outcome = anyhow::Result<()>;
 
@@ -87,6 +87,46 @@ async fn another_principal_never_gets_into_the_process() -> Outcome {
     assert_ne!(third.lease.browser_pid, mine.lease.browser_pid, "a process of its own");
     assert_eq!(processes::in_group(mine.lease.browser_pid), 0);
     daemon.end().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_has_grown_or_served_often_takes_no_more_sessions_and_goes_with_its_last() -> Outcome {
+    for (max_memory, max_uses) in [(1, 100), (64 * GIB, 2)] {
+        let daemon = Daemon::start(|config| {
+            dense(config);
+            config.limits.retirement.max_memory = max_memory;
+            config.limits.retirement.max_uses = max_uses;
+        })?;
+        let (stays, leaves) = (daemon.lease("stays").await?, daemon.lease("leaves").await?);
+        let pid = stays.lease.browser_pid;
+        assert_eq!(leaves.lease.browser_pid, pid);
+        let weighed = async || {
+            let listed = daemon.app.handle().list().await.unwrap_or_default();
+            listed.iter().all(|listed| listed.leased.browser.tree.memory() > 1)
+        };
+        let began = Instant::now();
+        while !weighed().await {
+            anyhow::ensure!(began.elapsed() < PATIENCE, "nobody weighs it");
+            sleep(Duration::from_millis(50)).await;
+        }
+        daemon.pool().release(leaves.released()).await?;
+        // A context is closed, and its browser judged, a moment after its lease has ended.
+        while daemon.app.handle().counts().retiring == 0 && max_uses > 2 {
+            anyhow::ensure!(began.elapsed() < PATIENCE, "it goes on: {:?}", daemon.app.handle().counts());
+            sleep(Duration::from_millis(20)).await;
+        }
+        let next = daemon.lease("next").await?;
+        assert_ne!(next.lease.browser_pid, pid, "{max_memory} {max_uses}");
+        stays.ok("browser_snapshot", json!({})).await?;
+        daemon.pool().release(stays.released()).await?;
+        while processes::in_group(pid) > 0 {
+            anyhow::ensure!(began.elapsed() < 2 * PATIENCE, "it stays");
+            sleep(Duration::from_millis(20)).await;
+        }
+        next.ok("browser_snapshot", json!({})).await?;
+        daemon.end().await?;
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -184,10 +184,14 @@ async fn a_stopped_renderer_is_left_behind_and_ends_with_its_lease() -> Outcome 
     assert_eq!(answer.outcome(), "page_hung", "{answer:?}");
     let page = lease.ok("browser_navigate", json!({ "url": pages.at("/") })).await?;
     assert!(page.text.contains("Hello"), "{}", page.text);
-    let pid = lease.lease.browser_pid;
-    daemon.end().await?;
-    assert_eq!(processes::in_group(pid), 0);
-    Ok(())
+    let (pid, released) = (lease.lease.browser_pid, tokio::time::Instant::now());
+    assert!(processes::of_group(pid).contains(&renderer), "it is there still, stopped");
+    daemon.pool().release(lease.released()).await?;
+    while processes::in_group(pid) > 0 {
+        anyhow::ensure!(released.elapsed() < PATIENCE, "it outlives its lease");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    daemon.end().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -339,7 +339,7 @@ fn timeout_of<T>(request: &Request<T>) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use browserfleet_common::egress::EgressRules;
-    use futures_util::StreamExt as _;
+    use futures_util::{FutureExt as _, StreamExt as _};
     use pb::browser_service_server::BrowserService as _;
     use tokio::sync::watch;
 
@@ -347,6 +347,7 @@ mod tests {
     use crate::{
         pool::{Key, Pressure, driver, test_limits},
         testing::FakeLauncher,
+        tools::Reply,
     };
 
     #[test]
@@ -392,15 +393,19 @@ mod tests {
         }
 
         async fn call(&self, leased: &Leased) -> CallStream {
+            self.call_with(leased, &leased.token).await.unwrap()
+        }
+
+        async fn call_with(&self, leased: &Leased, token: &str) -> Result<CallStream, Status> {
             let request = pb::CallToolRequest {
                 lease_id: leased.lease_id.clone(),
-                token: leased.token.clone(),
+                token: token.to_owned(),
                 tool: "browser_snapshot".to_owned(),
                 ..pb::CallToolRequest::default()
             };
             let mut request = Request::new(request);
             request.extensions_mut().insert(Peer::Anyone);
-            self.service.call_tool(request).await.unwrap().into_inner()
+            self.service.call_tool(request).await.map(Response::into_inner)
         }
     }
 
@@ -413,7 +418,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_that_panics_costs_its_browser_and_nothing_else() {
         let mut scene = Scene::new();
-        scene.service.registry = Registry::panicking("browser_snapshot");
+        scene.service.registry = Registry::of("browser_snapshot", || async { panic!("injected") }.boxed());
         let (hit, other) = (scene.lease("hit").await, scene.lease("other").await);
         let status = refusal(scene.call(&hit).await).await;
         assert_eq!(ErrorCode::of(&status), ErrorCode::Internal);
@@ -421,6 +426,37 @@ mod tests {
         assert!(hit.lost().unwrap().message.contains("defect of the server"), "{:?}", hit.lost());
         assert!(!other.ended().is_cancelled(), "nothing else");
         assert_eq!(scene.tasks.panicked(), 0, "it was caught where it can be answered");
+    }
+
+    /// The token has to count still when the result is told: by then the session may go on elsewhere.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_done_while_the_lease_ended_is_not_told_as_done() {
+        let mut scene = Scene::new();
+        let leased = scene.lease("s").await;
+        let ends = (scene.handle.clone(), Arc::clone(&leased));
+        scene.service.registry = Registry::of("browser_snapshot", move || {
+            let (handle, leased) = ends.clone();
+            async move {
+                handle.session_ended(&leased, "this is why").await.expect("runs");
+                Ok(Reply::new())
+            }
+            .boxed()
+        });
+        let status = refusal(scene.call(&leased).await).await;
+        assert_eq!(ErrorCode::of(&status), ErrorCode::LeaseLost);
+        assert!(status.message().contains("this is why"), "{status}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_with_another_leases_token_touches_nothing() {
+        let mut scene = Scene::new();
+        let (own, other) = (scene.lease("own").await, scene.lease("other").await);
+        scene.service.registry = Registry::of("browser_snapshot", || async { panic!("it is run") }.boxed());
+        for token in [other.token.as_str(), ""] {
+            let status = scene.call_with(&own, token).await.map(drop).expect_err("it is refused");
+            assert_eq!(ErrorCode::of(&status), ErrorCode::LeaseLost);
+        }
+        assert!(!own.ended().is_cancelled() && !other.ended().is_cancelled());
     }
 
     #[tokio::test(start_paused = true)]

@@ -159,11 +159,13 @@ impl Registry {
         registry
     }
 
-    /// One tool that fails inside.
+    /// One tool, which does what the test says.
     #[cfg(test)]
-    pub(crate) fn panicking(tool: &'static str) -> Self {
-        let handler: Handler = Arc::new(|_call, _arguments| async { panic!("injected") }.boxed());
-        Self { handlers: HashMap::from([(tool, handler)]) }
+    pub(crate) fn of(
+        tool: &'static str,
+        work: impl Fn() -> BoxFuture<'static, ToolResult> + Send + Sync + 'static,
+    ) -> Self {
+        Self { handlers: HashMap::from([(tool, Arc::new(move |_call, _arguments| work()) as Handler)]) }
     }
 
     /// Adds a tool; its arguments' type says which.
