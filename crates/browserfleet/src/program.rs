@@ -92,6 +92,6 @@ async fn serve(mut settings: Settings) -> anyhow::Result<()> {
         tracing::warn!(left, "tasks did not end in time");
     }
     served?;
-    anyhow::ensure!(end == End::Clean, "browsers could not be ended in time");
+    anyhow::ensure!(end == End::Clean, "browsers could not be ended");
     Ok(())
 }

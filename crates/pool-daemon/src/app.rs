@@ -54,7 +54,7 @@ pub struct App {
 pub enum End {
     /// Every browser is gone.
     Clean,
-    /// Some could not be ended in time.
+    /// Some could not be ended, or not in time.
     Left,
 }
 
@@ -142,31 +142,76 @@ impl App {
     /// Ends the pool: no new leases, running ones within the grace, then every browser, verified. A hard shutdown skips
     /// the grace.
     pub async fn end(&self) -> End {
-        let grace = if self.shutdown.hard().is_cancelled() { Duration::ZERO } else { self.drain_grace };
-        // A pool that has stopped already has nothing to drain.
-        let _stopped = self.handle.drain(grace).await;
-        let hard = async {
-            self.shutdown.hard().cancelled().await;
-            let _stopped = self.handle.drain(Duration::ZERO).await;
-            std::future::pending::<()>().await;
-        };
-        let mut counts = self.handle.watch();
-        let drained = async {
-            // The driver ends, and with it this watch, when every slot is empty.
-            while counts.changed().await.is_ok() {}
-        };
-        let ended = timeout(grace + END, async {
-            tokio::select! {
-                () = drained => {}
-                () = hard => {}
-            }
-        });
-        match ended.await {
-            Ok(()) => End::Clean,
-            Err(_elapsed) => {
-                tracing::error!(counts = ?self.handle.counts(), "browsers could not be ended in time");
-                End::Left
-            }
+        end(&self.handle, self.drain_grace, &self.shutdown).await
+    }
+}
+
+async fn end(handle: &Handle, drain_grace: Duration, shutdown: &Shutdown) -> End {
+    let grace = if shutdown.hard().is_cancelled() { Duration::ZERO } else { drain_grace };
+    // A pool that has stopped already has nothing to drain.
+    let _stopped = handle.drain(grace).await;
+    let hard = async {
+        shutdown.hard().cancelled().await;
+        let _stopped = handle.drain(Duration::ZERO).await;
+        std::future::pending::<()>().await;
+    };
+    let mut counts = handle.watch();
+    let drained = async {
+        // The driver ends, and with it this watch, when nothing is left that it could end.
+        while counts.changed().await.is_ok() {}
+    };
+    let ended = timeout(grace + END, async {
+        tokio::select! {
+            () = drained => {}
+            () = hard => {}
+        }
+    });
+    let in_time = ended.await.is_ok();
+    let counts = handle.counts();
+    if in_time && counts.left == 0 {
+        return End::Clean;
+    }
+    tracing::error!(in_time, ?counts, "browsers could not be ended");
+    End::Left
+}
+
+#[cfg(test)]
+mod tests {
+    use browserfleet_common::egress::EgressRules;
+    use tokio::{sync::watch, time::Instant};
+
+    use super::*;
+    use crate::{
+        pool::{Key, Pressure, driver, test_limits},
+        testing::{self, FakeLauncher},
+    };
+
+    const GRACE: Duration = Duration::from_secs(20);
+
+    /// How a pool with one lease ends whose browser leaves so many processes, and how long that took after the grace.
+    async fn ended(leaving: usize) -> (End, Duration) {
+        let tasks = Tasks::new();
+        let launcher = FakeLauncher::new(&tasks);
+        launcher.leave(leaving);
+        let (_calm, pressure) = watch::channel(Pressure::default());
+        let handle = driver::start(test_limits(1, 0), "pool".to_owned(), launcher, pressure, &tasks);
+        let key = Key { principal: "p".to_owned(), session: "s".to_owned(), birth: "1".to_owned() };
+        let deadline = Instant::now() + GRACE;
+        let asked = handle.acquire(key, EgressRules::default(), 2 * GRACE, deadline).await.unwrap();
+        let leased = asked.outcome().await.unwrap();
+        let _running = leased.enter().unwrap();
+        let began = Instant::now();
+        let end = end(&handle, GRACE, &Shutdown::new()).await;
+        (end, began.elapsed().saturating_sub(GRACE))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_ended_is_in_how_the_daemon_ended() {
+        let moment = Duration::from_millis(10);
+        for (leaving, told) in [(0, End::Clean), (1, End::Left)] {
+            let (end, took) = ended(leaving).await;
+            assert_eq!(end, told);
+            assert!(took <= testing::END + moment, "it is known as soon as it is certain: {took:?}");
         }
     }
 }

@@ -32,6 +32,8 @@ pub struct FakeLauncher {
     pub trees: Mutex<Vec<Arc<FakeTree>>>,
     alive: Arc<AtomicUsize>,
     most_alive: Arc<AtomicUsize>,
+    /// The end of a browser leaves so many processes.
+    leaving: Arc<AtomicUsize>,
     /// How often it was asked to measure.
     pub measured: AtomicUsize,
 }
@@ -49,6 +51,7 @@ impl FakeLauncher {
             trees: Mutex::default(),
             alive: Arc::default(),
             most_alive: Arc::default(),
+            leaving: Arc::default(),
             measured: AtomicUsize::default(),
         })
     }
@@ -56,6 +59,11 @@ impl FakeLauncher {
     /// Makes launches fail with a reason, or work again.
     pub fn fail(&self, reason: Option<&str>) {
         *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = reason.map(str::to_owned);
+    }
+
+    /// Makes ends leave so many processes.
+    pub fn leave(&self, processes: usize) {
+        self.leaving.store(processes, Ordering::SeqCst);
     }
 
     /// How many launches have succeeded.
@@ -82,6 +90,7 @@ impl Launcher for FakeLauncher {
         self.most_alive.fetch_max(alive, Ordering::SeqCst);
         let tree = Arc::new(FakeTree {
             alive: Arc::clone(&self.alive),
+            leaving: Arc::clone(&self.leaving),
             died: SetOnce::new(),
             ended: SetOnce::new(),
             peer: Mutex::new(Some(peer)),
@@ -101,6 +110,7 @@ impl Launcher for FakeLauncher {
 #[derive(Debug)]
 pub struct FakeTree {
     alive: Arc<AtomicUsize>,
+    leaving: Arc<AtomicUsize>,
     died: SetOnce<Death>,
     ended: SetOnce<()>,
     /// Keeps the pipe open while the browser lives.
@@ -154,6 +164,6 @@ impl ProcessTree for FakeTree {
         if self.ended.set(()).is_ok() {
             self.alive.fetch_sub(1, Ordering::SeqCst);
         }
-        0
+        self.leaving.load(Ordering::SeqCst)
     }
 }

@@ -45,9 +45,8 @@ impl State {
         if self.place_for(principal, now).is_some() && self.queue.waiting_of(principal) == 0 && self.has_quota(waiter) {
             return Ok(None);
         }
-        if let Some(reason) = self.breaker.broken() {
+        if let Some(message) = self.broken() {
             let after = self.breaker.not_before().map_or(RETRY, |at| at.saturating_duration_since(now));
-            let message = format!("browsers cannot be started at present: {reason}");
             return Err(Refusal::retry(ErrorCode::BrowserGone, message, after.max(limits.launching.backoff)));
         }
         if !self.has_quota(waiter) {
@@ -118,7 +117,7 @@ impl State {
     }
 
     /// The slot of the best browser for a principal: one it shares already, else the freshest that has waited longest.
-    fn place_for(&self, principal: &str, now: Instant) -> Option<usize> {
+    pub(super) fn place_for(&self, principal: &str, now: Instant) -> Option<usize> {
         let takes = |(_, slot): &(usize, &Slot)| slot.up().is_some_and(|up| up.takes(principal, &self.limits, now));
         let rank = |(index, slot): &(usize, &Slot)| slot.up().map(|up| (up.is_fresh(), up.free_since, *index));
         self.slots.iter().enumerate().filter(takes).min_by_key(rank).map(|(index, _)| index)

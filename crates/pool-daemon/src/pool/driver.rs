@@ -91,46 +91,57 @@ pub fn start(
     pressure: watch::Receiver<Pressure>,
     tasks: &Tasks,
 ) -> Handle {
-    hands::report_none();
-    let (command_sender, commands) = mpsc::channel(COMMANDS);
-    // Each browser has at most a launch, a death and an ending under way, and each of its contexts an opening or a closing.
-    let (reporter, reports) = mpsc::channel((3 + limits.contexts_per_browser) * limits.max_browsers);
-    let (counts, counts_watch) = watch::channel(Counts::default());
-    let identity = Arc::new(Identity { pool_id, incarnation: ids::random_hex() });
-    let registry = Arc::new(Registry::default());
-    let limits = Arc::new(limits);
-    let handle = Handle {
-        commands: command_sender,
-        registry: Arc::clone(&registry),
-        counts: counts_watch,
-        identity: Arc::clone(&identity),
-        started: Instant::now(),
-        limits: Arc::clone(&limits),
-    };
-    let driver = Driver {
-        state: State::new(Limits::clone(&limits)),
-        limits,
-        launcher,
-        tasks: tasks.clone(),
-        identity,
-        registry,
-        browsers: HashMap::new(),
-        callers: HashMap::new(),
-        opening: HashMap::new(),
-        ended: HashMap::new(),
-        next_ticket: 1,
-        departures: FuturesUnordered::new(),
-        commands,
-        reports,
-        reporter,
-        pressure,
-        counts,
-    };
+    let (driver, handle) = Driver::new(limits, pool_id, launcher, pressure, tasks);
     tasks.spawn("pool.driver", driver.run());
     handle
 }
 
 impl Driver {
+    fn new(
+        limits: Limits,
+        pool_id: String,
+        launcher: Arc<dyn Launcher>,
+        pressure: watch::Receiver<Pressure>,
+        tasks: &Tasks,
+    ) -> (Self, Handle) {
+        hands::report_none();
+        let (command_sender, commands) = mpsc::channel(COMMANDS);
+        // Each browser has at most a launch, a death and an ending under way, and each of its contexts an opening or a closing.
+        let (reporter, reports) = mpsc::channel((3 + limits.contexts_per_browser) * limits.max_browsers);
+        let (counts, counts_watch) = watch::channel(Counts::default());
+        let identity = Arc::new(Identity { pool_id, incarnation: ids::random_hex() });
+        let registry = Arc::new(Registry::default());
+        let limits = Arc::new(limits);
+        let handle = Handle {
+            commands: command_sender,
+            registry: Arc::clone(&registry),
+            counts: counts_watch,
+            identity: Arc::clone(&identity),
+            started: Instant::now(),
+            limits: Arc::clone(&limits),
+        };
+        let driver = Self {
+            state: State::new(Limits::clone(&limits)),
+            limits,
+            launcher,
+            tasks: tasks.clone(),
+            identity,
+            registry,
+            browsers: HashMap::new(),
+            callers: HashMap::new(),
+            opening: HashMap::new(),
+            ended: HashMap::new(),
+            next_ticket: 1,
+            departures: FuturesUnordered::new(),
+            commands,
+            reports,
+            reporter,
+            pressure,
+            counts,
+        };
+        (driver, handle)
+    }
+
     async fn run(mut self) {
         self.step(Event::Tick);
         let (mut watches_pressure, mut measures) = (true, interval(MEASURED));

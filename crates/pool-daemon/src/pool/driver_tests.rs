@@ -10,7 +10,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    pool::{Key, audit::INVARIANTS, handle::Acquisition, model::Violation, test_limits},
+    pool::{Key, audit::INVARIANTS, handle::Acquisition, test_limits},
     testing::{END, FakeLauncher, LAUNCH},
 };
 
@@ -107,17 +107,41 @@ async fn a_running_call_keeps_its_lease_and_its_end_starts_the_clock() {
     scene.end().await;
 }
 
-/// The whole process was stopped: time went on, nothing ran.
+/// The whole process was stopped: time went on, nothing ran. Whoever says when leases end has not said anything yet, be it the
+/// driver by its clock or the sweep by the store.
 #[tokio::test(start_paused = true)]
 async fn after_a_long_pause_a_stale_call_is_refused_even_before_the_driver_wakes() {
-    let scene = Scene::new(1, |_| {});
+    for watched in [false, true] {
+        let scene = Scene::new(1, |limits| limits.sessions_are_watched = watched);
+        let leased = scene.lease("s").await;
+        scene.handle.renew(&leased, None).await.expect("renewed");
+        // Nothing else runs between the advance and the call: the driver has not ticked yet.
+        advance(TTL.saturating_sub(SECOND)).await;
+        drop(leased.enter().expect("it lives"));
+        advance(TTL).await;
+        let refused = leased.enter().expect_err("its time was over while nobody looked");
+        assert_eq!(refused.code, ErrorCode::LeaseLost);
+        assert!(refused.message.contains("idle too long"), "{refused}");
+        scene.end().await;
+    }
+}
+
+/// What uses a session without calling its browser, such as a client that lists tools, prolongs it in the store.
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_let_in_as_long_as_the_store_says_that_its_session_lives() {
+    let scene = Scene::new(1, |limits| limits.sessions_are_watched = true);
     let leased = scene.lease("s").await;
+    scene.handle.renew(&leased, None).await.expect("renewed");
+    advance(TTL).await;
+    leased.enter().expect_err("nobody says so");
+    leased.session_lives(Some(Instant::now() + SECOND));
     drop(leased.enter().expect("it lives"));
-    // Nothing else runs between the advance and the call: the driver has not ticked yet.
-    advance(TTL + SECOND).await;
-    assert!(!leased.ended().is_cancelled() || leased.lost().is_some());
-    let refused = leased.enter().expect_err("its time was over while nobody looked");
-    assert_eq!(refused.code, ErrorCode::LeaseLost);
+    advance(TTL).await;
+    leased.enter().expect_err("that is long ago");
+    leased.session_lives(None);
+    advance(10 * TTL).await;
+    drop(leased.enter().expect("it has no end"));
+    assert!(!leased.ended().is_cancelled(), "the driver has ended nothing: nobody told it to");
     scene.end().await;
 }
 
@@ -301,12 +325,51 @@ async fn what_alerts_watch_is_shown_before_it_happens() {
     scene.end().await;
 }
 
-#[test]
-fn a_broken_invariant_is_counted() {
-    let counted = || metrics().invariant_violations.get("queue_order");
+/// From the state to the metric and to the browser, which nobody gets any more.
+#[tokio::test(start_paused = true)]
+async fn a_broken_invariant_is_counted_and_costs_its_browser() {
+    let tasks = Tasks::new();
+    let launcher = FakeLauncher::new(&tasks);
+    let (_pressure, pressure) = watch::channel(Pressure::default());
+    let limits = test_limits(1, 1);
+    let (mut driver, handle) = Driver::new(limits, "pool".to_owned(), Arc::clone(&launcher) as _, pressure, &tasks);
+    driver.step(Event::Tick);
+    let report = driver.reports.recv().await.expect("of its launch");
+    driver.report(report);
+    assert_eq!(handle.counts().idle, 1);
+    // As a defect would leave it: this browser's number will be another's.
+    driver.state.next_generation = 1;
+    let counted = || metrics().invariant_violations.get("numbers_grow");
     let before = counted();
-    hands::report(&Violation { invariant: "queue_order", slot: None, what: "for the test".to_owned() });
-    assert_eq!(counted(), before + 1);
+    driver.step(Event::Tick);
+    assert_eq!((counted(), handle.counts().poisoned), (before + 1, 1));
+    driver.step(Event::Drain { deadline: Instant::now() });
+    while !driver.state.is_drained() {
+        let report = driver.reports.recv().await.expect("of its end");
+        driver.report(report);
+    }
+    assert_eq!((launcher.alive().0, launcher.launched(), counted()), (0, 1, before + 1));
+    drop((driver, handle, launcher));
+    assert_eq!((tasks.join(60 * SECOND).await, tasks.panicked()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_ended_keeps_its_place_and_is_told() {
+    let scene = Scene::new(2, |_| {});
+    let (first, second) = (scene.lease("a").await, scene.lease("b").await);
+    scene.launcher.leave(1);
+    scene.handle.release(&first).await.expect("runs");
+    sleep(END + MOMENT).await;
+    assert_eq!((scene.handle.counts().poisoned, scene.handle.counts().left), (1, 1));
+    scene.launcher.leave(0);
+    let waiting = scene.ask("c").await;
+    sleep(SECOND).await;
+    assert_eq!(scene.launcher.launched(), 2, "nothing is started beside what is left");
+    scene.handle.release(&second).await.expect("runs");
+    waiting.outcome().await.expect("the other place");
+    let handle = scene.handle.clone();
+    scene.end().await;
+    assert_eq!(handle.counts().left, 1, "also once the pool has ended: its program's exit code tells");
 }
 
 #[tokio::test(start_paused = true)]
@@ -318,3 +381,6 @@ async fn processes_are_counted_also_where_no_browser_is_left() {
     assert_eq!(measured, 4, "at once, and every few seconds");
     scene.end().await;
 }
+
+#[path = "driver_timer_tests.rs"]
+mod timers;

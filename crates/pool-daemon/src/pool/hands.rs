@@ -241,8 +241,14 @@ pub(super) fn report_death(at: BrowserRef, death: &Death) {
 /// A defect of ours that has cost a slot, and nothing else: operators are to hear of it.
 pub(super) fn report(violation: &Violation) {
     let Violation { invariant, slot, what } = violation;
+    debug_assert!(INVARIANTS.contains(invariant), "{invariant} is not among those that alerts can see the first of");
     metrics().invariant_violations.add(*invariant);
-    tracing::error!(invariant, ?slot, what, "the pool has broken an invariant; the slot is taken out of use");
+    tracing::error!(
+        invariant,
+        ?slot,
+        what,
+        "the pool has broken an invariant; its slot, if it is one's, is taken out of use"
+    );
 }
 
 /// A context of its own in a browser that runs, with a page that is ready.

@@ -44,6 +44,21 @@ struct Activity {
     running: usize,
     /// As the driver knows it, with the calls it has not heard of yet.
     term: Term,
+    /// Until when its session lives if nobody uses it, as the store has said last.
+    session_lives: Option<Instant>,
+}
+
+impl Activity {
+    /// Why its time is over, if it is. The driver ends a lease whose session is watched on the word of the store alone; but that
+    /// nobody has used it for as long as it may be, and that the store did not say that it lives all the same, is enough for
+    /// letting no call in.
+    fn over(&self, limits: &Limits, now: Instant) -> Option<&'static str> {
+        let idle = limits.sessions_are_watched
+            && self.term.bound
+            && self.term.used + self.term.ttl <= now
+            && self.session_lives.is_none_or(|until| until <= now);
+        if self.term.expires(limits) <= now { Some(self.term.reason(limits)) } else { idle.then_some(Term::IDLE) }
+    }
 }
 
 impl Leased {
@@ -67,7 +82,7 @@ impl Leased {
             workspace: Arc::new(Workspace::new(ready)),
             kept: Kept::default(),
             limits,
-            activity: Mutex::new(Activity { running: 0, term: lease.term }),
+            activity: Mutex::new(Activity { running: 0, term: lease.term, session_lives: None }),
             ended: CancellationToken::new(),
             death: OnceLock::new(),
         }
@@ -77,8 +92,9 @@ impl Leased {
     /// driver has not come to ending it: after a long pause of the whole process nothing may run on old time.
     pub fn enter(self: &Arc<Self>) -> Result<Running, Refusal> {
         let mut activity = lock(&self.activity);
-        if activity.running == 0 && activity.term.expires(&self.limits) <= Instant::now() {
-            return Err(lost(&Death::of_lease(activity.term.reason(&self.limits))));
+        let over = activity.over(&self.limits, Instant::now()).filter(|_| activity.running == 0);
+        if let Some(reason) = over {
+            return Err(lost(&Death::of_lease(reason)));
         }
         activity.running += 1;
         Ok(Running(Arc::clone(self)))
@@ -93,6 +109,13 @@ impl Leased {
     /// How long it lives unused.
     pub fn ttl(&self) -> Duration {
         lock(&self.activity).term.ttl
+    }
+
+    /// The store says that the session lives until then, unused; or for ever.
+    pub(crate) fn session_lives(&self, until: Option<Instant>) {
+        let mut activity = lock(&self.activity);
+        let longest = activity.term.granted + self.limits.max_lifetime;
+        activity.session_lives = Some(until.unwrap_or(longest));
     }
 
     /// The session has confirmed the lease.

@@ -234,6 +234,9 @@ pub struct Term {
 }
 
 impl Term {
+    /// Why a lease ends that nobody uses.
+    pub const IDLE: &str = "the session was idle too long";
+
     pub fn new(granted: Instant, ttl: Duration) -> Self {
         Self { granted, used: granted, ttl, bound: false }
     }
@@ -253,7 +256,7 @@ impl Term {
         if self.expires(limits) == self.granted + limits.max_lifetime {
             "the session has reached its longest lifetime"
         } else if self.bound {
-            "the session was idle too long"
+            Self::IDLE
         } else {
             "the lease was not confirmed in time"
         }
@@ -279,6 +282,8 @@ pub struct Counts {
     pub killing: usize,
     /// Slots out of use until the daemon restarts, because something in them could not be ended or accounted for.
     pub poisoned: usize,
+    /// Those of them in which processes are left that could not be ended.
+    pub left: usize,
     pub leases: usize,
     pub queued: usize,
     pub draining: bool,

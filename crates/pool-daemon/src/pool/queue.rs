@@ -169,6 +169,12 @@ impl Queue {
         news
     }
 
+    /// As a defect would leave it, for tests of what notices.
+    #[cfg(test)]
+    pub(super) fn forget_turns(&mut self) {
+        self.turns.clear();
+    }
+
     /// Whether the parts agree with each other.
     pub(super) fn is_sound(&self) -> bool {
         self.len == self.waiting.values().map(VecDeque::len).sum::<usize>()

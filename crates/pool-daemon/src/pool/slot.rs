@@ -19,7 +19,19 @@ pub(super) enum Slot {
         generation: u64,
     },
     /// Out of use until the daemon restarts.
-    Poisoned,
+    Poisoned(Remains),
+}
+
+/// What is in a slot that is out of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remains {
+    /// A browser that is being ended, or that is ended as soon as it is up.
+    Ending {
+        generation: u64,
+    },
+    /// Processes that could not be ended.
+    Processes,
+    Nothing,
 }
 
 /// What a browser that runs is doing.
@@ -124,6 +136,11 @@ impl Up {
         Some(lease)
     }
 
+    /// How many leases it has had: the seat of the next one.
+    pub(super) fn uses(&self) -> u32 {
+        self.uses
+    }
+
     /// How long it has served nobody.
     pub(super) fn free_for(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.free_since)
@@ -134,10 +151,23 @@ impl Slot {
     /// The generation of the browser in it.
     pub(super) fn generation(&self) -> Option<u64> {
         match self {
-            Self::Empty | Self::Poisoned => None,
+            Self::Empty | Self::Poisoned(_) => None,
             Self::Starting { generation } | Self::Killing { generation } => Some(*generation),
             Self::Up(up) => Some(up.generation),
         }
+    }
+
+    /// The slot once it is out of use: what goes on in it is brought to its end.
+    pub(super) fn poisoned(&self) -> Self {
+        Self::Poisoned(match self {
+            Self::Poisoned(remains) => *remains,
+            other => other.generation().map_or(Remains::Nothing, |generation| Remains::Ending { generation }),
+        })
+    }
+
+    /// Whether nothing in it is to be ended any more.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self, Self::Empty | Self::Poisoned(Remains::Nothing | Remains::Processes))
     }
 
     /// The browser in it, if it runs.

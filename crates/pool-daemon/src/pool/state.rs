@@ -5,7 +5,10 @@
 //! The invariants are in [`super::audit`]; they are checked after every event, in production too, and a slot that breaks
 //! one is poisoned: its browser is ended and the slot stays out of use.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use browserfleet_common::error_code::ErrorCode;
 use tokio::time::Instant;
@@ -15,7 +18,7 @@ use super::{
     browser::Death,
     model::{Action, BrowserRef, Counts, Event, Key, Lease, LeaseRef, Limits, Pressure, Refusal},
     queue::{Queue, Waiter},
-    slot::{Phase, Slot, Up},
+    slot::{Phase, Remains, Slot, Up},
     supply::Wanted,
 };
 
@@ -34,6 +37,8 @@ pub struct State {
     pub(super) ahead_from: Option<Instant>,
     /// Set once by a drain: when the remaining leases are ended.
     pub(super) draining: Option<Instant>,
+    /// Invariants of no one slot that are broken, as far as operators have been told.
+    told: HashSet<&'static str>,
 }
 
 impl State {
@@ -47,6 +52,7 @@ impl State {
             next_generation: 1,
             ahead_from: None,
             draining: None,
+            told: HashSet::new(),
             limits,
         }
     }
@@ -74,8 +80,8 @@ impl State {
             Event::Closed { at, memory } => self.closed(at, memory <= self.limits.retirement.max_memory, now),
             Event::CloseFailed { at } => self.closed(at, false, now),
             Event::Died { at, death } => self.died(at, &death, &mut actions),
-            Event::Ended { at } => self.replace(at, Slot::Empty),
-            Event::EndFailed { at } => self.replace(at, Slot::Poisoned),
+            Event::Ended { at } => self.ended(at, Remains::Nothing),
+            Event::EndFailed { at } => self.ended(at, Remains::Processes),
             Event::Pressure(pressure) => self.pressure = pressure,
             Event::Drain { deadline } => self.drain(deadline, &mut actions),
             Event::Tick => {}
@@ -95,7 +101,7 @@ impl State {
         let depth = self.queue.len();
         let news = self.queue.news();
         actions.extend(news.into_iter().map(|(ticket, position)| Action::Queued { ticket, position, depth }));
-        self.audit(actions);
+        self.audit(now, actions);
     }
 
     /// When [`Event::Tick`] is due next, as long as nothing else happens.
@@ -142,7 +148,7 @@ impl State {
             leases: self.by_key.len(),
             queued: self.queue.len(),
             draining: self.draining.is_some(),
-            broken: self.breaker.broken().map(|reason| format!("browsers cannot be started: {reason}")),
+            broken: self.broken(),
             pressure: self.pressure.clone(),
             ..Counts::default()
         };
@@ -151,7 +157,10 @@ impl State {
                 Slot::Empty => continue,
                 Slot::Starting { .. } => &mut counts.starting,
                 Slot::Killing { .. } => &mut counts.killing,
-                Slot::Poisoned => &mut counts.poisoned,
+                Slot::Poisoned(remains) => {
+                    counts.left += usize::from(*remains == Remains::Processes);
+                    &mut counts.poisoned
+                }
                 Slot::Up(up) => match up.phase() {
                     Phase::Idle => &mut counts.idle,
                     Phase::Leased => &mut counts.leased,
@@ -163,10 +172,18 @@ impl State {
         counts
     }
 
+    /// Why no browser can be started at present.
+    pub(super) fn broken(&self) -> Option<String> {
+        if self.slots.iter().all(|slot| matches!(slot, Slot::Poisoned(_))) {
+            let count = self.slots.len();
+            return Some(format!("all {count} places for browsers are out of use until the server is started again"));
+        }
+        self.breaker.broken().map(|reason| format!("browsers cannot be started at present: {reason}"))
+    }
+
     /// Whether a drain has finished: nothing is left that could be ended.
     pub fn is_drained(&self) -> bool {
-        let over = |slot: &Slot| matches!(slot, Slot::Empty | Slot::Poisoned);
-        self.draining.is_some() && self.queue.is_empty() && self.slots.iter().all(over)
+        self.draining.is_some() && self.queue.is_empty() && self.slots.iter().all(Slot::is_over)
     }
 
     fn undelivered(&mut self, at: LeaseRef) {
@@ -187,13 +204,15 @@ impl State {
 
     fn launch_failed(&mut self, at: BrowserRef, reason: &str, now: Instant, actions: &mut Vec<Action>) {
         if self.slots[at.slot] != (Slot::Starting { generation: at.generation }) {
+            // Its slot was poisoned meanwhile, and nothing will come up in it.
+            self.ended(at, Remains::Nothing);
             return;
         }
         self.slots[at.slot] = Slot::Empty;
         let delay = self.breaker.failed(reason, now);
         // The caller whose turn it is asked for this browser, the others may be luckier with the next one; unless there
         // is no hope.
-        let hopeless = self.breaker.broken().is_some();
+        let hopeless = self.broken().is_some();
         let losers = if hopeless { self.queue.take(|_| true) } else { self.queue.pop().into_iter().collect() };
         for waiter in losers {
             let message = format!("the browser could not be started: {reason}");
@@ -241,10 +260,14 @@ impl State {
         }
     }
 
-    /// What the end of a browser came to.
-    fn replace(&mut self, at: BrowserRef, by: Slot) {
-        if self.slots[at.slot] == (Slot::Killing { generation: at.generation }) {
-            self.slots[at.slot] = by;
+    /// What the end of a browser came to: its slot is free again, unless something is left in it or it was poisoned.
+    fn ended(&mut self, at: BrowserRef, remains: Remains) {
+        let generation = at.generation;
+        let slot = &mut self.slots[at.slot];
+        if *slot == (Slot::Killing { generation }) && remains == Remains::Nothing {
+            *slot = Slot::Empty;
+        } else if [Slot::Killing { generation }, Slot::Poisoned(Remains::Ending { generation })].contains(slot) {
+            *slot = Slot::Poisoned(remains);
         }
     }
 
@@ -298,13 +321,17 @@ impl State {
         actions.push(Action::End { at });
     }
 
-    /// Checks the invariants. What is broken costs its slot and nothing else.
-    fn audit(&mut self, actions: &mut Vec<Action>) {
-        for violation in self.violations() {
-            let slot = violation.slot;
-            actions.push(Action::Report(violation));
-            if let Some(slot) = slot {
+    /// Checks the invariants. What is broken costs its slot and nothing else; what is no one slot's is told when it begins.
+    fn audit(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let told = std::mem::take(&mut self.told);
+        for violation in self.violations(now) {
+            if let Some(slot) = violation.slot {
+                actions.push(Action::Report(violation));
                 self.poison(slot, actions);
+            } else {
+                self.told.insert(violation.invariant);
+                let new = !told.contains(violation.invariant);
+                actions.extend(new.then_some(Action::Report(violation)));
             }
         }
     }
@@ -315,7 +342,7 @@ impl State {
             let death = Death { code: ErrorCode::Internal, reason: "the pool lost account of it".to_owned() };
             self.end_browser(at, &death, actions);
         }
-        self.slots[slot] = Slot::Poisoned;
+        self.slots[slot] = self.slots[slot].poisoned();
         // Whatever still points there leads nowhere.
         self.by_key.retain(|_, at| at.browser.slot != slot);
     }

@@ -1,48 +1,77 @@
 //! The decisions over random histories. The observer knows only events and actions, as the driver does.
 //!
 //! Named as in the list of invariants: S-01 one lease a slot (or as many as contexts, of one principal), one session a lease;
-//! S-02 a browser is in one state and there are never more than allowed; S-03, S-04 leases never come back; S-13 bounds;
-//! S-14 nothing but a request grants; L-03 everybody gets an answer; L-04 no capacity is lost.
+//! S-02 a browser is in one state and there are never more than allowed; S-03 an ended lease is good for nothing; S-04 it never
+//! comes back; S-13 bounds; S-14 nothing but a request grants; L-03 everybody gets an answer in time, callers of a principal in
+//! the order of their arrival and principals in turn; L-04 no capacity is lost.
+//!
+//! Histories that once broke one of them are kept in `proptest-regressions` and are tried first.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use proptest::prelude::*;
+use proptest::{prelude::*, sample::Index};
 
 use super::{tests::limits, *};
 use crate::pool::model::{PerPrincipal, Retirement, Ticket};
 
+#[path = "state_observer.rs"]
+mod observer;
+
+use observer::Observer;
+
 const SECOND: Duration = Duration::from_secs(1);
 const MAX_BROWSERS: usize = 3;
-const MAX_QUEUE: usize = 4;
-const PER_PRINCIPAL: usize = 4;
+/// How long callers wait.
+const WAIT: Duration = Duration::from_secs(30);
 
 /// One step of a random history.
 #[derive(Clone, Debug)]
 enum Op {
     /// A principal asks for a session.
     Acquire(usize, usize),
-    Abandon(usize),
-    LaunchOk(usize),
-    LaunchFails(usize),
-    Renew(usize),
-    Use(usize),
-    Release(usize),
-    SessionEnded(usize),
+    Abandon(Index),
+    LaunchOk(Index),
+    LaunchFails(Index),
+    Renew(Index),
+    Use(Index),
+    Release(Index),
+    SessionEnded(Index),
     /// A grant finds none of its callers.
     Undelivered,
-    OpenFails(usize),
-    CloseOk(usize, u64),
-    CloseFails(usize),
-    Died(usize),
-    EndOk(usize),
-    EndFails(usize),
+    OpenFails(Index),
+    CloseOk(Index, u64),
+    CloseFails(Index),
+    Died(Index),
+    EndOk(Index),
+    EndFails(Index),
     Pressure(bool, bool),
+    /// So many tenths of a second go by.
     Pass(u64),
+    /// Something is done with a lease that has ended, by somebody who has not heard of it.
+    Stale(Stale, Index),
     Drain,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Stale {
+    Renew,
+    Use,
+    Release,
+    SessionEnded,
+    Undelivered,
+    Died,
+}
+
 fn op() -> impl Strategy<Value = Op> {
-    let any_index = any::<usize>;
+    let any_index = any::<Index>;
+    let stale = prop::sample::select(vec![
+        Stale::Renew,
+        Stale::Use,
+        Stale::Release,
+        Stale::SessionEnded,
+        Stale::Undelivered,
+        Stale::Died,
+    ]);
     prop_oneof![
         8 => (0_usize..3, 0_usize..4).prop_map(|(principal, session)| Op::Acquire(principal, session)),
         1 => any_index().prop_map(Op::Abandon),
@@ -61,196 +90,217 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any_index().prop_map(Op::EndFails),
         1 => any::<(bool, bool)>().prop_map(|(memory, cpu)| Op::Pressure(memory, cpu)),
         4 => (0_u64..400).prop_map(Op::Pass),
-        1 => Just(Op::Drain),
+        1 => (0_u64..3_000).prop_map(Op::Pass),
+        2 => (stale, any_index()).prop_map(|(what, index)| Op::Stale(what, index)),
     ]
 }
 
-/// What an outside observer sees: browsers, leases and callers, by events and actions alone.
-#[derive(Default)]
-struct Observer {
-    starting: Vec<BrowserRef>,
-    up: Vec<BrowserRef>,
-    killing: Vec<BrowserRef>,
-    poisoned: HashSet<usize>,
-    /// Leases that live, and who has them.
-    live: HashMap<LeaseRef, Key>,
-    closing: Vec<BrowserRef>,
-    ever: HashSet<LeaseRef>,
-    ended: HashSet<LeaseRef>,
-    /// Whose first lease a browser had.
-    owner: HashMap<BrowserRef, String>,
-    waiting: HashMap<Ticket, Key>,
-    /// Who was granted what by the latest step.
-    granted: Vec<(Ticket, LeaseRef)>,
+/// What happens to a pool; three of ten are drained at some time.
+fn history() -> impl Strategy<Value = Vec<Op>> {
+    let drained = prop::option::weighted(0.3, any::<Index>());
+    (prop::collection::vec(op(), 1..200), drained).prop_map(|(mut ops, drained)| {
+        if let Some(at) = drained {
+            ops.insert(at.index(ops.len()), Op::Drain);
+        }
+        ops
+    })
 }
 
-impl Observer {
-    fn see(&mut self, actions: &[Action], contexts: usize) -> Result<(), TestCaseError> {
-        self.granted.clear();
-        for action in actions {
-            match action {
-                Action::Launch { at } => {
-                    let all = self.starting.iter().chain(&self.up).chain(&self.killing);
-                    prop_assert!(all.clone().all(|other| other.slot != at.slot), "S-02: the slot is taken");
-                    prop_assert!(!self.poisoned.contains(&at.slot), "S-02: a poisoned slot is out of use");
-                    self.starting.push(*at);
-                }
-                Action::End { at } => {
-                    prop_assert!(self.up.contains(at), "only a browser that is up is ended");
-                    self.up.retain(|other| other != at);
-                    self.closing.retain(|other| other != at);
-                    self.killing.push(*at);
-                }
-                Action::Grant { ticket, lease } => self.see_grant(*ticket, *lease)?,
-                Action::Revoke { lease, .. } => {
-                    prop_assert!(self.live.remove(lease).is_some(), "only a live lease ends");
-                    prop_assert!(self.ended.insert(*lease), "S-01: a lease ends exactly once");
-                }
-                Action::Close { lease } => self.closing.push(lease.browser),
-                Action::Report(violation) => prop_assert!(false, "{violation:?}"),
-                Action::Refuse { ticket, .. } => {
-                    prop_assert!(self.waiting.remove(ticket).is_some(), "L-03: one answer for each caller");
-                }
-                Action::Queued { ticket, position, depth } => {
-                    prop_assert!(self.waiting.contains_key(ticket));
-                    prop_assert!(position <= depth && *depth <= MAX_QUEUE, "S-13");
-                }
-            }
-        }
-        self.check(contexts)
+/// A pool, its time, and who looks at it.
+struct World {
+    state: State,
+    now: Instant,
+    seen: Observer,
+    tickets: u64,
+}
+
+impl World {
+    fn new(limits: Limits) -> Self {
+        Self { seen: Observer::new(limits.clone()), state: State::new(limits), now: Instant::now(), tickets: 0 }
     }
 
-    fn see_grant(&mut self, ticket: Ticket, lease: LeaseRef) -> Result<(), TestCaseError> {
-        let key = self.waiting.remove(&ticket);
-        prop_assert!(key.is_some(), "S-14: a grant goes to somebody who waits");
-        let key = key.unwrap();
-        prop_assert!(self.up.contains(&lease.browser), "a granted browser is up");
-        let owner = self.owner.entry(lease.browser).or_insert_with(|| key.principal.clone());
-        prop_assert_eq!(&*owner, &key.principal, "S-01: a browser has one principal");
-        let new = !self.live.contains_key(&lease);
-        prop_assert!(!new || self.ever.insert(lease), "S-04: a lease never comes back");
-        let holder = self.live.entry(lease).or_insert_with(|| key.clone());
-        prop_assert_eq!(&*holder, &key, "S-01: a lease has one session");
-        self.granted.push((ticket, lease));
+    fn on(&mut self, event: Event) -> Result<Vec<Action>, TestCaseError> {
+        let actions = self.state.on(event, self.now);
+        self.seen.see(&actions, self.now)?;
+        prop_assert_eq!(self.state.violations(self.now), []);
+        prop_assert!(self.state.next_deadline(self.now).is_none_or(|at| at > self.now), "the driver must not spin");
+        let leases: HashSet<_> = self.state.leases().map(|(at, _)| at).collect();
+        prop_assert_eq!(leases, self.seen.live.keys().copied().collect::<HashSet<_>>());
+        Ok(actions)
+    }
+
+    fn step(&mut self, op: &Op) -> Result<(), TestCaseError> {
+        match op {
+            Op::Pass(tenths) => self.pass(Duration::from_millis(100 * tenths)),
+            Op::Stale(what, index) => {
+                let Some(event) = self.stale(*what, *index) else { return Ok(()) };
+                prop_assert_eq!(self.on(event)?, [], "S-03: an ended lease is good for nothing");
+                Ok(())
+            }
+            _ => self.event(op).map_or(Ok(()), |event| self.on(event).map(drop)),
+        }
+    }
+
+    /// Time goes by as the driver sees it: it wakes when it said it would, and that is early enough.
+    fn pass(&mut self, time: Duration) -> Result<(), TestCaseError> {
+        let until = self.now + time;
+        while let Some(at) = self.state.next_deadline(self.now).filter(|at| *at <= until) {
+            let just_before = (at - Duration::from_millis(1)).max(self.now);
+            prop_assert_eq!(self.state.clone().on(Event::Tick, just_before), [], "the driver would have slept");
+            self.now = at;
+            self.on(Event::Tick)?;
+        }
+        self.now = until;
+        prop_assert_eq!(self.on(Event::Tick)?, [], "the driver would have slept");
         Ok(())
     }
 
-    fn check(&self, contexts: usize) -> Result<(), TestCaseError> {
-        let browsers = self.starting.len() + self.up.len() + self.killing.len() + self.poisoned.len();
-        prop_assert!(browsers <= MAX_BROWSERS, "S-02: more processes than allowed");
-        for browser in &self.up {
-            let leases = self.live.keys().filter(|lease| lease.browser == *browser).count();
-            let closing = self.closing.iter().filter(|at| *at == browser).count();
-            prop_assert!(leases + closing <= contexts, "S-01: more leases than the browser has contexts");
-        }
-        let sessions: HashSet<_> = self.live.values().collect();
-        prop_assert_eq!(sessions.len(), self.live.len(), "S-01: a session has one lease");
-        let principals: HashSet<_> = self.live.values().map(|key| &key.principal).collect();
-        for principal in principals {
-            let held = self.live.values().filter(|key| key.principal == *principal).count();
-            prop_assert!(held <= PER_PRINCIPAL, "S-13: more leases than the principal may have");
-        }
-        Ok(())
+    fn acquire(&mut self, principal: String, session: usize) -> Event {
+        self.tickets += 1;
+        let key = Key { principal, session: session.to_string(), birth: String::new() };
+        let (ticket, deadline) = (Ticket(self.tickets), self.now + WAIT);
+        self.seen.waiting.insert(ticket, (key.clone(), deadline));
+        Event::Acquire { ticket, key, ttl: 60 * SECOND, deadline }
     }
 
-    /// The event of an operation, if it can happen now; what the observer itself does is noted.
-    fn event(&mut self, op: &Op, now: Instant, tickets: &mut u64) -> Option<Event> {
-        let mut live: Vec<_> = self.live.keys().copied().collect();
-        live.sort_unstable();
-        Some(match *op {
-            Op::Acquire(principal, session) => {
-                *tickets += 1;
-                let key =
-                    Key { principal: format!("p{principal}"), session: session.to_string(), birth: String::new() };
-                self.waiting.insert(Ticket(*tickets), key.clone());
-                Event::Acquire { ticket: Ticket(*tickets), key, ttl: 60 * SECOND, deadline: now + 30 * SECOND }
-            }
+    fn launched(&mut self, at: BrowserRef) -> Event {
+        self.seen.came_up(at, self.now);
+        Event::Launched { at }
+    }
+
+    fn closed(&mut self, at: BrowserRef, memory: u64) -> Event {
+        self.seen.served(at, self.now);
+        Event::Closed { at, memory }
+    }
+
+    /// The event of an operation, if it can happen now; what the world itself does is noted.
+    fn event(&mut self, op: &Op) -> Option<Event> {
+        let seen = &mut self.seen;
+        let live = |index: &Index| pick(seen.live.keys().copied(), *index);
+        Some(match op {
+            Op::Acquire(principal, session) => self.acquire(format!("p{principal}"), *session),
             Op::Abandon(index) => {
-                let mut waiting: Vec<_> = self.waiting.keys().copied().collect();
-                waiting.sort_unstable();
-                let ticket = pick(&waiting, index)?;
-                self.waiting.remove(&ticket);
+                let ticket = pick(seen.waiting.keys().copied(), *index)?;
+                seen.waiting.remove(&ticket);
                 Event::Abandon { ticket }
             }
             Op::LaunchOk(index) => {
-                let at = take(&mut self.starting, index)?;
-                self.up.push(at);
-                Event::Launched { at }
+                let at = take(&mut seen.starting, *index)?;
+                self.launched(at)
             }
             Op::LaunchFails(index) => {
-                Event::LaunchFailed { at: take(&mut self.starting, index)?, reason: String::new() }
+                Event::LaunchFailed { at: take(&mut seen.starting, *index)?, reason: String::new() }
             }
-            Op::Renew(index) => Event::Renew { lease: pick(&live, index)?, ttl: None },
-            Op::Use(index) => Event::Used { leases: vec![(pick(&live, index)?, now)] },
-            Op::Release(index) => Event::Release { lease: pick(&live, index)? },
-            Op::SessionEnded(index) => Event::SessionEnded { lease: pick(&live, index)?, reason: "" },
+            Op::Renew(index) => Event::Renew { lease: live(index)?, ttl: None },
+            Op::Use(index) => Event::Used { leases: vec![(live(index)?, self.now)] },
+            Op::Release(index) => Event::Release { lease: live(index)? },
+            Op::SessionEnded(index) => Event::SessionEnded { lease: live(index)?, reason: "" },
             Op::Undelivered => {
-                let (_, lease) = *self.granted.last()?;
+                let (_, lease) = *seen.granted.last()?;
                 // Only a lease that all its callers have missed, and that is new.
-                let known = self.granted.iter().filter(|(_, other)| *other == lease).count() > 1;
-                self.live.get(&lease).filter(|_| !known)?;
-                self.forget(lease);
+                let known = seen.granted.iter().filter(|(_, other)| *other == lease).count() > 1;
+                seen.live.get(&lease).filter(|_| !known)?;
+                seen.forget(lease);
                 Event::Undelivered { lease }
             }
             Op::OpenFails(index) => {
-                Event::OpenFailed { lease: pick(&live, index).filter(|lease| lease.seat > 0)?, reason: String::new() }
+                Event::OpenFailed { lease: live(index).filter(|lease| lease.seat > 0)?, reason: String::new() }
             }
-            Op::CloseOk(index, memory) => Event::Closed { at: take(&mut self.closing, index)?, memory },
-            Op::CloseFails(index) => Event::CloseFailed { at: take(&mut self.closing, index)? },
-            Op::Died(index) => {
-                let death = Death { code: ErrorCode::BrowserGone, reason: String::new() };
-                Event::Died { at: pick(&self.up, index)?, death }
+            Op::CloseOk(index, memory) => {
+                let at = take(&mut seen.closing, *index)?;
+                self.closed(at, *memory)
             }
-            Op::EndOk(index) => Event::Ended { at: take(&mut self.killing, index)? },
+            Op::CloseFails(index) => {
+                let at = take(&mut seen.closing, *index)?;
+                seen.served(at, self.now);
+                Event::CloseFailed { at }
+            }
+            Op::Died(index) => Event::Died { at: pick(seen.up.keys().copied(), *index)?, death: died() },
+            Op::EndOk(index) => Event::Ended { at: take(&mut seen.killing, *index)? },
             Op::EndFails(index) => {
-                let at = take(&mut self.killing, index)?;
-                self.poisoned.insert(at.slot);
+                let at = take(&mut seen.killing, *index)?;
+                seen.poisoned.insert(at.slot);
                 Event::EndFailed { at }
             }
             Op::Pressure(memory, cpu) => {
                 Event::Pressure(Pressure { memory: memory.then(String::new), cpu: cpu.then(String::new) })
             }
-            Op::Pass(_) => Event::Tick,
-            Op::Drain => Event::Drain { deadline: now + 20 * SECOND },
+            Op::Drain => Event::Drain { deadline: self.now + 20 * SECOND },
+            Op::Pass(_) | Op::Stale(..) => return None,
         })
     }
 
-    /// A lease that reached nobody has never been.
-    fn forget(&mut self, lease: LeaseRef) {
-        self.live.remove(&lease);
-        self.ever.remove(&lease);
-        if self.ever.iter().all(|other| other.browser != lease.browser) {
-            self.owner.remove(&lease.browser);
+    fn stale(&self, what: Stale, index: Index) -> Option<Event> {
+        let lease = pick(self.seen.ended.iter().copied(), index)?;
+        Some(match what {
+            Stale::Renew => Event::Renew { lease, ttl: Some(600 * SECOND) },
+            Stale::Use => Event::Used { leases: vec![(lease, self.now)] },
+            Stale::Release => Event::Release { lease },
+            Stale::SessionEnded => Event::SessionEnded { lease, reason: "" },
+            Stale::Undelivered => Event::Undelivered { lease },
+            Stale::Died => {
+                Event::Died { at: Some(lease.browser).filter(|at| !self.seen.up.contains_key(at))?, death: died() }
+            }
+        })
+    }
+
+    /// Whatever has begun succeeds, and what follows from it. Answers how many callers were served meanwhile.
+    fn succeed(&mut self) -> Result<usize, TestCaseError> {
+        let mut served = 0;
+        loop {
+            let event = if let Some(at) = self.seen.starting.pop() {
+                self.launched(at)
+            } else if let Some(at) = self.seen.closing.pop() {
+                self.closed(at, 0)
+            } else if let Some(at) = self.seen.killing.pop() {
+                Event::Ended { at }
+            } else {
+                return Ok(served);
+            };
+            self.on(event)?;
+            served += self.seen.granted.len();
         }
+    }
+
+    /// Faults have ended: launches, closings and endings succeed, time passes in small steps.
+    fn calm(&mut self) -> Result<(), TestCaseError> {
+        self.on(Event::Pressure(Pressure::default()))?;
+        for _ in 0..60 {
+            self.succeed()?;
+            self.pass(SECOND)?;
+        }
+        Ok(())
+    }
+
+    /// L-04: every slot that is not out of use serves somebody.
+    fn serves_with_all_it_has(&mut self) -> Result<(), TestCaseError> {
+        for lease in self.seen.live.keys().copied().collect::<Vec<_>>() {
+            self.on(Event::Release { lease })?;
+        }
+        self.calm()?;
+        let free = MAX_BROWSERS - self.seen.poisoned.len();
+        for n in 0..free {
+            let event = self.acquire(format!("new{n}"), n);
+            self.on(event)?;
+        }
+        let late = self.succeed()?;
+        let waiting = self.seen.waiting.len();
+        prop_assert_eq!(waiting, 0, "L-04: {} of {} slots serve, {} late", free - waiting, free, late);
+        Ok(())
     }
 }
 
-fn pick<T: Copy>(items: &[T], index: usize) -> Option<T> {
-    (!items.is_empty()).then(|| items[index % items.len()])
+fn died() -> Death {
+    Death { code: ErrorCode::BrowserGone, reason: String::new() }
 }
 
-fn take<T>(items: &mut Vec<T>, index: usize) -> Option<T> {
-    (!items.is_empty()).then(|| items.remove(index % items.len()))
+fn pick<T>(items: impl ExactSizeIterator<Item = T>, index: Index) -> Option<T> {
+    let mut items = items;
+    (items.len() > 0).then(|| items.nth(index.index(items.len())))?
 }
 
-/// Faults have ended: launches, closings and endings succeed, time passes in small steps.
-fn calm(state: &mut State, seen: &mut Observer, now: &mut Instant, contexts: usize) -> Result<(), TestCaseError> {
-    seen.see(&state.on(Event::Pressure(Pressure::default()), *now), contexts)?;
-    for _ in 0..60 {
-        for at in std::mem::take(&mut seen.starting) {
-            seen.up.push(at);
-            seen.see(&state.on(Event::Launched { at }, *now), contexts)?;
-        }
-        for at in std::mem::take(&mut seen.closing) {
-            seen.see(&state.on(Event::Closed { at, memory: 0 }, *now), contexts)?;
-        }
-        for at in std::mem::take(&mut seen.killing) {
-            seen.see(&state.on(Event::Ended { at }, *now), contexts)?;
-        }
-        *now += SECOND;
-        seen.see(&state.on(Event::Tick, *now), contexts)?;
-    }
-    Ok(())
+fn take<T>(items: &mut Vec<T>, index: Index) -> Option<T> {
+    (!items.is_empty()).then(|| items.remove(index.index(items.len())))
 }
 
 proptest! {
@@ -258,70 +308,37 @@ proptest! {
 
     #[test]
     fn invariants_hold_over_random_histories(
-        ops in prop::collection::vec(op(), 1..200),
+        ops in history(),
         warm in 0_usize..3,
         contexts in 1_usize..4,
+        sessions_are_watched: bool,
     ) {
-        let mut now = Instant::now();
-        let mut limits = limits(MAX_BROWSERS, warm);
-        limits.contexts_per_browser = contexts;
-        limits.max_queue = MAX_QUEUE;
-        limits.max_starting = 2;
-        limits.per_principal = PerPrincipal { max_leases: PER_PRINCIPAL, max_waiting: 3 };
-        limits.retirement = Retirement { max_age: 600 * SECOND, max_uses: 5, max_memory: 1000 };
-        let mut state = State::new(limits);
-        let mut seen = Observer::default();
-        let (mut tickets, mut drained) = (0, false);
-        for op in ops {
-            if let Op::Pass(tenths) = op {
-                now += Duration::from_millis(100 * tenths);
-            }
-            drained |= matches!(op, Op::Drain);
-            let Some(event) = seen.event(&op, now, &mut tickets) else { continue };
-            let actions = state.on(event, now);
-            seen.see(&actions, contexts)?;
-            prop_assert_eq!(state.violations(), []);
-            prop_assert!(state.next_deadline(now).is_none_or(|at| at > now), "the driver must not spin");
-            let leases: HashSet<_> = state.leases().map(|(at, _)| at).collect();
-            prop_assert_eq!(leases, seen.live.keys().copied().collect::<HashSet<_>>());
+        let mut world = World::new(Limits {
+            contexts_per_browser: contexts,
+            max_queue: 4,
+            max_starting: 2,
+            per_principal: PerPrincipal { max_leases: 4, max_waiting: 3 },
+            warm_ttl: 120 * SECOND,
+            retirement: Retirement { max_age: 400 * SECOND, max_uses: 5, max_memory: 1000 },
+            max_lifetime: 240 * SECOND,
+            sessions_are_watched,
+            ..limits(MAX_BROWSERS, warm)
+        });
+        world.on(Event::Tick)?;
+        for op in &ops {
+            world.step(op)?;
         }
-
         // L-03, L-04: once the faults stop, everybody has an answer in time, and the capacity is whole.
-        calm(&mut state, &mut seen, &mut now, contexts)?;
-        prop_assert!(seen.waiting.is_empty(), "L-03: {:?} still wait", seen.waiting);
-        if !drained {
-            for lease in seen.live.keys().copied().collect::<Vec<_>>() {
-                seen.see(&state.on(Event::Release { lease }, now), contexts)?;
-            }
-            calm(&mut state, &mut seen, &mut now, contexts)?;
-            let free = MAX_BROWSERS - seen.poisoned.len();
-            for n in 0..free {
-                let key = Key { principal: format!("new{n}"), session: n.to_string(), birth: String::new() };
-                tickets += 1;
-                seen.waiting.insert(Ticket(tickets), key.clone());
-                let (ttl, deadline) = (60 * SECOND, now + 30 * SECOND);
-                seen.see(&state.on(Event::Acquire { ticket: Ticket(tickets), key, ttl, deadline }, now), contexts)?;
-            }
-            let mut granted = 0;
-            for _ in 0..20 {
-                for at in std::mem::take(&mut seen.killing) {
-                    seen.see(&state.on(Event::Ended { at }, now), contexts)?;
-                    granted += seen.granted.len();
-                }
-                for at in std::mem::take(&mut seen.starting) {
-                    seen.up.push(at);
-                    seen.see(&state.on(Event::Launched { at }, now), contexts)?;
-                    granted += seen.granted.len();
-                }
-            }
-            prop_assert!(seen.waiting.is_empty(), "L-04: {} of {free} slots serve, {granted} late", free - seen.waiting.len());
+        world.calm()?;
+        prop_assert!(world.seen.waiting.is_empty(), "L-03: {:?} still wait", world.seen.waiting);
+        if !ops.iter().any(|op| matches!(op, Op::Drain)) {
+            world.serves_with_all_it_has()?;
         }
-
         // And nothing is left at the end.
-        seen.see(&state.on(Event::Drain { deadline: now }, now), contexts)?;
-        calm(&mut state, &mut seen, &mut now, contexts)?;
-        prop_assert!(state.is_drained(), "{:?}", state.counts());
-        prop_assert!(seen.live.is_empty() && seen.up.is_empty());
-        prop_assert_eq!(seen.ever, seen.ended);
+        world.on(Event::Drain { deadline: world.now })?;
+        world.calm()?;
+        prop_assert!(world.state.is_drained(), "{:?}", world.state.counts());
+        prop_assert!(world.seen.live.is_empty() && world.seen.up.is_empty());
+        prop_assert_eq!(world.seen.ever.keys().copied().collect::<std::collections::BTreeSet<_>>(), world.seen.ended);
     }
 }

@@ -260,7 +260,7 @@ fn when_launches_keep_failing_nobody_is_kept_waiting() {
     }
     assert_eq!(scene.state.counts().unavailable(), None);
     assert_eq!(refused(&scene.launch_failed(2, 3)), [(3, ErrorCode::BrowserGone)]);
-    assert_eq!(scene.state.counts().unavailable(), Some("browsers cannot be started: no"));
+    assert_eq!(scene.state.counts().unavailable(), Some("browsers cannot be started at present: no"));
     assert_eq!(refused(&scene.ask("p", 4)), [(4, ErrorCode::BrowserGone)], "at once");
     // Nothing is kept warm here; somebody has to find out all the same.
     let wait = scene.next().expect("the next attempt");
@@ -308,7 +308,7 @@ fn a_slot_whose_browser_cannot_be_ended_is_out_of_use() {
     scene.ask("p", 1);
     scene.on(Event::Release { lease: lease(0, 1, 0) });
     assert_eq!(scene.on(Event::EndFailed { at: browser(0, 1) }), [], "nothing is started beside what is left");
-    assert_eq!(scene.state.counts().poisoned, 1);
+    assert_eq!((scene.state.counts().poisoned, scene.state.counts().left), (1, 1));
     scene.on(Event::Drain { deadline: scene.now });
     assert!(scene.state.is_drained(), "and a drain does not wait for it");
 }
@@ -355,6 +355,27 @@ fn without_any_browser_memory_pressure_does_not_stop_the_first() {
 }
 
 #[test]
+fn idle_browsers_beyond_those_kept_warm_end_after_their_time_the_longest_idle_stay() {
+    let mut scene = Scene::new(Limits { max_starting: 3, ..limits(3, 1) });
+    for session in 1..=3 {
+        scene.ask("p", session);
+    }
+    for ticket in 1..=3 {
+        scene.on(Event::Abandon { ticket: Ticket(ticket) });
+    }
+    for (slot, generation) in [(0, 1), (1, 2), (2, 3)] {
+        scene.launched(slot, generation);
+        scene.now += SECOND;
+    }
+    assert_eq!(scene.state.counts().idle, 3, "whom they were started for went away");
+    assert_eq!(scene.next(), Some(298 * SECOND), "the second one's time");
+    assert_eq!(scene.later(297), []);
+    assert_eq!(scene.later(1), [Action::End { at: browser(1, 2) }]);
+    assert_eq!(scene.later(1), [Action::End { at: browser(2, 3) }]);
+    assert_eq!(scene.state.counts().idle, 1, "the one that is kept warm");
+}
+
+#[test]
 fn an_old_browser_is_replaced_while_nobody_has_it() {
     let mut scene = Scene::warm(limits(2, 1));
     let wait = scene.next().expect("its age");
@@ -395,33 +416,5 @@ mod end {
         assert!(actions.contains(&Action::End { at: browser(0, 1) }), "{actions:?}");
         scene.on(Event::Ended { at: browser(0, 1) });
         assert!(scene.state.is_drained());
-    }
-
-    #[test]
-    fn a_broken_invariant_costs_its_slot_and_nothing_else() {
-        let mut scene = Scene::warm(limits(2, 1));
-        scene.ask("p", 1);
-        scene.launched(1, 2);
-        scene.ask("p", 2);
-        // As a defect would leave it: somebody else's lease in slot 0.
-        let Slot::Up(up) = &mut scene.state.slots[0] else { panic!("leased") };
-        up.owner = Some("somebody else".to_owned());
-        let actions = scene.on(Event::Tick);
-        let Action::Report(violation) = &actions[0] else { panic!("{actions:?}") };
-        assert_eq!((violation.invariant, violation.slot), ("one_principal_a_browser", Some(0)));
-        assert!(matches!(&actions[1], Action::Revoke { lease: at, .. } if *at == lease(0, 1, 0)), "{actions:?}");
-        assert_eq!(actions[2], Action::End { at: browser(0, 1) });
-        assert_eq!(scene.state.counts().poisoned, 1);
-        assert!(scene.state.lease(lease(1, 2, 0)).is_some(), "the other slot goes on");
-        assert_eq!(scene.state.violations(), []);
-        assert_eq!(scene.on(Event::Ended { at: browser(0, 1) }), [], "and this one never comes back");
-    }
-
-    #[test]
-    fn a_browser_that_comes_up_in_a_poisoned_slot_is_ended() {
-        let mut scene = Scene::new(limits(1, 0));
-        scene.ask("p", 1);
-        scene.state.slots[0] = Slot::Poisoned;
-        assert_eq!(scene.launched(0, 1), [Action::End { at: browser(0, 1) }]);
     }
 }

@@ -106,7 +106,7 @@ pub(super) struct Wanted {
 impl Wanted {
     /// Demand comes first. Launching ahead of need must not slow those who wait down: one at a time, and only while
     /// nothing else is being started.
-    fn allowed(self) -> usize {
+    pub(super) fn allowed(self) -> usize {
         let ahead = if self.busy || self.demanded > 0 { 0 } else { self.warm.min(1) };
         (self.demanded + ahead).min(self.may_start)
     }

@@ -137,6 +137,7 @@ impl Reclaimer {
 
     fn saw(&mut self, watched: &mut Watched, sighting: Sighting) {
         self.shared = true;
+        watched.leased.session_lives(sighting.rest.map(|rest| sighting.at + rest));
         watched.seen = Some(sighting);
     }
 

@@ -3,6 +3,8 @@
 use browserfleet_common::redis::looking::{Held, Sight};
 use tokio::time::{Duration, Instant};
 
+use crate::pool::model::Term;
+
 /// How long a lease that its session does not hold stays, unused: the store may have forgotten the last thing it was told,
 /// and whoever then asks for the session's browser gets this one.
 const DISOWNED: Duration = Duration::from_secs(10);
@@ -42,7 +44,7 @@ pub(super) enum Verdict {
 }
 
 const ENDED: &str = "its session has ended";
-const IDLE: &str = "the session was idle too long";
+const IDLE: &str = Term::IDLE;
 const ELSEWHERE: &str = "its session has another browser";
 
 /// Judges a lease. What the store does not say is never taken for an end.
