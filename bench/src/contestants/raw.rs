@@ -191,7 +191,7 @@ impl Contestant for Single {
 
     async fn show(&mut self, url: &str, _page: Page) -> anyhow::Result<()> {
         self.tab.navigate(url).await?;
-        self.tab.evaluate(&in_page_script()).await.map(drop)
+        self.tab.evaluate(in_page_script()).await.map(drop)
     }
 
     async fn perform(&mut self, work: &Work) -> anyhow::Result<()> {

@@ -32,7 +32,8 @@ pub(super) const WORKER: &str = "worker";
 const FRAME_SETUP: Duration = Duration::from_secs(5);
 
 impl Page {
-    /// Makes the blank page of a new target ready to be used.
+    /// Makes the blank page of a new target ready to be used. Most go elsewhere first: a world of ours would be made, and our
+    /// script compiled in a process that has just begun, for nobody. It is made when it is needed.
     pub(super) async fn open(
         connection: &Connection,
         target: TargetId,
@@ -40,6 +41,20 @@ impl Page {
         tasks: &Tasks,
         deadline: Instant,
     ) -> Result<Self, Failure> {
+        let (page, script) = Self::attach(connection, target, shared, tasks, world::later(), deadline).await?;
+        page.state().bare = Some(script);
+        Ok(page)
+    }
+
+    /// Attaches to a page and has it say what it does.
+    async fn attach(
+        connection: &Connection,
+        target: TargetId,
+        shared: &Arc<Shared>,
+        tasks: &Tasks,
+        script: page::AddScriptToEvaluateOnNewDocumentParams,
+        deadline: Instant,
+    ) -> Result<(Self, page::ScriptIdentifier), Failure> {
         let mut attach = AttachToTargetParams::new(target.clone());
         attach.flatten = Some(true);
         let session_id = connection.browser().call(attach, deadline).await?.session_id;
@@ -65,14 +80,13 @@ impl Page {
 
         let page = Self { inner };
         // All at once: the browser answers in order, in one round trip.
-        tokio::try_join!(
-            async { Ok(prepare(&session, deadline).await?) },
+        let (script, ..) = tokio::try_join!(
+            async { Ok(prepare(&session, script, deadline).await?) },
             page.take_on_looks(deadline),
             // The page believes that it is the one the user looks at, as a page in a window of its own would.
             page.call(SetFocusEmulationEnabledParams::new(true), deadline),
-            page.main_world(deadline),
         )?;
-        Ok(page)
+        Ok((page, script))
     }
 
     /// Takes over a tab that some page has opened: it may have a document already, and say no more about it by itself.
@@ -83,7 +97,8 @@ impl Page {
         tasks: &Tasks,
         deadline: Instant,
     ) -> Result<Self, Failure> {
-        let page = Self::open(connection, target, shared, tasks, deadline).await?;
+        let (page, _) = Self::attach(connection, target, shared, tasks, world::at_once(), deadline).await?;
+        page.main_world(deadline).await?;
         resync::resync(&page.inner, &page.inner.session, deadline).await?;
         page.take_on_network(deadline).await?;
         Ok(page)
@@ -113,7 +128,7 @@ pub(super) async fn prepare_frame(
     network: Option<Settings>,
 ) -> Result<(), Error> {
     let deadline = Instant::now() + FRAME_SETUP;
-    let mut prepared = prepare(session, deadline).await;
+    let mut prepared = prepare(session, world::at_once(), deadline).await.map(drop);
     if let Some(network) = network {
         prepared = prepared.and(network.apply(session, deadline).await);
     }
@@ -136,15 +151,16 @@ pub(super) async fn release_worker(page: &Session, worker: &Session) -> Result<(
 }
 
 /// What every session needs, all at once: the answers come back in one round trip.
-async fn prepare(session: &Session, deadline: Instant) -> Result<(), Error> {
-    let mut scripts = page::AddScriptToEvaluateOnNewDocumentParams::new(world::script());
-    scripts.world_name = Some(WORLD.to_owned());
-    scripts.run_immediately = Some(true);
-    tokio::try_join!(
+async fn prepare(
+    session: &Session,
+    script: page::AddScriptToEvaluateOnNewDocumentParams,
+    deadline: Instant,
+) -> Result<page::ScriptIdentifier, Error> {
+    let (_, _, _, script, ..) = tokio::try_join!(
         session.call(page::EnableParams::default(), deadline),
         session.call(page::SetLifecycleEventsEnabledParams::new(true), deadline),
         session.call(runtime::EnableParams::default(), deadline),
-        session.call(scripts, deadline),
+        session.call(script, deadline),
         session.call(log::EnableParams::default(), deadline),
         session.call(network::EnableParams::default(), deadline),
         session.call(auto_attach(), deadline),
@@ -152,7 +168,7 @@ async fn prepare(session: &Session, deadline: Instant) -> Result<(), Error> {
         async { Ok(session.call(inspector::EnableParams::default(), deadline).await.ok()) },
         async { Ok(session.call(choose_here(), deadline).await.ok()) },
     )?;
-    Ok(())
+    Ok(script.identifier)
 }
 
 /// Nobody sits before a file chooser: we are told instead, and the agent gives the files.

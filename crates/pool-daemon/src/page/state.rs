@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use browserfleet_cdp::{Session, js_protocol::runtime::RemoteObjectId};
+use browserfleet_cdp::{Session, browser_protocol::page::ScriptIdentifier, js_protocol::runtime::RemoteObjectId};
 use tokio::time::Instant;
 
 use super::{
@@ -175,6 +175,8 @@ pub(super) struct PageState {
     pub(super) navigating: bool,
     /// Which settings of the network it has taken on.
     pub(super) network: u64,
+    /// Its first document, a blank one, has no world of ours: nobody has needed one yet. The script that later documents get.
+    pub(super) bare: Option<ScriptIdentifier>,
     /// Whether its requests are held until a route has been looked for.
     pub(super) routing: bool,
     /// Where the mouse is, and what it holds.
@@ -348,6 +350,10 @@ impl PageState {
             }
             self.navigating = false;
             frame.clone_into(&mut self.main_frame);
+            // That of a blank page may also be learned late, without any other having come.
+            if url != "about:blank" {
+                self.bare = None;
+            }
             self.document.url = cut(url, MAX_URL);
         }
         if self.frames.len() < MAX_FRAMES || self.frames.contains_key(frame) {

@@ -1,8 +1,14 @@
 //! Calls of our in-page scripts (`inject/`), in the isolated world of a frame.
 
-use std::{fmt::Write as _, sync::atomic::Ordering};
+use std::{
+    fmt::Write as _,
+    sync::{LazyLock, atomic::Ordering},
+};
 
-use browserfleet_cdp::js_protocol::runtime::{EvaluateParams, ExceptionDetails, RemoteObject};
+use browserfleet_cdp::{
+    browser_protocol::page::{AddScriptToEvaluateOnNewDocumentParams, RemoveScriptToEvaluateOnNewDocumentParams},
+    js_protocol::runtime::{EvaluateParams, ExceptionDetails, RemoteObject},
+};
 use browserfleet_common::error_code::ErrorCode;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -10,13 +16,16 @@ use tokio::time::{Duration, Instant};
 
 use super::{
     Page,
+    open::WORLD,
     state::{World, prefix},
 };
 use crate::failure::Failure;
 
 /// The scripts, as one function: nothing of them is visible but the object they publish.
-pub fn script() -> String {
-    const PARTS: &[&str] = &[
+pub fn script() -> &'static str {
+    static SCRIPT: LazyLock<String> =
+        LazyLock::new(|| format!("(() => {{\n'use strict';\n{}}})();", PARTS.map(lean).concat()));
+    const PARTS: [&str; 16] = [
         include_str!("inject/dom.js"),
         include_str!("inject/aria.js"),
         include_str!("inject/snapshot.js"),
@@ -34,7 +43,45 @@ pub fn script() -> String {
         include_str!("inject/extract.js"),
         include_str!("inject/publish.js"),
     ];
-    format!("(() => {{\n'use strict';\n{}\n}})();", PARTS.join("\n"))
+    &SCRIPT
+}
+
+/// What a browser needs of a script: each new process reads and compiles it anew. Lines that are comments and what lines are
+/// indented by are left out; other characters than those of ASCII are escaped, because V8 takes two bytes for each character
+/// where there is one of them. In string templates of several lines neither matters.
+fn lean(source: &str) -> String {
+    let mut lean = String::with_capacity(source.len());
+    let mut commented = false;
+    for line in source.lines().map(str::trim_start) {
+        commented |= line.starts_with("/*");
+        let told = !commented && !line.is_empty() && !line.starts_with("//");
+        commented &= !line.trim_end().ends_with("*/");
+        if told {
+            for unit in line.encode_utf16() {
+                match u8::try_from(unit) {
+                    Ok(byte) if byte.is_ascii() => lean.push(byte.into()),
+                    // Writing to a String cannot fail.
+                    _ => write!(lean, "\\u{unit:04x}").unwrap_or_default(),
+                }
+            }
+            lean.push('\n');
+        }
+    }
+    lean
+}
+
+/// Has the scripts run in every document that comes, in a world of ours.
+pub(super) fn later() -> AddScriptToEvaluateOnNewDocumentParams {
+    let mut add = AddScriptToEvaluateOnNewDocumentParams::new(script().to_owned());
+    add.world_name = Some(WORLD.to_owned());
+    add
+}
+
+/// As [`later`], and in the document that is there.
+pub(super) fn at_once() -> AddScriptToEvaluateOnNewDocumentParams {
+    let mut add = later();
+    add.run_immediately = Some(true);
+    add
 }
 
 /// A call such as `snapshot({…})`.
@@ -127,10 +174,26 @@ impl Page {
     /// The world of the main frame. Right after a commit it takes a moment to appear.
     pub(super) async fn main_world(&self, deadline: Instant) -> Result<World, Failure> {
         self.synced().await;
+        self.furnish(deadline).await?;
         if !self.until(deadline, |state| state.main_world().is_some()).await {
             return Err(Failure::hung());
         }
         self.state().main_world().ok_or_else(Failure::hung)
+    }
+
+    /// Makes a world in the first document, if it has none.
+    async fn furnish(&self, deadline: Instant) -> Result<(), Failure> {
+        let bare = {
+            let mut state = self.state();
+            if state.main_world().is_some() { None } else { state.bare.take() }
+        };
+        let Some(script) = bare else { return Ok(()) };
+        // Both are sent before either is waited for: also if nobody waits any more, later documents get the scripts once.
+        let furnished = tokio::try_join!(
+            self.call(at_once(), deadline),
+            self.call(RemoveScriptToEvaluateOnNewDocumentParams::new(script), deadline),
+        );
+        furnished.map(drop)
     }
 
     /// The world a target belongs to, and the target as that world knows it: a ref without its document, or a selector.
@@ -156,7 +219,13 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
+
+    use browserfleet_cdp::fake::Peer;
+    use browserfleet_common::lifecycle::Tasks;
+    use serde_json::json;
+
+    use super::{super::state::PageState, *};
 
     #[test]
     fn refs_are_told_from_selectors() {
@@ -165,6 +234,45 @@ mod tests {
         for selector in ["e", "em", "fe1", "f1e", "f1ex", "form", "#e1", "e1 ", "f-1e2", ""] {
             assert_eq!(parse_ref(selector), None, "{selector}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_first_document_gets_a_world_when_it_is_needed_and_later_ones_the_scripts_once() {
+        let (mut peer, connection) = Peer::connect(&Tasks::new()).unwrap();
+        let page = Page::detached(&connection);
+        page.state().bare = Some("for later documents".to_owned().into());
+        let deadline = Instant::now() + Duration::from_mins(1);
+        let furnish = async {
+            let add = peer.expect("Page.addScriptToEvaluateOnNewDocument").await.unwrap();
+            assert_eq!((&add.params["runImmediately"], &add.params["worldName"]), (&true.into(), &WORLD.into()));
+            let remove = peer.expect("Page.removeScriptToEvaluateOnNewDocument").await.unwrap();
+            assert_eq!(remove.params["identifier"], "for later documents");
+            peer.reply(&add, json!({ "identifier": "2" })).await.unwrap();
+            peer.reply(&remove, json!({})).await.unwrap();
+            page.inner
+                .change(|state| state.world_created("detached".to_owned(), page.inner.session.clone(), "w".to_owned()));
+        };
+        let (one, other, ()) = tokio::join!(page.main_world(deadline), page.main_world(deadline), furnish);
+        assert_eq!((one.unwrap().context, other.unwrap().context), ("w".to_owned(), "w".to_owned()));
+        assert!(page.state().bare.is_none());
+    }
+
+    #[test]
+    fn another_document_brings_its_world_by_itself() {
+        let mut state = PageState::new("main".to_owned(), Arc::default());
+        state.bare = Some("1".to_owned().into());
+        state.navigated("main", None, "about:blank".to_owned(), "learned late".to_owned());
+        assert!(state.bare.is_some(), "it is the same one");
+        state.navigated("main", None, "http://a.example/".to_owned(), "loader".to_owned());
+        assert!(state.bare.is_none());
+    }
+
+    #[test]
+    fn scripts_are_sent_without_what_only_people_read() {
+        let source = "/** Why. */\nconst A = 1; // kept\n\n  // gone\n/*\n * gone\n */\n  const B = '…😀 // \\n';\n";
+        assert_eq!(lean(source), "const A = 1; // kept\nconst B = '\\u2026\\ud83d\\ude00 // \\n';\n");
+        assert!(script().is_ascii());
+        assert!(!script().contains("/*"), "a comment that does not begin its line");
     }
 
     #[test]
