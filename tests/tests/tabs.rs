@@ -75,6 +75,11 @@ async fn tabs_are_opened_chosen_and_closed_by_number() -> Outcome {
     assert!(new.text.contains("button \"File\"") && new.text.contains("- 1: (current) [Menu]"), "{}", new.text);
     let blank = lease.ok("browser_tabs", json!({ "action": "new" })).await?;
     assert!(blank.text.contains("- 2: (current) [](about:blank)"), "{}", blank.text);
+    assert!(
+        blank.text.contains("- Page URL: about:blank\n") || blank.text.ends_with("- Page URL: about:blank"),
+        "{}",
+        blank.text
+    );
     lease.ok("browser_tabs", json!({ "action": "close", "index": 1 })).await?;
     let opener = format!("[Opener]({})", pages.at("/opener"));
     assert_eq!(list(&lease).await?, format!("- 0: {opener}\n- 2: (current) [](about:blank)"), "numbers stay");

@@ -30,6 +30,7 @@ use super::{
     looks::Looks,
     network::Network,
     notices::{MAX_WORDS, Notice, Notices},
+    open::BLANK,
     origins::Origins,
     state::cut,
     tabs, wire,
@@ -136,7 +137,7 @@ impl Context {
 
     /// Opens a blank page, ready to be used.
     pub async fn open_page(&self, deadline: Instant) -> Result<Page, Failure> {
-        let mut create = CreateTargetParams::new("about:blank");
+        let mut create = CreateTargetParams::new(BLANK);
         create.browser_context_id.clone_from(&self.id);
         let target = self.connection.browser().call(create, deadline).await?.target_id;
         // Beside each other: a session waits for both, and a blank page opens nothing.

@@ -25,6 +25,9 @@ use crate::failure::Failure;
 /// The name of our isolated world. Pages cannot see it.
 pub(super) const WORLD: &str = "browserfleet";
 
+/// The URL of a document with nothing in it.
+pub(super) const BLANK: &str = "about:blank";
+
 /// What Chromium calls a dedicated worker.
 pub(super) const WORKER: &str = "worker";
 
@@ -42,7 +45,11 @@ impl Page {
         deadline: Instant,
     ) -> Result<Self, Failure> {
         let (page, script) = Self::attach(connection, target, shared, tasks, world::later(), deadline).await?;
-        page.state().bare = Some(script);
+        page.inner.change(|state| {
+            state.bare = Some(script);
+            // No event tells of a first document.
+            BLANK.clone_into(&mut state.document.url);
+        });
         Ok(page)
     }
 

@@ -13,7 +13,7 @@ use browserfleet_cdp::{
 };
 use tokio::time::{Duration, Instant};
 
-use super::{Page, notices::Notice, state::Crash};
+use super::{Page, notices::Notice, open::BLANK, state::Crash};
 use crate::failure::Failure;
 
 /// Most time for each step, its probe included.
@@ -77,7 +77,7 @@ impl Page {
             return Some(Freed::Loading);
         }
         let deadline = step();
-        let _refused = self.call(NavigateParams::new("about:blank"), deadline).await;
+        let _refused = self.call(NavigateParams::new(BLANK), deadline).await;
         self.answers(deadline).await.then_some(Freed::Blank)
     }
 

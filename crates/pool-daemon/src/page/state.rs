@@ -17,6 +17,7 @@ use super::{
     looks::Looks,
     mouse::Pointer,
     notices::Notice,
+    open::BLANK,
     pace::Pace,
     traffic::Traffic,
     wire,
@@ -351,7 +352,7 @@ impl PageState {
             self.navigating = false;
             frame.clone_into(&mut self.main_frame);
             // That of a blank page may also be learned late, without any other having come.
-            if url != "about:blank" {
+            if url != BLANK {
                 self.bare = None;
             }
             self.document.url = cut(url, MAX_URL);

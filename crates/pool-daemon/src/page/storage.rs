@@ -15,7 +15,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Page, state::World};
+use super::{Page, open::BLANK, state::World};
 use crate::failure::Failure;
 
 const READ: &str = include_str!("inject/storage-read.js");
@@ -223,7 +223,7 @@ impl Page {
         // From here on whatever is left undone would be in the way of the agent.
         let end = Instant::now() + super::world::PATIENCE;
         self.call(fetch::DisableParams::default(), end).await?;
-        self.navigate("about:blank", end).await?;
+        self.navigate(BLANK, end).await?;
         self.forget_history(end).await?;
         Ok(answers)
     }
