@@ -5,7 +5,9 @@ from __future__ import annotations
 import resource
 import socket
 import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from programs import Place, Program, binary, free_address
 from waiting import until
 
 USAGE, CONFIG = 64, 78
+WITHOUT_NAMESPACES = [sys.executable, str(Path(__file__).with_name("without_namespaces.py"))]
 PROGRAMS = {"browserfleet": ["serve"], "pool-daemon": [], "mcp-frontend": []}
 
 
@@ -197,3 +200,15 @@ def test_a_machine_that_will_not_do_is_refused_at_the_start(program: str, place:
     assert refused.returncode == CONFIG, refused
     assert "open files: 100 are allowed" in refused.stderr and "ulimit -n" in refused.stderr
     assert "state directory: " in refused.stderr and "browser.state_dir" in refused.stderr
+
+
+def test_a_sandbox_that_is_refused_is_told_at_the_start(place: Place) -> None:
+    """By a filter of system calls, which no setting of the kernel tells of; unless nobody wants a sandbox."""
+    fix = "deploy/seccomp/chromium.json"
+    refused = run(place, "pool-daemon", within=WITHOUT_NAMESPACES)
+    assert refused.returncode == CONFIG and "sandbox: not possible: " in refused.stderr and fix in refused.stderr, refused
+    told = run(place, "browserfleet", "doctor", "--listen", free_address(), within=WITHOUT_NAMESPACES)
+    assert told.returncode == 1 and "problem  sandbox " in told.stdout and fix in told.stdout, told
+    place.environment["BROWSERFLEET_UNSAFE__NO_SANDBOX"] = "true"
+    given_up = run(place, "browserfleet", "doctor", "--listen", free_address(), within=WITHOUT_NAMESPACES)
+    assert given_up.returncode == 0 and "warning  sandbox " in given_up.stdout and "sandbox off" in given_up.stdout, given_up

@@ -18,9 +18,10 @@ mod profile;
 mod stderr;
 #[cfg(test)]
 mod tests;
+mod trial;
 pub mod version;
 
-use std::{path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 use nix::unistd::{Uid, geteuid};
 
@@ -72,7 +73,20 @@ impl Config {
     /// # Errors
     /// What is missing.
     pub fn try_network_namespace(&self) -> Result<(), String> {
-        namespace::probe(geteuid().is_root().then(|| Uid::from_raw(self.uid_base)))
+        namespace::probe(self.first_user())
+    }
+
+    /// Tries whether browsers can make the namespaces of their sandbox.
+    ///
+    /// # Errors
+    /// Why not, as the system says it.
+    pub fn try_sandbox(&self) -> io::Result<()> {
+        trial::sandbox(self.first_user())
+    }
+
+    /// Who the first browser is, where it is not the user that we are.
+    fn first_user(&self) -> Option<Uid> {
+        geteuid().is_root().then(|| Uid::from_raw(self.uid_base))
     }
 }
 

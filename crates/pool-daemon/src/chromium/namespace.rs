@@ -10,11 +10,7 @@ use std::{
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
     net::{Ipv4Addr, SocketAddrV4, TcpListener},
-    os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::process::CommandExt as _,
-    },
-    process::Command,
+    os::fd::{AsFd as _, OwnedFd},
 };
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage};
@@ -36,6 +32,8 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, bind, listen, recv, recvmsg, send, sendmsg, socket_with, socketpair,
 };
+
+use super::trial;
 
 /// The namespace's own loopback, as the kernel numbers it.
 const LOOPBACK: u32 = 1;
@@ -155,24 +153,13 @@ impl Listening {
 ///
 /// # Errors
 /// What is missing.
-#[expect(unsafe_code, reason = "std cannot run anything in a child")]
+#[expect(unsafe_code, reason = "runs between fork and exec")]
 pub(super) fn probe(uid: Option<Uid>) -> Result<(), String> {
     let (namespace, listening) = Namespace::plan(uid, 1).map_err(|error| error.to_string())?;
-    let mut command = Command::new("/");
-    if let Some(uid) = uid {
-        command.uid(uid.as_raw()).gid(uid.as_raw());
-    }
-    let enter = move || {
-        namespace.enter()?;
-        // Far enough.
-        Err(io::Error::from(Errno::ECANCELED))
-    };
-    // SAFETY: between fork and exec the closure only makes system calls: it takes no lock and allocates nothing.
-    unsafe { command.pre_exec(enter) };
-    match command.spawn().err().and_then(|error| error.raw_os_error()).map(Errno::from_raw) {
-        Some(Errno::ECANCELED) => listening.take().map(drop).map_err(|error| error.to_string()),
-        Some(error) => Err(why(error)),
-        None => Err("a child cannot be started".to_owned()),
+    // SAFETY: entering takes no lock and allocates nothing.
+    match unsafe { trial::in_child(uid, move || namespace.enter()) } {
+        Ok(()) => listening.take().map(drop).map_err(|error| error.to_string()),
+        Err(error) => Err(error.raw_os_error().map_or_else(|| error.to_string(), |errno| why(Errno::from_raw(errno)))),
     }
 }
 

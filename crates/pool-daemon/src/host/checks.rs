@@ -80,7 +80,7 @@ pub fn at_start(config: &Config) -> Vec<Check> {
     // An executable that was not found is reported with the settings.
     if !chromium.executable.as_os_str().is_empty() {
         checks.push(executable(&chromium.executable, version::ask(&chromium.executable)));
-        checks.push(sandbox(&Sandbox::of_this_machine(&chromium.executable), chromium.no_sandbox));
+        checks.push(sandbox(&Sandbox::of_this_machine(chromium), chromium.no_sandbox));
     }
     if chromium.network_namespace != Demand::Off {
         checks.push(network(chromium.network_namespace, chromium.try_network_namespace()));
@@ -137,9 +137,11 @@ fn executable(path: &Path, version: Result<version::Version, version::VersionErr
     }
 }
 
-/// What the kernel says about ways to a sandbox.
-#[derive(Clone, Copy, Debug)]
+/// What there is of ways to a sandbox.
+#[derive(Clone, Debug)]
 struct Sandbox {
+    /// What came of trying; the rest tells why it failed.
+    tried: Result<(), String>,
     /// `user.max_user_namespaces`.
     namespaces: Option<u64>,
     /// `kernel.unprivileged_userns_clone`, of Debian's kernels.
@@ -151,11 +153,12 @@ struct Sandbox {
 }
 
 impl Sandbox {
-    fn of_this_machine(executable: &Path) -> Self {
+    fn of_this_machine(chromium: &chromium::Config) -> Self {
         use std::os::unix::fs::MetadataExt as _;
         let read = |name: &str| fs::read_to_string(format!("/proc/sys/{name}")).ok()?.trim().parse().ok();
-        let helper = fs::metadata(executable.with_file_name("chrome-sandbox"));
+        let helper = fs::metadata(chromium.executable.with_file_name("chrome-sandbox"));
         Self {
+            tried: chromium.try_sandbox().map_err(|error| error.to_string()),
             namespaces: read("user/max_user_namespaces"),
             clone: read("kernel/unprivileged_userns_clone"),
             restricted: read("kernel/apparmor_restrict_unprivileged_userns"),
@@ -192,7 +195,14 @@ fn sandbox(sandbox: &Sandbox, given_up: bool) -> Check {
             "if browsers do not start, give the executable an AppArmor profile with userns, or set it to 0",
         );
     }
-    Check::ok(name, "user namespaces are allowed")
+    match &sandbox.tried {
+        Ok(()) => Check::ok(name, "user namespaces are allowed"),
+        Err(why) => Check::problem(
+            name,
+            format!("not possible: a process of ours gets no user namespace ({why})"),
+            "allow them; in a container with a seccomp profile such as deploy/seccomp/chromium.json",
+        ),
+    }
 }
 
 /// Whether browsers get networks of their own.
@@ -393,18 +403,22 @@ mod tests {
 
     #[test]
     fn a_missing_sandbox_names_the_setting() {
-        let allowed = Sandbox { namespaces: Some(96_365), clone: None, restricted: None, helper: false };
+        let allowed =
+            || Sandbox { tried: Ok(()), namespaces: Some(96_365), clone: None, restricted: None, helper: false };
+        let refused = || Sandbox { tried: Err("EPERM: Operation not permitted".to_owned()), ..allowed() };
+        let none = || Sandbox { namespaces: Some(0), ..refused() };
         assert_all(&[
-            (sandbox(&allowed, false), "ok", "allowed"),
-            (sandbox(&allowed, true), "warning", "unsafe.no_sandbox"),
+            (sandbox(&allowed(), false), "ok", "allowed"),
+            (sandbox(&allowed(), true), "warning", "unsafe.no_sandbox"),
             (
-                sandbox(&Sandbox { namespaces: Some(0), ..allowed }, false),
+                sandbox(&refused(), false),
                 "problem",
-                "sysctl -w user.max_user_namespaces=",
+                "(EPERM: Operation not permitted) -> allow them; in a container with a seccomp profile",
             ),
-            (sandbox(&Sandbox { clone: Some(0), ..allowed }, false), "problem", "kernel.unprivileged_userns_clone=1"),
-            (sandbox(&Sandbox { restricted: Some(1), ..allowed }, false), "warning", "AppArmor"),
-            (sandbox(&Sandbox { namespaces: Some(0), helper: true, ..allowed }, false), "ok", "helper"),
+            (sandbox(&none(), false), "problem", "sysctl -w user.max_user_namespaces="),
+            (sandbox(&Sandbox { clone: Some(0), ..refused() }, false), "problem", "kernel.unprivileged_userns_clone=1"),
+            (sandbox(&Sandbox { restricted: Some(1), ..refused() }, false), "warning", "AppArmor"),
+            (sandbox(&Sandbox { helper: true, ..none() }, false), "ok", "helper"),
         ]);
     }
 
