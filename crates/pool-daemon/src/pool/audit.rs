@@ -47,7 +47,8 @@ impl State {
                 found.push(Violation { invariant: "numbers_grow", slot: Some(index), what });
             }
             let Slot::Up(up) = slot else { continue };
-            if up.leases.len() + up.closing > self.limits.contexts_per_browser {
+            let contexts = up.leases.len() + up.closing;
+            if up.leases.len() > self.limits.contexts_per_browser || contexts > self.limits.most_contexts() {
                 let what = format!("{} leases and {} closing contexts", up.leases.len(), up.closing);
                 found.push(Violation { invariant: "leases_per_slot", slot: Some(index), what });
             }

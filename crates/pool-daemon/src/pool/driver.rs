@@ -107,7 +107,7 @@ impl Driver {
         hands::report_none();
         let (command_sender, commands) = mpsc::channel(COMMANDS);
         // Each browser has at most a launch, a death and an ending under way, and each of its contexts an opening or a closing.
-        let (reporter, reports) = mpsc::channel((3 + limits.contexts_per_browser) * limits.max_browsers);
+        let (reporter, reports) = mpsc::channel((3 + limits.most_contexts()) * limits.max_browsers);
         let (counts, counts_watch) = watch::channel(Counts::default());
         let identity = Arc::new(Identity { pool_id, incarnation: ids::random_hex() });
         let registry = Arc::new(Registry::default());

@@ -37,6 +37,16 @@ pub struct Limits {
     pub launching: Launching,
 }
 
+impl Limits {
+    /// Most browser contexts of one browser, with those of ended leases that are being closed.
+    pub(super) fn most_contexts(&self) -> usize {
+        match self.contexts_per_browser {
+            1 => 1,
+            shared => 2 * shared,
+        }
+    }
+}
+
 /// Bounds on what one principal has of the pool.
 #[derive(Clone, Copy, Debug)]
 pub struct PerPrincipal {

@@ -95,10 +95,12 @@ impl Up {
         self.owner.is_none()
     }
 
-    /// Whether it may serve one more lease of a principal.
+    /// Whether it may serve one more lease of a principal. What is closing takes no place: it is gone in a moment, and a browser
+    /// more, in its stead, would take longer to start, and would stay.
     pub(super) fn takes(&self, principal: &str, limits: &Limits, now: Instant) -> bool {
         !self.retiring
-            && self.leases.len() + self.closing < limits.contexts_per_browser
+            && self.leases.len() < limits.contexts_per_browser
+            && self.leases.len() + self.closing < limits.most_contexts()
             && self.owner.as_deref().is_none_or(|owner| owner == principal)
             && !self.is_worn(limits, now)
     }

@@ -31,14 +31,18 @@ fn an_ended_lease_leaves_the_browser_to_its_principal() {
 }
 
 #[test]
-fn a_place_is_free_only_when_the_old_context_is_gone() {
-    let mut scene = Scene::new(dense(1 + 1));
+fn a_context_that_closes_takes_no_place_until_as_many_close_as_are_served() {
+    let mut scene = Scene::new(Limits { max_browsers: 1, ..dense(2) });
     scene.ask("a", 1);
     scene.launched(0, 1);
     scene.ask("a", 2);
-    scene.on(Event::Release { lease: lease(0, 1, 0) });
-    assert_eq!(granted(&scene.ask("a", 3)), []);
-    assert_eq!(granted(&scene.on(Event::Closed { at: browser(0, 1), memory: 10 })), [(3, lease(0, 1, 2))]);
+    for n in 0..2 {
+        scene.on(Event::Release { lease: lease(0, 1, n) });
+        assert_eq!(granted(&scene.ask("a", u64::from(n) + 3)), [(u64::from(n) + 3, lease(0, 1, n + 2))]);
+    }
+    scene.on(Event::Release { lease: lease(0, 1, 2) });
+    assert_eq!(granted(&scene.ask("a", 5)), [], "one is served, and three close");
+    assert_eq!(granted(&scene.on(Event::Closed { at: browser(0, 1), memory: 10 })), [(5, lease(0, 1, 4))]);
 }
 
 #[test]
