@@ -39,7 +39,7 @@ build: setup-rust
 bench: setup-browser setup-redis setup-rust
 	@echo "== building what images have (the first time takes minutes: each program is optimised as a whole)"
 	$(CARGO) build --profile dist --locked --workspace --all-features
-	@echo "== measuring: about seven minutes; every contestant does every piece of work in turn"
+	@echo "== measuring: about eight minutes; every contestant does every piece of work in turn"
 	target/dist/browserfleet-bench $(ARGS)
 
 test: setup-browser setup-redis test-rust test-python

@@ -49,7 +49,7 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub(crate) fn full(now: Instant) -> Self {
-        Self { rounds: 40, row: Duration::from_secs(25), waves: 3, end: now + Duration::from_mins(7) }
+        Self { rounds: 40, row: Duration::from_secs(25), waves: 3, end: now + Duration::from_mins(10) }
     }
 
     pub(crate) fn quick(now: Instant) -> Self {

@@ -295,8 +295,8 @@ impl State {
         let Some(up) = self.up_mut(at.browser) else { return };
         let Some(lease) = up.leases.remove(&at.seat) else { return };
         up.free_since = now;
-        // Its data must be gone before anybody else is let in, even of the same principal; so the context is closed, or
-        // the whole browser is ended when that is all it had.
+        // Its data must go, and nobody else gets to it, even of the same principal: each lease has a context of its own. So
+        // that is closed, or the whole browser is ended when that is all it had.
         let goes_on = shared && !(up.retiring && up.is_free());
         if goes_on {
             up.closing += 1;
