@@ -224,6 +224,25 @@ class Launcher:
             place.remove()
 
 
+class Daemon(Program):
+    """A daemon, told by gRPC what to do."""
+
+    def __init__(self, place: Place) -> None:
+        self.grpc, admin = free_address(), free_address()
+        super().__init__("pool-daemon", ["--listen", self.grpc, "--admin-listen", admin], place, admin, ready_at=admin)
+
+
+@contextmanager
+def running_daemon(place: Place) -> Iterator[Daemon]:
+    """A daemon that ends as it should."""
+    daemon = Daemon(place)
+    try:
+        yield daemon
+        daemon.stop()
+    finally:
+        daemon.destroy()
+
+
 def serve(place: Place, *flags: str, within: Sequence[str] = (), trust: ssl.SSLContext | None = None) -> Program:
     """Starts `browserfleet serve` and waits until it can serve."""
     address = free_address()

@@ -15,7 +15,7 @@ from http2 import (
     ACK, CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, GRPC, HEADERS, PING, RST_STREAM, SETTINGS, Connection, call,
     fields, frame,
 )  # fmt: skip
-from programs import Place, Program, free_address
+from programs import Daemon, Place, running_daemon
 from waiting import BOUND, until
 
 POOL = "/browserfleet.v1.PoolService/"
@@ -27,31 +27,12 @@ HEALTH = "/grpc.health.v1.Health/Check"
 GROWN_MAX = 64 << 20
 
 
-class Daemon(Program):
-    """A daemon that has no browser unless somebody gets one."""
-
-    def __init__(self, place: Place) -> None:
-        self.grpc, admin = free_address(), free_address()
-        super().__init__("pool-daemon", ["--listen", self.grpc, "--admin-listen", admin], place, admin, ready_at=admin)
-
-
-@contextmanager
-def running(place: Place) -> Iterator[Daemon]:
-    """A daemon that ends as it should."""
-    daemon = Daemon(place)
-    try:
-        yield daemon
-        daemon.stop()
-    finally:
-        daemon.destroy()
-
-
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Daemon]:
-    """One for all tests that need no other."""
+    """One for all tests that need no other. It has no browser unless somebody gets one."""
     place = Place({"POOL__MIN_WARM": "0"})
     try:
-        with running(place) as daemon:
+        with running_daemon(place) as daemon:
             yield daemon
     finally:
         place.remove()
@@ -181,7 +162,7 @@ def test_a_claim_that_is_none_is_not_believed(place: Place, tmp_path: Path) -> N
     secret.write_text("s" * 64)
     secret.chmod(0o600)
     place.environment |= {"BROWSERFLEET_GRPC__SECRET_FILE": str(secret), "BROWSERFLEET_POOL__MIN_WARM": "0"}
-    with running(place) as daemon:
+    with running_daemon(place) as daemon:
         for value in (None, "", "v1", "v1.a.b.c", "v1...", "x" * 5000, "v1.000000000000.e30.AAAA"):
             metadata = [] if value is None else [("browserfleet-claim", value)]
             with pytest.raises(grpc.RpcError) as refused:

@@ -5,39 +5,41 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from programs import Place, Program, free_address
+from programs import Daemon, Place, running_daemon
 from waiting import BOUND, until
 
 POOL, BROWSER = "/browserfleet.v1.PoolService/", "/browserfleet.v1.BrowserService/"
 
 
 @pytest.fixture
-def channel(place: Place) -> Iterator[tuple[Program, grpc.Channel]]:
-    """A daemon of no browsers, and a way to it."""
-    address, admin = free_address(), free_address()
+def daemon(place: Place) -> Iterator[Daemon]:
+    """One that has no browser unless somebody gets one."""
     place.environment["BROWSERFLEET_POOL__MIN_WARM"] = "0"
-    daemon = Program("pool-daemon", ["--listen", address, "--admin-listen", admin], place, admin, ready_at=admin)
-    try:
-        with grpc.insecure_channel(address) as channel:
-            yield daemon, channel
-        daemon.stop()
-    finally:
-        daemon.destroy()
+    with running_daemon(place) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def channel(daemon: Daemon) -> Iterator[grpc.Channel]:
+    """A way to it."""
+    with grpc.insecure_channel(daemon.grpc) as channel:
+        yield channel
 
 
 def words(*values: str) -> bytes:
-    """A message whose first fields are these."""
+    """A message whose first fields are these, each shorter than 128 bytes."""
     fields = (bytes([number << 3 | 2, len(value)]) + value.encode() for number, value in enumerate(values, 1))
     return b"".join(fields)
 
 
-def parts(message: bytes) -> dict[int, bytes]:
+def parts(message: bytes) -> dict[int, Any]:
     """The fields of a message."""
     return {field.field_number: field.data for field in UnknownFieldSet(Empty.FromString(message))}
 
@@ -48,8 +50,8 @@ class Lease:
     def __init__(self, channel: grpc.Channel, session: str, seconds: int) -> None:
         self._channel = channel
         ttl = bytes([4 << 3 | 2, 2, 1 << 3, seconds])
-        *_queued, answer = channel.unary_stream(f"{POOL}Acquire")(words("somebody", session, "birth") + ttl, timeout=BOUND)
-        granted = parts(parts(answer)[2])
+        *_queued, last = channel.unary_stream(f"{POOL}Acquire")(words("somebody", session, "birth") + ttl, timeout=BOUND)
+        granted = parts(parts(last)[2])
         self.id, self.token = parts(granted[1])[1].decode(), granted[2].decode()
         channel.unary_unary(f"{POOL}Renew")(words(self.id, self.token), timeout=BOUND)
 
@@ -72,14 +74,15 @@ def answer(call: Iterator[bytes]) -> str:
     return "done" if parts(end) == {5: b""} else f"failed: {end!r}"
 
 
-def test_leases_end_while_their_daemon_is_stopped(channel: tuple[Program, grpc.Channel]) -> None:
+def test_leases_end_while_their_daemon_is_stopped(daemon: Daemon, channel: grpc.Channel) -> None:
     """A call that was sent meanwhile finds its lease over, whatever the daemon does first, or goes on as if nothing had been."""
-    daemon, channel = channel
     short, long = Lease(channel, "short", 2), Lease(channel, "long", 60)
     assert [answer(lease.call()) for lease in (short, long)] == ["done", "done"]
     daemon.send(signal.SIGSTOP)
+    # What is to pass is time: the term of one of the two.
     time.sleep(3)
     calls = [short.call(), long.call()]
+    # Nothing tells that they are on their way; were they not yet, they would be refused and served all the same.
     time.sleep(0.5)
     daemon.send(signal.SIGCONT)
     assert [answer(call) for call in calls] == ["FAILED_PRECONDITION", "done"]
